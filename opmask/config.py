@@ -1,0 +1,109 @@
+"""detectron2 configuration of the paper: `add_opmask_config(cfg)` and `paper_config(...)`.
+
+Values are those of section 4.1 and appendix A; where the paper is silent, of the authors' code.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from detectron2.config import CfgNode, get_cfg
+
+BACKBONE_DEPTHS = {"R50": 50, "R101": 101}
+
+
+def add_opmask_config(cfg: CfgNode) -> None:
+    """Add OPMask's keys, with the paper's values, to a detectron2 config in place."""
+    cfg.MODEL.OPMASK = CfgNode()
+    # Output channels of the box head's 3x3 convolutions, on 7x7 RoIs (authors' code).
+    cfg.MODEL.OPMASK.BOX_CONV_DIMS = [512, 1024, 1024, 1024]
+    # Add the object mask prior to the mask features (eq. 2). False: "our Mask R-CNN".
+    cfg.MODEL.OPMASK.PRIOR = True
+    # Let mask gradients reach the box head through the prior (section 4.4).
+    cfg.MODEL.OPMASK.PRIOR_GRADIENTS = True
+    # Contiguous ids, 0-based, of the classes whose masks supervise the mask head.
+    cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(range(80))
+    # Stage 1 and 2 of the stand-in for ImageNet (`opmask.warm_start`), unused in the paper's runs.
+    cfg.MODEL.WARM_START = CfgNode()
+    cfg.MODEL.WARM_START.CROP_SIZE = 64  # pixels
+    cfg.MODEL.WARM_START.JITTERED_PER_BOX = 4
+    cfg.MODEL.WARM_START.NEGATIVES_PER_IMAGE = 12
+    # Seeds of augmentation and sampling depend on SEED and the iteration alone: see `opmask.loader`.
+    cfg.SOLVER.PRECISION = "fp32"  # or "bf16": autocast of the forward pass
+
+
+def paper_config(
+    *,
+    method: Mapping[str, Any],
+    backbone: str,
+    supervised: Sequence[int],
+    num_classes: int,
+    overrides: Mapping[str, Any] | None = None,
+) -> CfgNode:
+    """The config of one run of the paper on COCO, before its schedule.
+
+    Args:
+        method: an entry of `methods` in params.yaml: `mask_head`, `prior`, `mask_gradients`,
+            `mask_convs`.
+        backbone: "R50" or "R101", an ImageNet ResNet with FPN.
+        supervised: contiguous ids of the classes with masks.
+        num_classes: number of classes with boxes.
+        overrides: detectron2 keys and values that a scale changes, e.g. `{"INPUT.MIN_SIZE_TEST": 160}`.
+
+    Raises:
+        KeyError: an override names a key that detectron2 does not have.
+    """
+    cfg = get_cfg()
+    add_opmask_config(cfg)
+    _set_architecture(cfg, backbone, num_classes)
+    _set_optimisation(cfg)
+    cfg.MODEL.MASK_ON = method["mask_head"]
+    cfg.MODEL.OPMASK.PRIOR = method.get("prior", False)
+    cfg.MODEL.OPMASK.PRIOR_GRADIENTS = method.get("mask_gradients", False)
+    cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(supervised)
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = method.get("mask_convs", 0)
+    cfg.merge_from_list([item for pair in (overrides or {}).items() for item in pair])
+    return cfg
+
+
+def _set_architecture(cfg: CfgNode, backbone: str, num_classes: int) -> None:
+    """ResNet-FPN Mask R-CNN as in detectron2's Base-RCNN-FPN, with the paper's heads."""
+    model = cfg.MODEL
+    model.META_ARCHITECTURE = "GeneralizedRCNN"
+    model.WEIGHTS = f"detectron2://ImageNetPretrained/MSRA/R-{BACKBONE_DEPTHS[backbone]}.pkl"
+    model.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    model.RESNETS.DEPTH = BACKBONE_DEPTHS[backbone]
+    model.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    model.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    model.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]
+    model.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.5, 1.0, 2.0]]
+    model.PROPOSAL_GENERATOR.NAME = "RPN"
+    model.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+    model.RPN.PRE_NMS_TOPK_TRAIN = 2000
+    model.RPN.PRE_NMS_TOPK_TEST = 1000
+    model.RPN.POST_NMS_TOPK_TRAIN = 1000
+    model.RPN.POST_NMS_TOPK_TEST = 1000
+    model.ROI_HEADS.NAME = "OPMaskROIHeads"
+    model.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    model.ROI_HEADS.NUM_CLASSES = num_classes
+    model.ROI_BOX_HEAD.NAME = "CAMBoxHead"
+    model.ROI_BOX_HEAD.NORM = "SyncBN"
+    model.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+    model.ROI_MASK_HEAD.NAME = "PriorMaskHead"
+    model.ROI_MASK_HEAD.NORM = "SyncBN"
+    model.ROI_MASK_HEAD.POOLER_RESOLUTION = 14
+    model.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = True
+
+
+def _set_optimisation(cfg: CfgNode) -> None:
+    """Input and optimisation of section 4.1 and appendix A."""
+    cfg.INPUT.MIN_SIZE_TRAIN = (640, 672, 704, 736, 768, 800)
+    cfg.INPUT.MAX_SIZE_TRAIN = 1333
+    cfg.INPUT.MIN_SIZE_TEST = 800
+    cfg.INPUT.MAX_SIZE_TEST = 1333
+    cfg.SOLVER.IMS_PER_BATCH = 16
+    cfg.SOLVER.BASE_LR = 0.02
+    cfg.SOLVER.WARMUP_ITERS = 1000
+    cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "value"
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 1.0

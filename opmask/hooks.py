@@ -1,0 +1,134 @@
+"""Hooks for detectron2's trainer: reproducible randomness, clean stops, safe checkpoints, progress."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from detectron2.utils.events import EventWriter, get_event_storage
+from tqdm import tqdm
+
+from opmask.errors import UserError
+
+
+class SeedEveryIteration(HookBase):
+    """Seeds torch's sampling of iteration `i` with `(seed, i, rank)`: resuming changes nothing."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def before_step(self) -> None:
+        torch.manual_seed((self.seed * 1_000_003 + self.trainer.iter) * 1009 + comm.get_rank())
+
+
+class StopCleanly(HookBase):
+    """On Ctrl-C or SIGTERM: finishes the iteration, saves a checkpoint, then stops."""
+
+    def __init__(self, checkpointer: DetectionCheckpointer):
+        self.checkpointer = checkpointer
+        self.received: int | None = None
+        self.previous: dict[int, Any] = {}
+
+    def before_train(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.previous[number] = signal.signal(number, self._remember)
+
+    def _remember(self, number: int, _frame: object) -> None:
+        self.received = number
+
+    def after_step(self) -> None:
+        if self.received is not None:
+            iteration = self.trainer.iter
+            self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+            raise KeyboardInterrupt
+
+    def after_train(self) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+
+class SafeCheckpointer(DetectionCheckpointer):
+    """Writes beside, then renames: a checkpoint file is whole or absent, and weights are finite.
+
+    Raises:
+        UserError: the disk is full or not writable, or the weights are NaN; the previous checkpoint
+            stays the last one.
+    """
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        if not self.save_dir or not self.save_to_disk:
+            return
+        state = self.model.state_dict()
+        bad = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
+        if bad:
+            raise UserError(f"{bad[0]} is not finite: {name} not written, {self._previous()}")
+        partial, final = (Path(self.save_dir, name + end) for end in (".partial", ".pth"))
+        data = {"model": state, **{k: v.state_dict() for k, v in self.checkpointables.items()}}
+        try:
+            with partial.open("wb") as file:
+                torch.save({**data, **kwargs}, file)
+            os.replace(partial, final)
+            self.tag_last_checkpoint(final.name)
+        except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as the latter
+            partial.unlink(missing_ok=True)
+            reason = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
+            raise UserError(f"cannot write {final}: {reason}; {self._previous()}") from error
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        tag = Path(self.save_dir, "last_checkpoint")
+        partial = tag.with_suffix(".partial")
+        partial.write_text(last_filename_basename)
+        os.replace(partial, tag)
+
+    def _previous(self) -> str:
+        previous = self.get_checkpoint_file()
+        return f"the last good checkpoint is {previous}" if previous else "there is no checkpoint yet"
+
+
+class ProgressBar(EventWriter):
+    """A tqdm bar with ETA and the smoothed losses."""
+
+    def __init__(self, start: int, max_iter: int, description: str):
+        self.bar = tqdm(initial=start, total=max_iter, desc=description, unit="it", mininterval=1)
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        latest = {
+            name.removeprefix("loss_"): f"{history.median(20):.3f}"
+            for name, history in storage.histories().items()
+            if name.startswith("loss_") or name == "total_loss"
+        }
+        self.bar.set_postfix(latest, refresh=False)
+        self.bar.update(min(storage.iter + 1, self.bar.total) - self.bar.n)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+class LiveWriter(EventWriter):
+    """Losses and learning rate through DVCLive, smoothed over 20 iterations."""
+
+    def __init__(self, folder: Path, resume: bool):
+        from dvclive import Live  # here: it takes a second to import, and only training needs it
+
+        self.live = Live(
+            str(folder), resume=resume, report=None, save_dvc_exp=False, dvcyaml=None, monitor_system=False
+        )
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        if storage.iter + 1 <= getattr(self, "written", -1):
+            return
+        for name, history in storage.histories().items():
+            if "loss" in name or name == "lr":
+                value = history.latest() if name == "lr" else history.median(20)
+                self.live.log_metric(name, value)
+        self.live.step = self.written = storage.iter + 1
+        self.live.make_summary()
+
+    def close(self) -> None:
+        self.live.end()

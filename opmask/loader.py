@@ -1,0 +1,125 @@
+"""Training batches that depend on the seed and the iteration alone.
+
+Order, flips and sizes of iteration `i` are a function of `(seed, i)`, so a resumed run sees what an
+uninterrupted one would have seen, bit for bit, with any number of loader processes.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from opmask.errors import UserError
+
+NO_MASK = [[0.0] * 6]  # stands in for a polygon that does not exist; `gt_has_mask` is False there
+
+
+class TrainingBatches(Sampler):
+    """Endless batches of `(index, seed)` pairs, images of one batch of like aspect ratio.
+
+    As detectron2's aspect-ratio grouping, but over indices: skipping the batches before `start`
+    loads no image. With several processes each takes its share of every batch.
+    """
+
+    def __init__(self, landscape: Sequence[bool], batch_size: int, seed: int, start: int = 0):
+        self.landscape, self.batch_size, self.seed, self.start = landscape, batch_size, seed, start
+
+    def _batches(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng(self.seed)
+        buckets: dict[bool, list[int]] = {True: [], False: []}
+        while True:
+            for index in rng.permutation(len(self.landscape)):
+                bucket = buckets[self.landscape[index]]
+                bucket.append(int(index))
+                if len(bucket) == self.batch_size:
+                    yield bucket.copy()
+                    bucket.clear()
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        rank, world = comm.get_rank(), comm.get_world_size()
+        for iteration, batch in enumerate(self._batches()):
+            if iteration < self.start:
+                continue
+            seeds = np.random.SeedSequence([self.seed, iteration]).generate_state(self.batch_size)
+            pairs = list(zip(batch, seeds.tolist(), strict=True))
+            yield pairs[rank::world]
+
+
+class TrainingImages(Dataset):
+    """Maps `(index, seed)` to detectron2's model input; annotations may lack a mask."""
+
+    def __init__(self, dicts: list[dict[str, Any]], cfg: CfgNode):
+        self.dicts = dicts
+        self.augmentations = T.AugmentationList(utils.build_augmentation(cfg, is_train=True))
+        self.image_format = cfg.INPUT.FORMAT
+        self.mask_format = cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else None
+
+    def __len__(self) -> int:
+        return len(self.dicts)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        index, seed = item
+        record = self.dicts[index]
+        np.random.seed(seed % 2**32)  # detectron2's augmentations draw from NumPy's global state
+        image = T.AugInput(read_image(record, self.image_format))
+        transforms = self.augmentations(image)
+        pixels = torch.from_numpy(np.ascontiguousarray(image.image.transpose(2, 0, 1)))
+        instances = self._instances(record, transforms, image.image.shape[:2])
+        return {"image": pixels, "instances": instances, "image_id": record["image_id"]}
+
+    def _instances(self, record: dict, transforms: T.TransformList, size: tuple[int, int]):  # noqa: ANN202
+        """`Instances` with boxes and classes, and masks with `gt_has_mask` unless boxes suffice."""
+        objects = [a for a in record["annotations"] if not a["iscrowd"]]
+        if self.mask_format is None:
+            objects = [{k: v for k, v in a.items() if k != "segmentation"} for a in objects]
+        else:
+            has_mask = [bool(a.get("segmentation")) for a in objects]
+            objects = [{**a, "segmentation": a.get("segmentation") or NO_MASK} for a in objects]
+        objects = [utils.transform_instance_annotations(dict(a), transforms, size) for a in objects]
+        instances = utils.annotations_to_instances(objects, size, self.mask_format or "polygon")
+        if self.mask_format is not None and objects:
+            instances.gt_has_mask = torch.tensor(has_mask)
+        # By box, never by mask: whether an object is seen must not depend on its mask.
+        return utils.filter_empty_instances(instances, by_mask=False)
+
+
+def read_image(record: dict[str, Any], image_format: str) -> np.ndarray:
+    """The `(H, W, 3)` uint8 image of a dataset dict.
+
+    Raises:
+        UserError: the file is missing, unreadable or of another size than annotated.
+    """
+    try:
+        image = utils.read_image(record["file_name"], format=image_format)
+        utils.check_image_size(record, image)
+    except (OSError, SyntaxError, utils.SizeMismatchError) as error:
+        message = " ".join(str(error).split())
+        raise UserError(f"{record['file_name']}: cannot use this image: {message}") from error
+    return image
+
+
+def build_loader(
+    dicts: list[dict[str, Any]], cfg: CfgNode, *, start: int = 0, workers: int = 0
+) -> DataLoader:
+    """Endless loader of this process's share of `cfg.SOLVER.IMS_PER_BATCH` images an iteration."""
+    if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH = {cfg.SOLVER.IMS_PER_BATCH} cannot be shared evenly "
+            f"by {comm.get_world_size()} processes"
+        )
+    landscape = [d["width"] > d["height"] for d in dicts]
+    batches = TrainingBatches(landscape, cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, start)
+    return DataLoader(
+        TrainingImages(dicts, cfg),
+        batch_sampler=batches,
+        collate_fn=list,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )

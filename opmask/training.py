@@ -1,0 +1,169 @@
+"""One trainer for every run: detectron2's engine, hooks and checkpoints, on one to many GPUs.
+
+`train` may be killed at any moment and called again: it resumes from its work folder, and on CPU
+ends with the same bits as an uninterrupted run.
+"""
+
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import SimpleTrainer, create_ddp_model, hooks, launch
+from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.utils import comm
+from detectron2.utils.events import JSONWriter, TensorboardXWriter
+from filelock import FileLock, Timeout
+
+from opmask.coco import load_training_dicts
+from opmask.errors import UserError
+from opmask.hooks import LiveWriter, ProgressBar, SafeCheckpointer, SeedEveryIteration, StopCleanly
+from opmask.loader import build_loader
+
+FINAL = "model_final.pth"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where to train: `params.yaml: hardware`. `gpus` 0 means CPU."""
+
+    gpus: int = 0
+    machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What to train on. Only masks of `supervised_ids` (COCO category ids) are ever read."""
+
+    annotations: Path
+    images: Path
+    supervised_ids: tuple[int, ...]
+    image_ids: tuple[int, ...] | None = None
+
+
+def train(
+    cfg: CfgNode, data: TrainingData, work: Path, hardware: Hardware, *, description: str
+) -> Path:
+    """Train `cfg` to its last iteration, resuming if `work` holds a checkpoint.
+
+    Returns:
+        The final checkpoint in `work`, a plain detectron2 one; `work/config.yaml` belongs to it.
+
+    Raises:
+        UserError: another process trains in `work`, the data cannot be used, the disk is full, or a
+            loss is not finite.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"{work}: another process is training this run; wait for it or stop it") from error
+    try:
+        if not (work / FINAL).exists():
+            launch(
+                _worker,
+                hardware.gpus,
+                num_machines=hardware.machines,
+                machine_rank=hardware.machine_rank,
+                dist_url=hardware.dist_url,
+                args=(cfg, data, work, hardware.workers, description),
+            )
+    finally:
+        lock.release()
+    return work / FINAL
+
+
+def _worker(cfg: CfgNode, data: TrainingData, work: Path, workers: int, description: str) -> None:
+    """What each process does: build everything from `cfg`, then run detectron2's training loop."""
+    logging.getLogger("fvcore").setLevel(logging.ERROR)  # its checkpoint log is pages long
+    torch.manual_seed(cfg.SEED)
+    model = build_model(cfg)
+    use_precision(model, cfg.SOLVER.PRECISION)
+    optimizer = build_optimizer(cfg, model)
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    checkpointer = SafeCheckpointer(model, str(work), optimizer=optimizer, scheduler=scheduler)
+    start = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS).get("iteration", -1) + 1
+    if not checkpointer.has_checkpoint():
+        start = 0  # given weights may carry the iteration of the training that made them
+    dicts, _ = load_training_dicts(
+        data.annotations, data.images, data.supervised_ids, image_ids=data.image_ids
+    )
+    loader = build_loader(dicts, cfg, start=start, workers=workers)
+    trainer = SimpleTrainer(create_ddp_model(model, broadcast_buffers=False), loader, optimizer)
+    trainer.register_hooks(_hooks(cfg, checkpointer, scheduler, work, start, description))
+    if comm.is_main_process():
+        (work / "config.yaml").write_text(cfg.dump())
+    logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)
+    try:
+        trainer.train(start, cfg.SOLVER.MAX_ITER)
+    except FloatingPointError as error:
+        last = checkpointer.get_checkpoint_file() or "none"
+        raise UserError(
+            f"{description}: a loss is not finite at iteration {trainer.iter}; "
+            f"the last good checkpoint is {last} ({' '.join(str(error).split())})"
+        ) from error
+
+
+def use_precision(model: torch.nn.Module, precision: str) -> None:
+    """Make `model`'s forward pass run in "fp32", or in "bf16" by autocast (no loss scaling needed).
+
+    Raises:
+        UserError: any other precision.
+    """
+    if precision == "bf16":
+        device = next(model.parameters()).device.type
+        model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
+    elif precision != "fp32":
+        raise UserError(f"precision {precision!r} is unknown; it is fp32 or bf16")
+
+
+def _hooks(cfg, checkpointer, scheduler, work: Path, start: int, description: str) -> list:  # noqa: ANN001
+    result = [
+        SeedEveryIteration(cfg.SEED),
+        hooks.IterationTimer(),
+        hooks.LRScheduler(scheduler=scheduler),
+    ]
+    if comm.is_main_process():
+        # DVCLive's own file would otherwise hold points after the checkpoint that was resumed.
+        writers = [
+            ProgressBar(start, cfg.SOLVER.MAX_ITER, description),
+            JSONWriter(str(work / "metrics.json")),
+            TensorboardXWriter(str(work / "tensorboard")),
+            LiveWriter(work / "dvclive", resume=start > 0),
+        ]
+        period = max(1, min(20, cfg.SOLVER.MAX_ITER // 20))
+        result += [
+            hooks.PeriodicWriter(writers, period),
+            hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=1),
+            StopCleanly(checkpointer),
+        ]
+    return result
+
+
+def export(work: Path, out: Path, provenance: str) -> None:
+    """Publish a finished run: weights without optimiser, config, logs; whole or not at all."""
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    weights = torch.load(work / FINAL, map_location="cpu", weights_only=True)["model"]
+    torch.save({"model": weights}, partial / FINAL)
+    for name in ("config.yaml", "metrics.json"):
+        shutil.copy(work / name, partial / name)
+    for name in ("dvclive", "tensorboard"):
+        shutil.copytree(work / name, partial / name)
+    (partial / "provenance.json").write_text(provenance)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+
+
+def elapsed(since: float) -> float:
+    """Seconds since `time.monotonic()` was `since`, to a tenth."""
+    return round(time.monotonic() - since, 1)
