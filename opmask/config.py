@@ -22,12 +22,11 @@ def add_opmask_config(cfg: CfgNode) -> None:
     cfg.MODEL.OPMASK.PRIOR_GRADIENTS = True
     # Contiguous ids, 0-based, of the classes whose masks supervise the mask head.
     cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(range(80))
-    # Stage 1 and 2 of the stand-in for ImageNet (`opmask.warm_start`), unused in the paper's runs.
+    # The stand-in for ImageNet (`opmask.warm_start`), unused in the paper's runs.
     cfg.MODEL.WARM_START = CfgNode()
     cfg.MODEL.WARM_START.CROP_SIZE = 64  # pixels
     cfg.MODEL.WARM_START.JITTERED_PER_BOX = 4
     cfg.MODEL.WARM_START.NEGATIVES_PER_IMAGE = 12
-    # Seeds of augmentation and sampling depend on SEED and the iteration alone: see `opmask.loader`.
     cfg.SOLVER.PRECISION = "fp32"  # or "bf16": autocast of the forward pass
 
 
@@ -47,7 +46,7 @@ def paper_config(
         backbone: "R50" or "R101", an ImageNet ResNet with FPN.
         supervised: contiguous ids of the classes with masks.
         num_classes: number of classes with boxes.
-        overrides: detectron2 keys and values that a scale changes, e.g. `{"INPUT.MIN_SIZE_TEST": 160}`.
+        overrides: detectron2 keys and values that a scale changes.
 
     Raises:
         KeyError: an override names a key that detectron2 does not have.

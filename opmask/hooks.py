@@ -1,4 +1,4 @@
-"""Hooks for detectron2's trainer: reproducible randomness, clean stops, safe checkpoints, progress."""
+"""Hooks for detectron2's trainer: reproducible randomness, clean stops, checkpoints, progress."""
 
 import os
 import signal
@@ -73,7 +73,10 @@ class SafeCheckpointer(DetectionCheckpointer):
                 torch.save({**data, **kwargs}, file)
             os.replace(partial, final)
             self.tag_last_checkpoint(final.name)
-        except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as the latter
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # torch's zip writer reports a full disk as the latter
             partial.unlink(missing_ok=True)
             reason = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
             raise UserError(f"cannot write {final}: {reason}; {self._previous()}") from error
@@ -86,7 +89,9 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     def _previous(self) -> str:
         previous = self.get_checkpoint_file()
-        return f"the last good checkpoint is {previous}" if previous else "there is no checkpoint yet"
+        return (
+            f"the last good checkpoint is {previous}" if previous else "there is no checkpoint yet"
+        )
 
 
 class ProgressBar(EventWriter):
@@ -116,7 +121,12 @@ class LiveWriter(EventWriter):
         from dvclive import Live  # here: it takes a second to import, and only training needs it
 
         self.live = Live(
-            str(folder), resume=resume, report=None, save_dvc_exp=False, dvcyaml=None, monitor_system=False
+            str(folder),
+            resume=resume,
+            report=None,
+            save_dvc_exp=False,
+            dvcyaml=None,
+            monitor_system=False,
         )
 
     def write(self) -> None:

@@ -16,27 +16,24 @@ import torch
 import yaml
 from detectron2.config import CfgNode
 
-from opmask.coco import Manifest, read_json
+from opmask.coco import Manifest
 from opmask.config import paper_config
 from opmask.errors import UserError
 from opmask.splits import resolve
 from opmask.training import Hardware, TrainingData
 
-
-def load_categories(path):
-    return sorted(read_json(path)["categories"], key=lambda c: c["id"])
-
-
 # A checkpoint is resumed only by the code that wrote it.
-SOURCES = ("coco", "config", "hooks", "jobs", "loader", "roi_heads", "splits", "training", "warm_start")
+SOURCES = (
+    *("coco", "coco_checks", "coco_shapes", "config", "hooks", "jobs", "loader", "roi_heads"),
+    *("splits", "training", "warm_start"),
+)
 
 
 def run_config(specification: Mapping[str, Any], manifest: Manifest, weights: str) -> CfgNode:
     """The detectron2 config of a run; the paper's own where the scale overrides nothing."""
     run = specification["run"]
-    categories = load_categories(manifest.train.annotations)
-    split = resolve(run["supervised"], categories, specification["splits"])
-    names = [c["name"] for c in sorted(categories, key=lambda c: c["id"])]
+    split = resolve(run["supervised"], manifest.categories, specification["splits"])
+    names = [c["name"] for c in manifest.categories]
     cfg = _config(
         specification["method"],
         run["backbone"],
@@ -58,9 +55,8 @@ def warm_start_config(
     phase: Mapping[str, Any], scale: Mapping[str, Any], backbone: str, manifest: Manifest
 ) -> CfgNode:
     """The config of one phase of the warm start: the scale's, then the phase's own settings."""
-    categories = load_categories(manifest.train.annotations)
-    method = {"mask_head": False}
-    cfg = _config(method, backbone, [], len(categories), {**scale["config"], **phase})
+    overrides = {**scale["config"], **phase}
+    cfg = _config({"mask_head": False}, backbone, [], len(manifest.categories), overrides)
     cfg.SOLVER.STEPS = ()
     cfg.SOLVER.CHECKPOINT_PERIOD = scale["checkpoint_period"]
     cfg.SOLVER.PRECISION = scale["precision"]
@@ -85,9 +81,9 @@ def _config(method, backbone, supervised, num_classes, overrides) -> CfgNode:  #
 
 def training_data(specification: Mapping[str, Any], manifest: Manifest) -> TrainingData:
     """The manifest's training images, with the masks of the run's supervised classes."""
-    categories = load_categories(manifest.train.annotations)
-    split = resolve(specification["run"]["supervised"], categories, specification["splits"])
-    ids = tuple(c["id"] for c in categories if c["name"] in split.supervised)
+    supervised = specification["run"]["supervised"]
+    split = resolve(supervised, manifest.categories, specification["splits"])
+    ids = tuple(c["id"] for c in manifest.categories if c["name"] in split.supervised)
     return TrainingData(manifest.train.annotations, manifest.train.images, ids)
 
 
@@ -160,12 +156,16 @@ def _cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "unknown")
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if "model name" in line), "unknown"
+    )
 
 
 def _commit() -> tuple[str | None, bool]:
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "--short=10", "HEAD"), bool(git("status", "--porcelain", "-uno"))
@@ -183,4 +183,3 @@ def load_specification(path: Path) -> dict[str, Any]:
         runs = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise UserError(f"{path}: no such run is planned; there are {runs}")
     return yaml.safe_load(path.read_text())
-

@@ -14,7 +14,6 @@ KEYS = [
     "schedule",
     "seeds",
     "runs",
-    "backbones",
     "splits",
     "methods",
     "schedules",

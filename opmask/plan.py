@@ -49,7 +49,8 @@ def parse_run(name: str, seed: int, params: Mapping[str, Any]) -> Run:
     where = f"params.yaml: runs: {name}"
     require(run.method, params["methods"], f"{where}: method")
     require(run.backbone, BACKBONES, f"{where}: backbone")
-    require(run.backbone, params["backbones"], f"{where}: backbone (params.yaml: backbones)")
+    warm_start = params["scales"][params["scale"]]["warm_start"]
+    require(run.backbone, warm_start or BACKBONES, f"{where}: warm start of backbone")
     require(run.supervised, [*SUPERVISED_SETS, *params["splits"]], f"{where}: split")
     require(run.schedule, params["schedules"], f"{where}: schedule")
     return run

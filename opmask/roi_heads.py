@@ -1,14 +1,14 @@
 """The method: RoI heads whose box classifier tells the mask head where the object is (section 3).
 
 `OPMaskROIHeads` is detectron2's `StandardROIHeads` with three changes: a box head that ends in
-global average pooling, so that class activation maps exist (eq. 1); the map of the RoI's class added
-to every channel of the mask features (eq. 2); a mask loss on supervised classes only (eq. 4).
+global average pooling, so that class activation maps exist (eq. 1); the map of the RoI's class
+added to every channel of the mask features (eq. 2); a mask loss on supervised classes only (eq. 4).
 Switched by `cfg.MODEL.OPMASK` (see `opmask.config`). What the paper leaves open follows the
 authors' code: detached class weights, no bias, min-max normalisation, box features of the proposal.
 """
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, cat
 from detectron2.modeling import ROI_BOX_HEAD_REGISTRY, ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
 from detectron2.modeling.roi_heads import (
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 
 def class_activation_map(box_features: Tensor, class_weights: Tensor) -> Tensor:
-    """Eq. 1 for one class per RoI: `(N, C, H, W)` features, `(N, C)` weights -> `(N, H, W)` float32.
+    """Eq. 1 for one class a RoI: `(N, C, H, W)` features, `(N, C)` weights -> `(N, H, W)` float32.
 
     The mean of a map plus the class bias is the class logit.
     """
@@ -51,7 +51,7 @@ class CAMBoxHead(FastRCNNConvFCHead):
     """
 
     @classmethod
-    def from_config(cls, cfg, input_shape: ShapeSpec) -> dict:
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         ret = super().from_config(cfg, input_shape)
         return {**ret, "conv_dims": list(cfg.MODEL.OPMASK.BOX_CONV_DIMS), "fc_dims": []}
 
@@ -83,7 +83,9 @@ class OPMaskROIHeads(StandardROIHeads):
     """Faster R-CNN, the Mask R-CNN baseline and OPMask, by `MASK_ON` and `OPMASK.PRIOR`."""
 
     @configurable
-    def __init__(self, *, prior: bool, prior_gradients: bool, supervised_classes, **kwargs):
+    def __init__(
+        self, *, prior: bool, prior_gradients: bool, supervised_classes: list[int], **kwargs
+    ):
         super().__init__(**kwargs)
         self.prior = prior
         self.prior_gradients = prior_gradients
@@ -92,7 +94,7 @@ class OPMaskROIHeads(StandardROIHeads):
         )
 
     @classmethod
-    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict:
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         opmask = cfg.MODEL.OPMASK
         return {
             **super().from_config(cfg, input_shape),
@@ -140,7 +142,7 @@ class OPMaskROIHeads(StandardROIHeads):
     def object_mask_prior(
         self, features: dict[str, Tensor], instances: list[Instances], size: tuple[int, int]
     ) -> Tensor:
-        """The `(N, 1, *size)` prior of `N` RoIs, for the true class in training, else the predicted.
+        """The `(N, 1, *size)` prior of `N` RoIs, of the true class in training, else the predicted.
 
         Instances that come with given boxes and no box features (`forward_with_given_boxes`) get
         those of their boxes.

@@ -6,9 +6,16 @@ ground-truth RoIs, since the proposals of an untrained RPN would teach a small d
 Nothing of this applies at `coco` scale.
 """
 
+from pathlib import Path
+
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, PROPOSAL_GENERATOR_REGISTRY, build_backbone
+from detectron2.modeling import (
+    META_ARCH_REGISTRY,
+    PROPOSAL_GENERATOR_REGISTRY,
+    build_backbone,
+    build_model,
+)
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
@@ -18,7 +25,7 @@ from torchvision.ops import roi_align
 
 @META_ARCH_REGISTRY.register()
 class CropClassifier(nn.Module):
-    """Classifies every annotated box, cut out and resized to a square, with the bottom-up network."""
+    """Classifies each annotated box, cut out and resized to a square, by the bottom-up network."""
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
@@ -32,7 +39,9 @@ class CropClassifier(nn.Module):
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         device = self.pixel_mean.device
-        images = [(x["image"].to(device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
+        images = [
+            (x["image"].to(device) - self.pixel_mean) / self.pixel_std for x in batched_inputs
+        ]
         boxes = [x["instances"].gt_boxes.tensor.to(device) for x in batched_inputs]
         classes = torch.cat([x["instances"].gt_classes for x in batched_inputs]).to(device)
         size = (self.crop_size, self.crop_size)
@@ -44,7 +53,7 @@ class CropClassifier(nn.Module):
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class JitteredRPN(RPN):
-    """An RPN that learns as usual, while the RoI heads train on jittered true boxes and random ones."""
+    """An RPN that learns as usual, while the RoI heads see jittered true and random boxes."""
 
     @configurable
     def __init__(self, *, per_box: int, negatives: int, **kwargs):
@@ -88,3 +97,20 @@ def jitter(boxes: Tensor, shift: float = 0.15, scale: float = 0.3) -> Tensor:
     centre = centre + side * shift * (2 * torch.rand_like(side) - 1)
     side = side * torch.exp(scale * (2 * torch.rand_like(side) - 1))
     return torch.cat([centre - side / 2, centre + side / 2], dim=1)
+
+
+def deepen(shallow: Path, cfg: CfgNode, out: Path) -> Path:
+    """Weights for the deeper network of `cfg` that computes what the `shallow` one does.
+
+    Residual blocks that the shallow network lacks get a last normalisation scale of 0: they add
+    nothing until they have learned to.
+    """
+    torch.manual_seed(cfg.SEED)
+    model = build_model(cfg)
+    given = torch.load(shallow, map_location="cpu", weights_only=True)["model"]
+    for name, parameter in model.named_parameters():
+        if name.endswith("conv3.norm.weight") and name not in given:
+            torch.nn.init.zeros_(parameter)
+    model.load_state_dict(given, strict=False)
+    torch.save({"model": model.state_dict()}, out)
+    return out

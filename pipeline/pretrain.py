@@ -1,48 +1,57 @@
-"""Stage `pretrain`: initial weights of a backbone, for scales that do not start from ImageNet."""
+"""Stage `pretrain`: initial weights per backbone, for scales that do not start from ImageNet."""
 
 import argparse
-import json
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from opmask.errors import main
 from opmask.params import load_params
+from pipeline import write_json
 
 
 @main
 def run(argv: Sequence[str]) -> None:
     """Run the scale's warm start, each phase from the one before, into `runs/<scale>/pretrain/`."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.pretrain", description=__doc__)
-    parser.add_argument("backbone", help="one of params.yaml: backbones")
-    backbone = parser.parse_args(argv).backbone
+    parser.parse_args(argv)
     params = load_params()
-    scale = params["scales"][params["scale"]]
-    out = Path("runs", params["scale"], "pretrain", backbone)
-    if not scale["warm_start"]:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "provenance.json").write_text(json.dumps({"weights": "ImageNet, by detectron2"}))
-        return
+    out = Path("runs", params["scale"], "pretrain")
+    warm_start = params["scales"][params["scale"]]["warm_start"]
+    write_json(out / "backbones.json", {"from": "here" if warm_start else "ImageNet"})
+    works = [work for name in warm_start for work in pretrain(name, warm_start[name], out, params)]
+    for work in works:  # kept until all is done: an interrupted stage resumes where it was
+        shutil.rmtree(work)
 
-    from opmask import jobs, training
+
+def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> list[Path]:
+    """Train one backbone's phases and export it to `out/<backbone>`; returns its work folders."""
+    from opmask import jobs, training, warm_start
     from opmask.coco import load_manifest
 
     started = time.monotonic()
     manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
     data = training.TrainingData(manifest.train.annotations, manifest.train.images, ())
     hardware = jobs.hardware(params["hardware"])
-    weights, works = "", []
-    for number, phase in enumerate(scale["warm_start"], start=1):
+    scale = params["scales"][params["scale"]]
+    works: list[Path] = []
+    weights = ""
+    for number, phase in enumerate(recipe["phases"], start=1):
         cfg = jobs.warm_start_config(phase, scale, backbone, manifest)
-        cfg.MODEL.WEIGHTS = weights
+        if number == 1 and "deepen" in recipe:
+            shallow = out / recipe["deepen"] / training.FINAL
+            deepened = Path("work", f"{params['scale']}-{backbone}-deepened.pth")
+            weights = warm_start.deepen(shallow, cfg, deepened)
+        cfg.MODEL.WEIGHTS = str(weights)
         label = f"{params['scale']}-pretrain-{backbone}-{number}"
         works.append(jobs.work_folder(label, cfg, data))
-        description = f"pretrain {backbone} {number}/{len(scale['warm_start'])}"
-        weights = str(training.train(cfg, data, works[-1], hardware, description=description))
-    training.export(works[-1], out, jobs.provenance(cfg, hardware, started, backbone=backbone))
-    for work in works:
-        shutil.rmtree(work)
+        description = f"pretrain {backbone} {number}/{len(recipe['phases'])}"
+        weights = training.train(cfg, data, works[-1], hardware, description=description)
+    about = jobs.provenance(cfg, hardware, started, backbone=backbone)
+    training.export(works[-1], out / backbone, about)
+    return works
 
 
 if __name__ == "__main__":

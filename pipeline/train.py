@@ -14,12 +14,17 @@ from opmask.params import load_params
 def run(argv: Sequence[str]) -> None:
     """Train one planned run into `runs/<scale>/train/<run>`."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.train", description=__doc__)
-    parser.add_argument("run", help="METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0")
+    parser.add_argument(
+        "run", help="METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
+    )
     key = parser.parse_args(argv).run
     params = load_params()
     root = Path("runs", params["scale"])
 
-    from opmask import jobs, training  # torch and detectron2: after the arguments are known to be good
+    from opmask import (
+        jobs,
+        training,
+    )  # torch and detectron2: after the arguments are known to be good
     from opmask.coco import load_manifest
 
     started = time.monotonic()
@@ -31,7 +36,9 @@ def run(argv: Sequence[str]) -> None:
     hardware = jobs.hardware(params["hardware"])
     work = jobs.work_folder(f"{params['scale']}-{key}", cfg, data)
     training.train(cfg, data, work, hardware, description=key)
-    about = jobs.provenance(cfg, hardware, started, run=spec["run"]["name"], seed=spec["run"]["seed"])
+    about = jobs.provenance(
+        cfg, hardware, started, run=spec["run"]["name"], seed=spec["run"]["seed"]
+    )
     training.export(work, root / "train" / key, about)
     shutil.rmtree(work)
 

@@ -115,7 +115,7 @@ def test_training_losses(reference, trained):
 
 
 def assert_gradient(actual: torch.Tensor | None, expected: np.ndarray, name: str) -> None:
-    """Equal up to rounding: a few activations lie so close to a ReLU's zero that the last bit decides.
+    """Equal up to rounding: some activations are so near a ReLU's zero that the last bit decides.
 
     The float32 reference itself is up to 8e-4 (relative to a tensor's largest entry) away from the
     same computation in float64, and two float32 convolution kernels are 5e-3 apart.

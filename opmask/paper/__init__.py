@@ -1,0 +1,22 @@
+"""The paper's published numbers, typed in once, to stand beside ours.
+
+Biertimpel et al., "Prior to Segment: Foreground Cues for Novel Objects in Partially Supervised
+Instance Segmentation" (WACV 2021). One csv a table; AP in percent.
+
+`table1.csv`: backbone (R50 | R101), method (the paper's row label without its reference number),
+supervised (the classes with masks in training; the row is tested on the other ones), and mask AP,
+AP50, AP75, APs, APm, APl of those novel classes.
+"""
+
+from importlib.resources import files
+
+import pandas as pd
+
+
+def load(table: str) -> pd.DataFrame:
+    """The paper's table `table`, e.g. "table1", one row a result, AP in percent.
+
+    Raises FileNotFoundError if no such table was typed in.
+    """
+    with files(__package__).joinpath(f"{table}.csv").open(encoding="utf-8") as stream:
+        return pd.read_csv(stream)

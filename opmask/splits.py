@@ -1,0 +1,145 @@
+"""Class splits (paper, section 4): which classes have masks in training, which are novel.
+
+A split is named after its supervised set, as in the paper: `voc` trains with the masks of the 20
+Pascal VOC classes and is evaluated on the other 60. Classes go by their COCO names, so a split
+means the same whatever ids a file uses.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from opmask.errors import UserError
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+# The 80 COCO classes in the order of their category ids.
+COCO_CLASSES = _names(
+    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, "
+    "fire hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, "
+    "bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, "
+    "sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, "
+    "bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, "
+    "broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, "
+    "dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, microwave, oven, "
+    "toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"
+)
+VOC_CLASSES = _names(
+    "airplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dining table, dog, horse, "
+    "motorcycle, person, potted plant, sheep, couch, train, tv"
+)
+# Drawn at random by the paper's authors and published with their code (contiguous indices 9, 10,
+# 13, 23 … 79): the same 40 classes make our numbers comparable with theirs.
+FURTHER_CLASSES = _names(
+    "traffic light, fire hydrant, bench, giraffe, backpack, umbrella, handbag, skateboard, fork, "
+    "apple, sandwich, orange, hot dog, donut, toilet, laptop, toaster, clock, scissors, toothbrush"
+)
+
+SUPERVISED_SETS = ("voc", "nonvoc", "voc20", "all")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Class names, both in the order of the data set's category list."""
+
+    name: str
+    supervised: tuple[str, ...]  # classes whose masks are used in training
+    novel: tuple[str, ...]  # all other classes: boxes only; empty for `all`
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """The classes of the split's headline AP: the novel ones, or all where none is novel."""
+        return self.novel or self.supervised
+
+
+def resolve(
+    name: str,
+    categories: Sequence[Mapping[str, Any]],
+    custom: Mapping[str, Sequence[str]] | None = None,
+) -> Split:
+    """The split `name` over a data set's classes.
+
+    categories: the `categories` list of a COCO json, of which `name` is read.
+    custom: the user's own splits, supervised class names by split name (`splits` in params.yaml).
+    Raises UserError for a split that does not exist or does not fit the data set.
+    """
+    known = _category_names(categories)
+    supervised = set(_supervised(name, known, check_custom(custom)))
+    novel = tuple(n for n in known if n not in supervised)
+    if not novel and name != "all":
+        raise UserError(f"split '{name}' supervises every class and leaves none novel: use 'all'")
+    return Split(name, tuple(n for n in known if n in supervised), novel)
+
+
+def available(
+    categories: Sequence[Mapping[str, Any]], custom: Mapping[str, Sequence[str]] | None = None
+) -> list[str]:
+    """Names of the splits that apply: all custom ones, `all`, and the paper's on COCO's classes."""
+    is_coco = set(COCO_CLASSES) <= set(_category_names(categories))
+    return [n for n in SUPERVISED_SETS if is_coco or n == "all"] + list(check_custom(custom))
+
+
+def check_custom(custom: Mapping[str, Sequence[str]] | None) -> Mapping[str, Sequence[str]]:
+    """The user's splits if well formed (class names are checked in `resolve`), else UserError."""
+    if custom is None:
+        return {}
+    if not isinstance(custom, Mapping):
+        raise UserError("splits: must map split names to lists of class names")
+    for name, classes in custom.items():
+        if name in SUPERVISED_SETS:
+            raise UserError(f"splits.{name}: this name is taken by a split of the paper")
+        if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):
+            raise UserError(f"splits.{name}: must be a list of class names, not {classes!r}")
+        if not classes:
+            raise UserError(f"splits.{name}: is empty; name at least one class")
+        _reject_duplicates(classes, f"splits.{name}")
+    return custom
+
+
+def _supervised(
+    name: str, known: Sequence[str], custom: Mapping[str, Sequence[str]]
+) -> Sequence[str]:
+    if name == "all":
+        return known
+    if name in custom:
+        _require(custom[name], known, name)
+        return custom[name]
+    if name not in SUPERVISED_SETS:
+        options = ", ".join([*SUPERVISED_SETS, *custom])
+        raise UserError(f"split '{name}' is not known; there are: {options}")
+    # Without all 80 classes "the other 60" would quietly be another evaluation than the paper's.
+    _require(COCO_CLASSES, known, name)
+    if name == "nonvoc":
+        return [n for n in known if n not in VOC_CLASSES]
+    return VOC_CLASSES if name == "voc" else VOC_CLASSES + FURTHER_CLASSES
+
+
+def _category_names(categories: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = [category["name"] for category in categories]
+    if not names:
+        raise UserError("the data set has no categories")
+    _reject_duplicates(names, "categories")
+    return names
+
+
+def _require(classes: Sequence[str], known: Sequence[str], split: str) -> None:
+    missing = [c for c in classes if c not in known]
+    if not missing:
+        return
+    near = difflib.get_close_matches(missing[0], known, n=3)
+    hint = f"; near names: {', '.join(near)}" if near else ""
+    more = f" (and {len(missing) - 1} more of its classes)" if len(missing) > 1 else ""
+    raise UserError(
+        f"split '{split}': class '{missing[0]}'{more} is not in the data set's categories{hint}"
+    )
+
+
+def _reject_duplicates(names: Sequence[str], where: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(f"{where}: named more than once: {', '.join(twice)}")

@@ -1,0 +1,170 @@
+"""Stage `data`: builds the embedded data set or checks the user's, and writes its manifest.
+
+The manifest (`data/<scale>/manifest.json`) is all that later stages read and depend on: it has
+the paths, the counts and digests that change when the data does.
+"""
+
+import argparse
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from opmask import coco, coco_layout
+from opmask.errors import UserError, main
+from opmask.params import load_params
+from pipeline import write_json
+
+DATA = Path("data")
+SETS, PARTS = ("train", "val"), ("annotations", "images")
+# Allowed values of the optional keys of `scales.<scale>.data`; the first is the default.
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "check_images": ("header", "exist", "decode"),
+    "on_degenerate": ("error", "skip"),
+    "official": (False, True),
+}
+MINIATURE_KEYS = (
+    *("seed", "image_size", "train_images", "val_images"),
+    *("min_train_instances", "min_val_instances"),
+)
+# Where annotations and images of a set lie below the root.
+Places = dict[str, tuple[str, str]]
+MINIATURE_PLACES: Places = {
+    "train": ("annotations/instances_train.json", "train"),
+    "val": ("annotations/instances_val.json", "val"),
+}
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.data", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    scale = params["scale"]
+    settings, where = params["scales"][scale]["data"], f"scales.{scale}.data"
+    if settings.get("kind") == "miniature":
+        manifest = build_miniature(DATA / scale, settings, where)
+    elif settings.get("kind") == "coco":
+        manifest = check_folder(Path(params["data_root"]), settings, where)
+    else:
+        raise UserError(f"{where}.kind: must be miniature or coco")
+    annotations = DATA / scale / manifest["root"] / manifest["train"]["annotations"]
+    manifest["categories"] = coco.load_categories(annotations)
+    write_json(DATA / scale / "manifest.json", manifest)
+    for name in SETS:
+        counts = ", ".join(f"{v:,} {k}" for k, v in manifest[name]["counts"].items())
+        print(f"{name}: {counts}")
+
+
+def build_miniature(folder: Path, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Builds the embedded data set in `folder`, replacing it; returns its manifest (root `.`).
+
+    where: the settings' place in params.yaml, for messages.
+    """
+    _check_keys(settings, MINIATURE_KEYS, (), where)
+    from opmask import miniature  # here, as checking a folder needs no renderer
+
+    miniature.build(folder, **{key: settings[key] for key in MINIATURE_KEYS}, progress=True)
+    return {"kind": "miniature", "root": "."} | {
+        name: describe(folder, *places, {}, for_evaluation=name == "val", contents=True)
+        for name, places in MINIATURE_PLACES.items()
+    }
+
+
+def check_folder(root: Path, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Checks the user's folder; returns its manifest (absolute root).
+
+    where: the settings' place in params.yaml, for messages.
+    """
+    _check_keys(settings, [f"{n}_{what}" for n in SETS for what in PARTS], list(OPTIONS), where)
+    options = {key: settings.get(key, allowed[0]) for key, allowed in OPTIONS.items()}
+    for key, allowed in OPTIONS.items():
+        if options[key] not in allowed:
+            choice = ", ".join(map(str, allowed))
+            raise UserError(f"{where}.{key}: '{options[key]}' is not one of {choice}")
+    root = root.expanduser().absolute()
+    places = {n: (settings[f"{n}_annotations"], settings[f"{n}_images"]) for n in SETS}
+    lacks = coco_layout.missing(root) if options.pop("official") else _lacks(root, places)
+    if lacks:
+        raise UserError(
+            f"data_root lacks {len(lacks)} item(s): {'; '.join(lacks)} (another folder: "
+            "`dvc repro` after editing data_root in params.yaml, or "
+            "`dvc exp run -S data_root=/path/to/coco`)"
+        )
+    return {"kind": "coco", "root": str(root)} | {
+        name: describe(root, *paths, options, for_evaluation=name == "val")
+        for name, paths in places.items()
+    }
+
+
+def describe(
+    root: Path,
+    annotations: str,
+    images: str,
+    options: Mapping[str, Any],
+    *,
+    for_evaluation: bool,
+    contents: bool = False,
+) -> dict[str, Any]:
+    """Checks one set and describes it for the manifest, paths relative to `root`.
+
+    options: `check_images` and `on_degenerate`, as in `scales.<scale>.data`.
+    contents: digest the images' bytes rather than their sizes.
+    """
+    summary = coco.check(
+        root / annotations,
+        root / images,
+        images=options.get("check_images", "header"),
+        on_degenerate=options.get("on_degenerate", "error"),
+        for_evaluation=for_evaluation,
+    )
+    counts = {k: v for k, v in asdict(summary).items() if isinstance(v, int)}
+    with open(root / annotations, "rb") as file:
+        annotations_digest = hashlib.file_digest(file, "sha256").hexdigest()
+    names = [image["file_name"] for image in coco.read_json(root / annotations)["images"]]
+    return {
+        "annotations": annotations,
+        "images": images,
+        "counts": counts,
+        "annotations_sha256": annotations_digest,
+        "images_sha256": digest_images(root / images, names, contents=contents),
+    }
+
+
+def digest_images(folder: Path, names: Sequence[str], *, contents: bool) -> str:
+    """sha256 over the sorted file names with their sizes in bytes, or with their contents."""
+    digest = hashlib.sha256()
+    for name in tqdm(sorted(names), f"{folder.name}: digest", disable=None):
+        path = folder / name
+        value = hashlib.sha256(path.read_bytes()).hexdigest() if contents else path.stat().st_size
+        digest.update(f"{name}\0{value}\n".encode())
+    return digest.hexdigest()
+
+
+def _check_keys(
+    settings: Mapping[str, Any], required: Sequence[str], optional: Sequence[str], where: str
+) -> None:
+    allowed = [*required, *optional]
+    for key in settings.keys() - {"kind", *allowed}:
+        raise UserError(f"{where}.{key}: unknown key; there are {', '.join(allowed)}")
+    for key in required:
+        if key not in settings:
+            raise UserError(f"{where}.{key}: is missing")
+
+
+def _lacks(root: Path, places: Places) -> list[str]:
+    if not root.is_dir():
+        return [f"{root}: no such folder"]
+    files = [root / annotations for annotations, _ in places.values()]
+    folders = [root / images for _, images in places.values()]
+    return [f"{path}: no such file" for path in files if not path.is_file()] + [
+        f"{path}: no such folder" for path in folders if not path.is_dir()
+    ]
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,60 @@
+"""Stage `report`: the pages a reader starts from.
+
+Reads the tables of `reports/<scale>/` and what the stages recorded; writes
+`reports/<scale>/README.md`, `metrics.json` (DVC metrics) and `tables/per_class.csv`, and
+`reports/README.md`, which sets all scales with a `metrics.json` side by side.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from opmask.errors import UserError, main
+from opmask.overview import metrics, render_index
+from opmask.params import load_params
+from opmask.plan import all_runs
+from opmask.report import Report, render
+from opmask.results import read_json, read_per_class, read_provenance
+from pipeline import write_json
+
+REPORTS = Path("reports")
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.report", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    scale = params["scale"]
+    runs_dir, data_dir, folder = Path("runs") / scale, Path("data") / scale, REPORTS / scale
+    runs = all_runs(params)
+    table = _read_table(folder / "tables" / "table1.csv")
+    credits = data_dir / "CREDITS.txt"  # only the embedded data set has one
+    report = Report(
+        scale=scale,
+        schedule=str(params["schedule"]),
+        table1=table,
+        provenance=read_provenance(runs_dir, runs),
+        manifest=read_json(data_dir / "manifest.json"),
+        splits=read_json(runs_dir / "splits.json"),
+        credits=credits.read_text(encoding="utf-8") if credits.is_file() else "",
+    )
+    per_class = read_per_class(runs_dir, runs)
+    per_class.round(2).to_csv(folder / "tables" / "per_class.csv", index=False)
+    write_json(folder / "metrics.json", metrics(table))
+    (folder / "README.md").write_text(render(report), encoding="utf-8")
+    by_scale = {path.parent.name: read_json(path) for path in REPORTS.glob("*/metrics.json")}
+    (REPORTS / "README.md").write_text(render_index(by_scale), encoding="utf-8")
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run the stage table1 first (dvc repro)")
+    return pd.read_csv(path)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,72 @@
+"""Stage `splits`: resolves every class split and counts its boxes and masks.
+
+`runs/<scale>/splits.json` maps each split that applies to the data set (the paper's, and those
+under `splits` in params.yaml) to its supervised and its novel classes.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from opmask import coco, splits
+from opmask.coco import Manifest, Summary
+from opmask.errors import UserError, main
+from opmask.params import load_params
+from pipeline import write_json
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.splits", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    scale = params["scale"]
+    manifest = coco.load_manifest(Path("data") / scale / "manifest.json")
+    described = describe_splits(manifest, params.get("splits"))
+    write_json(Path("runs") / scale / "splits.json", described)
+    for name, split in described.items():
+        part = split["supervised"]
+        print(f"{name}: {len(part['names'])} classes, {part['train_masks']:,} masks in train")
+
+
+def describe_splits(
+    manifest: Manifest, custom: Mapping[str, Sequence[str]] | None
+) -> dict[str, dict[str, Any]]:
+    """By split name: `supervised`, `novel` (see `_describe`) and which of them is `evaluated`."""
+    train = coco.read_json(manifest.train.annotations)
+    val = coco.read_json(manifest.val.annotations)
+    ids = {category["name"]: category["id"] for category in train["categories"]}
+    if ids != {category["name"]: category["id"] for category in val["categories"]}:
+        raise UserError(
+            f"{manifest.val.annotations}: categories differ from {manifest.train.annotations}"
+        )
+    counts = coco.summarize(train), coco.summarize(val)
+    described = {}
+    for name in splits.available(train["categories"], custom):
+        split = splits.resolve(name, train["categories"], custom)
+        described[name] = {
+            "supervised": _describe(split.supervised, ids, *counts),
+            "novel": _describe(split.novel, ids, *counts),
+            "evaluated": "novel" if split.novel else "supervised",
+        }
+    return described
+
+
+def _describe(
+    names: Sequence[str], ids: Mapping[str, int], train: Summary, val: Summary
+) -> dict[str, Any]:
+    """Class names, category ids, and counts without crowds and degenerate boxes."""
+    category_ids = [ids[name] for name in names]
+    return {
+        "names": list(names),
+        "category_ids": category_ids,
+        "train_instances": sum(train.instances_by_category[i] for i in category_ids),
+        "train_masks": sum(train.masks_by_category[i] for i in category_ids),
+        "val_instances": sum(val.instances_by_category[i] for i in category_ids),
+    }
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,37 @@
+"""Stage `table1`: Table 1 of the paper, from the evaluated runs of the global schedule.
+
+Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/tables/table1.csv` and `table1.md`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from opmask.errors import main
+from opmask.params import load_params
+from opmask.plan import all_runs
+from opmask.results import read_per_class, summarise
+from opmask.tables import novel_gains, table1, table1_markdown
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.table1", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    scale, schedule = params["scale"], str(params["schedule"])
+    runs_dir, folder = Path("runs") / scale, Path("reports") / scale / "tables"
+    runs = [one for one in all_runs(params) if one.schedule == schedule]
+    per_class = read_per_class(runs_dir, runs)
+    gains = novel_gains(runs_dir, runs, per_class, **params["bootstrap"])
+    # rounded once, so that every page that is written from it says the same
+    table = table1(summarise(per_class), gains).round(3)
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "table1.csv", index=False)
+    text = f"# Table 1\n\n{table1_markdown(table, scale)}\n"
+    (folder / "table1.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,237 @@
+"""The stages `table1` and `report` on a small project whose evaluation is real.
+
+Eight images with one object of each of three classes; a run is described by the number of images
+in which its masks of the novel class are right, so AP is known.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from pycocotools import mask as rle
+
+from opmask.comparison import comparisons
+from opmask.evaluation import evaluate
+from opmask.overview import from_metrics, metrics, render_index
+from opmask.plan import all_runs
+from opmask.report import Report, render
+from opmask.results import read_per_class
+from opmask.tables import novel_gains
+from pipeline import report, table1
+
+PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+SPLITS = {"voc": ("cat",), "nonvoc": ("cup|mug", "kite")}
+CLASSES = {1: "cat", 2: "cup|mug", 3: "kite"}
+IMAGES = 8
+
+
+def box_mask(x, width):
+    mask = np.zeros((40, 40), np.uint8, order="F")
+    mask[5:25, x : x + width] = 1
+    encoded = rle.encode(mask)
+    return encoded | {"counts": encoded["counts"].decode()}
+
+
+def write_ground_truth(path):
+    annotations = [
+        dict(image_id=image, category_id=category, bbox=[5, 5, 20, 20], area=400, iscrowd=0)
+        | dict(id=3 * image + category, segmentation=box_mask(5, 20))
+        for image in range(1, IMAGES + 1)
+        for category in CLASSES
+    ]
+    images = [dict(id=i, width=40, height=40, file_name=f"{i}.png") for i in range(1, IMAGES + 1)]
+    categories = [dict(id=i, name=name) for i, name in CLASSES.items()]
+    content = dict(images=images, annotations=annotations, categories=categories)
+    path.write_text(json.dumps(content))
+
+
+def detections(right, novel):
+    """All boxes are right; masks of novel classes only in the first `right` images,
+    those of kites in half as many."""
+    for image in range(1, IMAGES + 1):
+        for category, name in CLASSES.items():
+            good = name not in novel or image <= (right // 2 if name == "kite" else right)
+            mask = box_mask(5, 20) if good else box_mask(30, 5)
+            yield dict(image_id=image, category_id=category, score=1 - image / 100) | dict(
+                bbox=[5, 5, 20, 20], segmentation=mask
+            )
+
+
+def write_run(root, run, right):
+    """What the stages train and evaluate leave behind."""
+    novel = set(CLASSES.values()) - set(SPLITS[run.supervised])
+    folder = root / "runs/miniature/evaluate" / run.key
+    folder.mkdir(parents=True)
+    tables = []
+    for task in ("bbox", "segm"):
+        result = evaluate(root / "val.json", list(detections(right, novel)), task=task)
+        result.matches.save(folder / f"matches_{task}.npz")
+        tables.append(result.per_class())
+    table = pd.concat(tables).assign(run=run.name, method=run.method, backbone=run.backbone)
+    table = table.assign(supervised=run.supervised, schedule=run.schedule, seed=run.seed)
+    table["supervision"] = ["novel" if c in novel else "supervised" for c in table["category"]]
+    table.to_csv(folder / "per_class.csv", index=False)
+    (folder / "provenance.json").write_text(json.dumps({"images": IMAGES, "seconds": 30}))
+    trained = root / "runs/miniature/train" / run.key
+    trained.mkdir(parents=True)
+    provenance = dict(run=run.name, seed=run.seed, iterations=260, wall_s=1800, dirty=True)
+    provenance |= dict(
+        hardware={"cpu": "Some | CPU", "cores": 2, "gpu": "idle", "gpus": 0, "ram_gib": 8}
+    )
+    provenance |= dict(versions={"torch": "2.15"}, commit="0123456789abcdef", precision="bf16")
+    (trained / "provenance.json").write_text(json.dumps(provenance))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A function that lays out a project with `right` images by run name and runs both stages."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(right, seeds=(0,), **changed):
+        bootstrap = {"resamples": 40, "seed": 0}
+        params = PARAMS | dict(scale="miniature", runs=list(right), seeds=list(seeds))
+        params |= dict(schedule="130k", bootstrap=bootstrap) | changed
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        write_ground_truth(tmp_path / "val.json")
+        for run in all_runs(params):
+            if right[run.name] is not None:
+                write_run(tmp_path, run, right[run.name])
+        table1.run([])
+        report.run([])
+        return tmp_path / "reports"
+
+    return make
+
+
+BOTH = {"maskrcnn-R50-voc": 2, "opmask-R50-voc": 6, "opmask-R50-voc-3x": 8}
+
+
+# Of 101 recalls (0, .01 … 1), 26 are ≤ 2/8, the recall at which the second mask is right, and so
+# on; precision is 1 up to there. Mean of mug (2 and 6 of 8 right) and kite (1 and 3 of 8).
+BASELINE_AP = 100 * (26 + 13) / 2 / 101
+OPMASK_AP = 100 * (76 + 38) / 2 / 101
+
+
+def test_numbers_reach_the_metrics(project):
+    found = json.loads((project(BOTH) / "miniature/metrics.json").read_text())
+    assert list(found) == ["R50"] and list(found["R50"]) == ["voc_to_nonvoc"]
+    values = found["R50"]["voc_to_nonvoc"]
+    assert values["novel_AP_baseline"] == pytest.approx(BASELINE_AP, abs=1e-3)
+    assert values["novel_AP_opmask"] == pytest.approx(OPMASK_AP, abs=1e-3)  # not 100, the 3x run's
+    assert values["gain"] == pytest.approx(OPMASK_AP - BASELINE_AP, abs=2e-3)
+    assert 0 < values["gain_low"] < values["gain"] < values["gain_high"]
+    assert values["novel_box_AP50_opmask"] == 100
+
+
+def test_bootstrap_is_of_the_novel_classes_of_both_methods(project):
+    project(BOTH)
+    runs = all_runs(yaml.safe_load(Path("params.yaml").read_text()))[:2]
+    folder = Path("runs/miniature")
+    gains = novel_gains(folder, runs, read_per_class(folder, runs), resamples=10, seed=0)
+    assert list(gains) == [("R50", "voc")]
+    assert gains["R50", "voc"].estimate == pytest.approx(OPMASK_AP - BASELINE_AP)
+    assert gains["R50", "voc"].a_mean == pytest.approx(OPMASK_AP)
+
+
+def test_pages_lead_with_the_finding(project):
+    folder = project(BOTH)
+    page = (folder / "miniature/README.md").read_text()
+    assert "in 1 of 1 comparisons; 3 not run" in page.split("\n\n")[1]
+    assert page.count("in 1 of 1 comparisons") == 1
+    assert "OPMask gains 37.13 AP" in page
+    assert page.index("gains 37.13") < page.index("## Table 1") < page.index("## How it was")
+    assert (
+        "Some \\| CPU, 2 cores, 8 GiB" in page and "0123456789ab with uncommitted changes" in page
+    )
+    assert "| train    |       3 |    30 min | 1.5 h |" in page
+    index = (folder / "README.md").read_text()
+    assert "+37.13 (+" in index and "(miniature/README.md)" in index
+
+
+def test_per_class_file_has_every_run(project):
+    table = pd.read_csv(project(BOTH) / "miniature/tables/per_class.csv")
+    assert len(table) == len(BOTH) * 2 * len(CLASSES)
+    assert set(table["category"]) == set(CLASSES.values())
+
+
+def test_a_failed_reproduction_is_reported_alike(project):
+    folder = project(BOTH | {"maskrcnn-R50-voc": 8, "opmask-R50-voc": 2})
+    page = (folder / "miniature/README.md").read_text()
+    lines = [line for line in page.splitlines() if "OPMask loses" in line]
+    assert lines and lines[0].startswith("- R-50-FPN, voc → non-voc: OPMask loses 55.94 AP")
+    assert "did **not** reproduce" in lines[0] and "1 the other way round" in page
+
+
+def test_a_run_that_was_not_made(project):
+    folder = project(BOTH | {"maskrcnn-R50-voc": None})
+    found = json.loads((folder / "miniature/metrics.json").read_text())
+    assert "gain" not in found["R50"]["voc_to_nonvoc"]
+    assert "R-50-FPN, voc → non-voc: not run." in (folder / "miniature/README.md").read_text()
+
+
+def test_a_run_without_any_mask(project):
+    project(BOTH)
+    for run in ("maskrcnn-R50-voc-0", "opmask-R50-voc-0"):
+        folder = Path("runs/miniature/evaluate") / run
+        table = pd.read_csv(folder / "per_class.csv")
+        table[table["task"] == "bbox"].to_csv(folder / "per_class.csv", index=False)
+        (folder / "matches_segm.npz").unlink()
+    table1.run([])
+    assert "none of the 4 comparisons" in Path("reports/miniature/tables/table1.md").read_text()
+
+
+def test_nothing_was_run(project):
+    folder = project({"maskrcnn-R50-voc": None})
+    assert json.loads((folder / "miniature/metrics.json").read_text()) == {}
+    assert "No training was recorded" in (folder / "miniature/README.md").read_text()
+
+
+def test_seeds_are_averaged(project):
+    folder = project(BOTH, seeds=(0, 1))
+    table = pd.read_csv(folder / "miniature/tables/table1.csv")
+    rows = table.query("backbone == 'R50' and supervised == 'voc' and metric == 'AP'")
+    rows = rows.query("classes == 'novel' and task == 'segm'")
+    assert set(rows["seeds"]) == {2} and set(rows["sd"]) == {0}
+
+
+def test_report_needs_table1(project, capsys):
+    folder = project(BOTH)
+    (folder / "miniature/tables/table1.csv").unlink()
+    with pytest.raises(SystemExit) as stop:
+        report.run([])
+    assert stop.value.code == 2 and "run the stage table1 first" in capsys.readouterr().err
+
+
+def test_metrics_round_trip_and_scales_side_by_side(project):
+    folder = project(BOTH)
+    table = pd.read_csv(folder / "miniature/tables/table1.csv")
+    for before, after in zip(comparisons(table), from_metrics(metrics(table)), strict=True):
+        assert before.verdict == after.verdict and before.name == after.name
+        assert after.paper_gain == pytest.approx(before.paper_gain)
+        assert after.gain == pytest.approx(before.gain, nan_ok=True)
+    text = render_index({"mine": {}, "coco": {}, "miniature": metrics(table)})
+    header = next(line for line in text.splitlines() if line.startswith("| Backbone"))
+    assert header.index("miniature") < header.index("coco") < header.index("mine")
+    assert "13.0" in text and "none of the 4 comparisons" in text
+
+
+def test_data_section_counts_and_credits(project):
+    table = pd.read_csv(project(BOTH) / "miniature/tables/table1.csv")
+    part = dict(names=["a", "b"], train_masks=1234, val_instances=56)
+    page = render(
+        Report(
+            scale="coco",
+            schedule="3x",
+            table1=table,
+            provenance={"train": [], "evaluate": []},
+            manifest={"kind": "coco", "train": {"counts": {"with_masks": 7000}}},
+            splits={"my|split": {"supervised": part, "novel": part}},
+            credits="Drawings by A,\nCC-BY 4.0",
+        )
+    )
+    assert "7,000" in page and "1,234" in page and "my\\|split" in page
+    assert "> Drawings by A,\n> CC-BY 4.0" in page
+    assert "-S scale=coco -S schedule=3x -S data_root=/path/to/data" in page

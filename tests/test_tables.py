@@ -1,0 +1,211 @@
+"""Table 1 from hand-made per-class results: every number below was worked out by hand."""
+
+import math
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from opmask import markdown, paper
+from opmask.comparison import Comparison, comparisons, headline
+from opmask.errors import UserError
+from opmask.plan import Run
+from opmask.results import METRICS, read_per_class, summarise
+from opmask.tables import table1, table1_markdown
+
+NAN = float("nan")
+
+
+def per_class(method, seed, novel, box=(50, 70), supervised=40.0, backbone="R50", split="voc"):
+    """One run: novel mask AP of the classes in `novel` (other metrics: AP + 1, + 2 …, APs NaN for
+    the last class), novel box AP, AP50, and supervised mask AP of a single class."""
+    run = dict(run=f"{method}-{backbone}-{split}", method=method, backbone=backbone)
+    run |= dict(supervised=split, schedule="130k", seed=seed)
+    rows = []
+    for i, ap in enumerate(novel):
+        values = {metric: ap + step for step, metric in enumerate(METRICS)}
+        if i == len(novel) - 1:
+            values["APs"] = NAN
+        rows.append(dict(category_id=i, supervision="novel", task="segm") | values)
+        values = dict.fromkeys(METRICS, 0.0) | {"AP": box[0], "AP50": box[1]}
+        rows.append(dict(category_id=i, supervision="novel", task="bbox") | values)
+    values = dict.fromkeys(METRICS, supervised)
+    rows.append(dict(category_id=99, supervision="supervised", task="segm") | values)
+    return pd.DataFrame([run | row | {"category": "x", "instances": 1} for row in rows])
+
+
+def make_table(*frames, gains=None):
+    return table1(summarise(pd.concat(frames)), gains or {})
+
+
+def cell(table, method, metric="AP", task="segm", classes="novel", backbone="R50", split="voc"):
+    rows = table.query(
+        "method == @method and metric == @metric and task == @task and classes == @classes "
+        "and backbone == @backbone and supervised == @split"
+    )
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+ONE_SEED = per_class("maskrcnn", 0, [10, 20]), per_class("opmask", 0, [20, 40], box=(60, 80))
+GAIN = SimpleNamespace(low=12.345, high=17.0)
+
+
+def test_cells_of_one_seed():
+    table = make_table(*ONE_SEED, gains={("R50", "voc"): GAIN})
+    baseline, ours = cell(table, "Our Mask R-CNN"), cell(table, "OPMask")
+    assert (baseline["ours"], ours["ours"]) == (15, 30)  # means of 10 20 and of 20 40
+    assert (baseline["paper"], ours["paper"]) == (18.9, 31.9)
+    assert ours["ours_minus_paper"] == pytest.approx(-1.9)
+    assert ours["seeds"] == 1 and math.isnan(ours["sd"])
+    gain = cell(table, "difference")
+    assert (gain["ours"], gain["low"], gain["high"]) == (15, 12.345, 17.0)
+    assert gain["paper"] == pytest.approx(13.0) and gain["ours_minus_paper"] == pytest.approx(2.0)
+    assert cell(table, "OPMask", "AP50")["ours"] == 31
+    assert cell(table, "OPMask", "APs")["ours"] == 23  # the class without small objects is left out
+    assert math.isnan(cell(table, "difference", "AP50")["low"])  # bootstrapped for AP alone
+
+
+def test_context_has_no_number_of_the_paper():
+    table = make_table(*ONE_SEED)
+    box = cell(table, "difference", "AP50", task="bbox")
+    assert box["ours"] == 10 and math.isnan(box["paper"])
+    assert cell(table, "OPMask", classes="supervised")["ours"] == 40
+
+
+def test_two_seeds_give_mean_and_spread():
+    more = per_class("maskrcnn", 1, [14, 20]), per_class("opmask", 1, [22, 44])
+    table = make_table(*ONE_SEED, *more)
+    ours = cell(table, "OPMask")
+    assert ours["ours"] == 31.5 and ours["seeds"] == 2  # of 30 and 33
+    assert ours["sd"] == pytest.approx(3 / math.sqrt(2))
+    gain = cell(table, "difference")  # by seed 15 and 16
+    assert gain["ours"] == 15.5 and gain["sd"] == pytest.approx(1 / math.sqrt(2))
+    assert "31.5 ± 2.1" in table1_markdown(table, "coco")
+
+
+def test_unequal_seeds_keep_the_columns_consistent():
+    table = make_table(*ONE_SEED, per_class("opmask", 1, [22, 44]))
+    gain = cell(table, "difference")
+    assert gain["ours"] == 31.5 - 15 and gain["seeds"] == 1 and math.isnan(gain["sd"])
+
+
+def test_what_was_not_run_says_so():
+    table = make_table(*ONE_SEED, gains={("R50", "voc"): GAIN})
+    assert cell(table, "OPMask", backbone="R101")["seeds"] == 0
+    found = comparisons(table)
+    assert [one.verdict for one in found] == ["not run", "shown", "not run", "not run"]
+    text = table1_markdown(table, "miniature")
+    assert "in 1 of 1 comparisons; 3 not run." in text.splitlines()[0]
+    rows = [line for line in text.splitlines() if line.startswith("| R-101-FPN")]
+    assert rows and all("not run" in line for line in rows)
+
+
+def test_no_run_at_all():
+    empty = summarise(read_per_class("nowhere", []))
+    text = table1_markdown(table1(empty, {}), "miniature")
+    assert text.startswith("At scale `miniature` none of the 4 comparisons")
+
+
+def test_one_method_alone_is_not_a_comparison():
+    (found,) = [c for c in comparisons(make_table(ONE_SEED[1])) if c.seeds or c.opmask == 30]
+    assert found.opmask == 30 and math.isnan(found.baseline) and found.verdict == "not run"
+
+
+def test_markdown_rows_have_equal_cells():
+    text = table1_markdown(make_table(*ONE_SEED, gains={("R50", "voc"): GAIN}), "miniature")
+    for block in text.split("\n\n"):
+        if block.startswith("|"):
+            assert len({line.count("|") for line in block.splitlines()}) == 1
+    assert "+12.35 to +17.00" in text or "+12.34 to +17.00" in text
+    assert "context, not a target" in text
+    assert "context, not a target" not in table1_markdown(make_table(*ONE_SEED), "coco")
+
+
+def compare(low, high):
+    return Comparison("R50", "voc", 10.0, 10 + (low + high) / 2, (low + high) / 2, low, high, 13, 1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict", "words"),
+    [
+        (0.5, 1.5, "shown", "gains 1.00 AP against the baseline (10.00 → 11.00)"),
+        (-0.5, 1.5, "undecided", "interval −0.50 to +1.50, includes 0"),
+        (0.0, 1.0, "undecided", "includes 0"),
+        (-3.0, -1.0, "reversed", "loses 2.00 AP"),
+        (NAN, NAN, "not run", "not run"),
+    ],
+)
+def test_verdict_and_sentence(low, high, verdict, words):
+    one = compare(low, high)
+    assert one.verdict == verdict and words in one.sentence()
+    assert ("did **not** reproduce" in one.sentence()) == (verdict == "reversed")
+
+
+def test_headline_counts_what_failed_too():
+    text = headline([compare(1, 2), compare(-1, 2), compare(-2, -1), compare(NAN, NAN)], "smoke")
+    assert "in 1 of 3 comparisons" in text and "1 undecided" in text
+    assert "1 the other way round" in text and "1 not run" in text
+
+
+def test_paper_numbers():
+    table = paper.load("table1")
+    assert len(table) == 24 and not table.isna().any(axis=None)
+    ap = table.set_index(["backbone", "supervised", "method"])["AP"]
+    assert ap["R50", "voc", "OPMask"] == 31.9 and ap["R50", "voc", "Our Mask R-CNN"] == 18.9
+    assert ap["R50", "nonvoc", "OPMask"] - ap["R50", "nonvoc", "Our Mask R-CNN"] == pytest.approx(
+        10.1
+    )
+    # section 4.3 in words: 0.3 above CPMask, and 0.8 below it the other way
+    for split, gap in (("nonvoc", 0.3), ("voc", -0.8)):
+        assert ap["R101", split, "OPMask"] - ap["R101", split, "CPMask"] == pytest.approx(gap)
+    assert (table["AP50"] > table["AP"]).all() and (table["APl"] > table["APs"]).all()
+    last = table.query("backbone == 'R101' and supervised == 'voc' and method == 'OPMask'")
+    assert last[METRICS].values.tolist() == [[33.2, 53.5, 35.2, 17.2, 37.1, 46.9]]
+
+
+RUN = Run("opmask-R50-voc", "opmask", "R50", "voc", "130k", 0)
+
+
+def write_per_class(tmp_path, frame):
+    folder = tmp_path / "evaluate" / RUN.key
+    folder.mkdir(parents=True)
+    frame.to_csv(folder / "per_class.csv", index=False)
+
+
+def test_reading_keeps_a_class_called_na(tmp_path):
+    write_per_class(tmp_path, per_class("opmask", 0, [1, 2]).assign(category="NA"))
+    found = read_per_class(tmp_path, [RUN])
+    assert set(found["category"]) == {"NA"} and found["APs"].isna().sum() == 1
+
+
+def test_same_configuration_under_two_names_counts_once(tmp_path):
+    write_per_class(tmp_path, per_class("opmask", 0, [1, 2]))
+    twin = Run("opmask-R50-voc-130k", "opmask", "R50", "voc", "130k", 0)
+    source = tmp_path / "evaluate" / RUN.key
+    source.with_name(twin.key).symlink_to(source)
+    assert len(read_per_class(tmp_path, [RUN, twin])) == len(read_per_class(tmp_path, [RUN]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.drop(columns="APm"), "column 'APm' is missing"),
+        (lambda frame: frame.assign(schedule="3x"), "schedule is '3x', but .* '130k'"),
+    ],
+)
+def test_results_of_other_settings_are_refused(tmp_path, change, message):
+    write_per_class(tmp_path, change(per_class("opmask", 0, [1, 2])))
+    with pytest.raises(UserError, match=message):
+        read_per_class(tmp_path, [RUN])
+
+
+def test_markdown_numbers_and_escapes():
+    assert [markdown.signed(v) for v in (1.26, -1.26, 0.0, -0.01, 0.04, NAN)] == (
+        ["+1.3", "−1.3", "0.0", "0.0", "0.0", "–"]
+    )
+    assert [markdown.duration(s) for s in (42, 780, 18720)] == ["42 s", "13 min", "5.2 h"]
+    text = markdown.table(pd.DataFrame({"a|b": ["x|y", "two\nlines <b>"]}))
+    assert text.splitlines()[0].count("|") == 3 and "a\\|b" in text
+    assert "x\\|y" in text and "two lines &lt;b>" in text
+    assert len(text.splitlines()) == 4
