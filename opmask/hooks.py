@@ -117,28 +117,41 @@ class ProgressBar(EventWriter):
 class LiveWriter(EventWriter):
     """Losses and learning rate through DVCLive, smoothed over 20 iterations."""
 
-    def __init__(self, folder: Path, resume: bool):
+    def __init__(self, folder: Path, start: int):
+        for path in folder.glob("plots/metrics/*.tsv"):
+            _forget_after(path, start)
         from dvclive import Live  # here: it takes a second to import, and only training needs it
 
         self.live = Live(
             str(folder),
-            resume=resume,
+            resume=start > 0,
             report=None,
             save_dvc_exp=False,
             dvcyaml=None,
             monitor_system=False,
         )
+        self.written = start
 
     def write(self) -> None:
         storage = get_event_storage()
-        if storage.iter + 1 <= getattr(self, "written", -1):
+        _, iteration = storage.latest()["lr"]  # after training `storage.iter` is one too far
+        if iteration + 1 == self.written:
             return
+        self.live.step = self.written = iteration + 1
         for name, history in storage.histories().items():
-            if "loss" in name or name == "lr":
-                value = history.latest() if name == "lr" else history.median(20)
-                self.live.log_metric(name, value)
-        self.live.step = self.written = storage.iter + 1
+            if "loss" in name:
+                self.live.log_metric(name, history.median(20))
+        self.live.log_metric("lr", storage.history("lr").latest())
         self.live.make_summary()
 
     def close(self) -> None:
         self.live.end()
+
+
+def _forget_after(log: Path, iterations: int) -> None:
+    """Drop the rows of a DVCLive log that the resumed training will write again."""
+    header, *rows = log.read_text().splitlines()
+    kept = [
+        row for row in rows if int(row.split("\t")[header.split("\t").index("step")]) <= iterations
+    ]
+    log.write_text("\n".join([header, *kept]) + "\n")

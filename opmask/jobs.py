@@ -5,17 +5,18 @@ import json
 import os
 import platform
 import subprocess
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import detectron2
 import psutil
 import torch
 import yaml
 from detectron2.config import CfgNode
 
+from opmask import training
 from opmask.coco import Manifest
 from opmask.config import paper_config
 from opmask.errors import UserError
@@ -113,17 +114,16 @@ def work_folder(label: str, cfg: CfgNode, data: TrainingData) -> Path:
     return Path("work", f"{label}-{digest.hexdigest()[:12]}")
 
 
-def provenance(cfg: CfgNode, hardware: Hardware, since: float, **more: Any) -> str:
-    """JSON that says what made a result: code, versions, machine, time. `since` in monotonic s."""
+def provenance(cfg: CfgNode, hardware: Hardware, works: Sequence[Path], **more: Any) -> str:
+    """JSON that says what made a result: code, versions, machine, time spent in `works`."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    import detectron2
 
     commit, dirty = _commit()
     content = {
         **more,
         "iterations": cfg.SOLVER.MAX_ITER,
         "precision": cfg.SOLVER.PRECISION,
-        "wall_s": round(time.monotonic() - since, 1),
+        "wall_s": round(sum(map(training.seconds, works)), 1),
         "peak_memory_gib": round(_peak_memory(), 2),
         "hardware": {
             "cpu": _cpu_name(),
@@ -162,13 +162,15 @@ def _cpu_name() -> str:
 
 
 def _commit() -> tuple[str | None, bool]:
+    """The commit, and whether code or parameters differ from it."""
+
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     try:
-        return git("rev-parse", "--short=10", "HEAD"), bool(git("status", "--porcelain", "-uno"))
+        changed = git("status", "--porcelain", "--", "opmask", "pipeline", "params.yaml")
+        return git("rev-parse", "--short=10", "HEAD"), bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return None, False
 

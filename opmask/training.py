@@ -19,7 +19,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from filelock import FileLock, Timeout
 
-from opmask.coco import load_training_dicts
+from opmask.coco import load_training_dicts, supervised_mask_count
 from opmask.errors import UserError
 from opmask.hooks import LiveWriter, ProgressBar, SafeCheckpointer, SeedEveryIteration, StopCleanly
 from opmask.loader import build_loader
@@ -60,6 +60,7 @@ def train(
         UserError: another process trains in `work`, the data cannot be used, the disk is full, or a
             loss is not finite.
     """
+    started = time.monotonic()
     work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work / "lock")
     try:
@@ -79,8 +80,15 @@ def train(
                 args=(cfg, data, work, hardware.workers, description),
             )
     finally:
+        with (work / "seconds").open("a") as file:
+            file.write(f"{time.monotonic() - started:.1f}\n")
         lock.release()
     return work / FINAL
+
+
+def seconds(work: Path) -> float:
+    """Wall time of all sessions spent in `work`, but those that were killed outright."""
+    return sum(float(line) for line in (work / "seconds").read_text().split())
 
 
 def _worker(cfg: CfgNode, data: TrainingData, work: Path, workers: int, description: str) -> None:
@@ -99,6 +107,8 @@ def _worker(cfg: CfgNode, data: TrainingData, work: Path, workers: int, descript
     dicts, _ = load_training_dicts(
         data.annotations, data.images, data.supervised_ids, image_ids=data.image_ids
     )
+    if cfg.MODEL.MASK_ON:
+        supervised_mask_count(dicts, description, data.annotations)
     loader = build_loader(dicts, cfg, start=start, workers=workers)
     trainer = SimpleTrainer(create_ddp_model(model, broadcast_buffers=False), loader, optimizer)
     trainer.register_hooks(_hooks(cfg, checkpointer, scheduler, work, start, description))
@@ -135,12 +145,11 @@ def _hooks(cfg, checkpointer, scheduler, work: Path, start: int, description: st
         hooks.LRScheduler(scheduler=scheduler),
     ]
     if comm.is_main_process():
-        # DVCLive's own file would otherwise hold points after the checkpoint that was resumed.
         writers = [
             ProgressBar(start, cfg.SOLVER.MAX_ITER, description),
             JSONWriter(str(work / "metrics.json")),
             TensorboardXWriter(str(work / "tensorboard")),
-            LiveWriter(work / "dvclive", resume=start > 0),
+            LiveWriter(work / "dvclive", start),
         ]
         period = max(1, min(20, cfg.SOLVER.MAX_ITER // 20))
         result += [
@@ -160,13 +169,8 @@ def export(work: Path, out: Path, provenance: str) -> None:
     torch.save({"model": weights}, partial / FINAL)
     for name in ("config.yaml", "metrics.json"):
         shutil.copy(work / name, partial / name)
-    for name in ("dvclive", "tensorboard"):
-        shutil.copytree(work / name, partial / name)
+    shutil.copytree(work / "tensorboard", partial / "tensorboard")
+    shutil.copytree(work / "dvclive" / "plots" / "metrics", partial / "losses")
     (partial / "provenance.json").write_text(provenance)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
-
-
-def elapsed(since: float) -> float:
-    """Seconds since `time.monotonic()` was `since`, to a tenth."""
-    return round(time.monotonic() - since, 1)

@@ -44,8 +44,8 @@ def run(argv: Sequence[str]) -> None:
     partial.mkdir(parents=True)
     (partial / "detections.json").write_text(json.dumps(detections))
     split = resolve(spec["run"]["supervised"], manifest.categories, spec["splits"])
-    table = per_class(detections, manifest, partial)
-    table = describe(table, Run(**spec["run"]), split)
+    masks = spec["method"]["mask_head"]
+    table = describe(per_class(detections, manifest, partial, masks), Run(**spec["run"]), split)
     table.to_csv(partial / "per_class.csv", index=False)
     (partial / "metrics.json").write_text(json.dumps(headline(table), indent=2))
     counts = {"images": manifest.val.counts["images"], "detections": len(detections)}
@@ -72,14 +72,15 @@ def detect(
     )
 
 
-def per_class(detections: list[dict], manifest: Manifest, out: Path) -> pd.DataFrame:
-    """Per-class AP of boxes and, where there are masks, of masks; matches go to `out`."""
+def per_class(detections: list[dict], manifest: Manifest, out: Path, masks: bool) -> pd.DataFrame:
+    """Per-class AP of boxes and, of methods with a mask head, of masks; matches go to `out`."""
     tables = []
-    with_masks = any("segmentation" in d for d in detections)
-    for task in ("bbox", "segm") if with_masks else ("bbox",):
-        result = evaluate(manifest.val.annotations, detections, task=task)
+    for task in ("bbox", "segm"):
+        found = detections if masks or task == "bbox" else []
+        result = evaluate(manifest.val.annotations, found, task=task)
         result.matches.save(out / f"matches_{task}.npz")
-        tables.append(result.per_class())
+        if masks or task == "bbox":
+            tables.append(result.per_class())
     return pd.concat(tables)
 
 

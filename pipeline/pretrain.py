@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
     from opmask import jobs, training, warm_start
     from opmask.coco import load_manifest
 
-    started = time.monotonic()
     manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
     data = training.TrainingData(manifest.train.annotations, manifest.train.images, ())
     hardware = jobs.hardware(params["hardware"])
@@ -49,7 +47,7 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
         works.append(jobs.work_folder(label, cfg, data))
         description = f"pretrain {backbone} {number}/{len(recipe['phases'])}"
         weights = training.train(cfg, data, works[-1], hardware, description=description)
-    about = jobs.provenance(cfg, hardware, started, backbone=backbone)
+    about = jobs.provenance(cfg, hardware, works, backbone=backbone)
     training.export(works[-1], out / backbone, about)
     return works
 

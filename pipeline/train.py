@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +26,6 @@ def run(argv: Sequence[str]) -> None:
     )  # torch and detectron2: after the arguments are known to be good
     from opmask.coco import load_manifest
 
-    started = time.monotonic()
     spec = jobs.load_specification(root / "plan" / f"{key}.yaml")
     manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
     weights = root / "pretrain" / spec["run"]["backbone"] / training.FINAL
@@ -37,7 +35,7 @@ def run(argv: Sequence[str]) -> None:
     work = jobs.work_folder(f"{params['scale']}-{key}", cfg, data)
     training.train(cfg, data, work, hardware, description=key)
     about = jobs.provenance(
-        cfg, hardware, started, run=spec["run"]["name"], seed=spec["run"]["seed"]
+        cfg, hardware, [work], run=spec["run"]["name"], seed=spec["run"]["seed"]
     )
     training.export(work, root / "train" / key, about)
     shutil.rmtree(work)

@@ -1,0 +1,235 @@
+"""Training is a function of its specification: interruptions and novel masks change nothing."""
+
+import errno
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.engine import DefaultPredictor
+from filelock import FileLock
+from tiny import tiny_cfg, write_images
+
+from opmask import training
+from opmask.config import add_opmask_config
+from opmask.errors import UserError
+from opmask.hooks import SafeCheckpointer
+from opmask.loader import TrainingBatches, build_loader
+from opmask.training import Hardware
+
+CPU = Hardware()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+def train(cfg, data, work: Path) -> dict[str, torch.Tensor]:
+    final = training.train(cfg, data, work, CPU, description="test")
+    return torch.load(final, weights_only=True)["model"]
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    return train(tiny_cfg(12), data, tmp_path_factory.mktemp("whole"))
+
+
+def start_in_background(cfg, data, work: Path) -> subprocess.Popen:
+    job = work.with_suffix(".pkl")
+    job.write_bytes(pickle.dumps((cfg, data, work)))
+    code = (
+        "import sys, pickle; import opmask; from opmask import training\n"
+        f"cfg, data, work = pickle.load(open({str(job)!r}, 'rb'))\n"
+        "training.train(cfg, data, work, training.Hardware(), description='test')\n"
+    )
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
+
+
+def wait_for_checkpoint(process: subprocess.Popen, work: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not (work / "last_checkpoint").exists():
+        assert process.poll() is None, "training ended before its first checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_resumed_training_equals_uninterrupted(number, data, tmp_path, uninterrupted):
+    work = tmp_path / "work"
+    process = start_in_background(tiny_cfg(12), data, work)
+    wait_for_checkpoint(process, work)
+    process.send_signal(number)
+    process.wait(60)
+    assert not (work / training.FINAL).exists(), "it finished before it could be interrupted"
+    assert (work / "last_checkpoint").read_text().startswith("model_00000")
+    assert_same(train(tiny_cfg(12), data, work), uninterrupted)
+
+
+def test_losses_are_logged_once_an_iteration_after_resuming(data, tmp_path):
+    train(tiny_cfg(4), data, tmp_path)
+    (tmp_path / training.FINAL).unlink()
+    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
+    train(tiny_cfg(8), data, tmp_path)
+    lines = (tmp_path / "dvclive/plots/metrics/total_loss.tsv").read_text().splitlines()
+    steps = [int(line.split("\t")[0]) for line in lines[1:]]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 8
+
+
+@pytest.mark.parametrize("change", ["delete", "replace"])
+def test_masks_of_novel_classes_never_influence_training(change, data, tmp_path):
+    content = json.loads(data.annotations.read_text())
+    for annotation in content["annotations"]:
+        if annotation["category_id"] not in data.supervised_ids:
+            annotation.pop("segmentation")
+            if change == "replace":
+                annotation["segmentation"] = [[0.0, 0.0, 9.0, 0.0, 0.0, 9.0]]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(content))
+    cfg = tiny_cfg(3)
+    assert_same(
+        train(cfg, data, tmp_path / "a"),
+        train(cfg, replace(data, annotations=other), tmp_path / "b"),
+    )
+
+
+def test_masks_of_supervised_classes_do(data, tmp_path):
+    content = json.loads(data.annotations.read_text())
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = [[0.0, 0.0, 9.0, 0.0, 0.0, 9.0]]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(content))
+    a = train(tiny_cfg(2), data, tmp_path / "a")
+    b = train(tiny_cfg(2), replace(data, annotations=other), tmp_path / "b")
+    assert not torch.equal(
+        a["roi_heads.mask_head.predictor.weight"], b["roi_heads.mask_head.predictor.weight"]
+    )
+
+
+def test_a_second_trainer_is_refused(data, tmp_path):
+    with FileLock(tmp_path / "lock"), pytest.raises(UserError, match="another process is training"):
+        training.train(tiny_cfg(), data, tmp_path, CPU, description="test")
+    assert os.listdir(tmp_path) == ["lock"]
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(data, tmp_path, monkeypatch):
+    save, calls = torch.save, []
+
+    def fails_the_second_time(content, file, **kwargs):
+        calls.append(file)
+        if len(calls) == 2:
+            file.write(b"half a checkpoint")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(content, file, **kwargs)
+
+    monkeypatch.setattr(torch, "save", fails_the_second_time)
+    with pytest.raises(UserError, match="No space left on device.*model_0000001.pth"):
+        train(tiny_cfg(6), data, tmp_path)
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.glob("*.p*t*")] == ["model_0000001.pth"]
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
+    assert torch.load(tmp_path / "model_0000001.pth", weights_only=True)["iteration"] == 1
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(data, tmp_path):
+    cfg = tiny_cfg(40, SOLVER__BASE_LR=1e30, SOLVER__WARMUP_ITERS=8, SOLVER__CHECKPOINT_PERIOD=1)
+    with pytest.raises(UserError, match=r"not finite.*model_\d+.pth"):
+        train(cfg, data, tmp_path)
+    last = tmp_path / (tmp_path / "last_checkpoint").read_text()
+    weights = torch.load(last, weights_only=True)["model"]
+    assert all(v.isfinite().all() for v in weights.values() if v.is_floating_point())
+    assert not (tmp_path / training.FINAL).exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    checkpointer = SafeCheckpointer(model, str(tmp_path))
+    checkpointer.save("good")
+    model.weight.data[0, 0] = float("nan")
+    with pytest.raises(UserError, match="weight is not finite.*good.pth"):
+        checkpointer.save("bad")
+    assert (tmp_path / "last_checkpoint").read_text() == "good.pth"
+    assert not (tmp_path / "bad.pth").exists()
+
+
+def test_detectron2_loads_what_a_run_leaves(data, tmp_path):
+    train(tiny_cfg(2), data, tmp_path / "work")
+    out = tmp_path / "out"
+    training.export(tmp_path / "work", out, "{}")
+    shutil.rmtree(tmp_path / "work")
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    add_opmask_config(cfg)
+    cfg.merge_from_file(out / "config.yaml")
+    cfg.MODEL.WEIGHTS = str(out / training.FINAL)
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    cfg.DATASETS.TEST = ()
+    image = torch.randint(0, 255, (64, 64, 3), dtype=torch.uint8).numpy()
+    found = DefaultPredictor(cfg)(image)["instances"]
+    assert found.pred_masks.shape == (len(found), 64, 64)
+    assert len(found) > 0
+
+
+def test_batches_do_not_depend_on_where_one_starts():
+    landscape = [True, False, True, True, False, True, False]
+    whole = iter(TrainingBatches(landscape, 2, seed=3))
+    expected = [next(whole) for _ in range(20)]
+    later = iter(TrainingBatches(landscape, 2, seed=3, start=8))
+    assert [next(later) for _ in range(12)] == expected[8:]
+    for batch in expected:
+        assert len({landscape[index] for index, _ in batch}) == 1
+    assert {index for batch in expected for index, _ in batch} == set(range(7))
+    other = iter(TrainingBatches(landscape, 2, seed=4))
+    assert [next(other) for _ in range(20)] != expected
+
+
+def test_loader_processes_change_nothing(data):
+    from opmask.coco import load_training_dicts
+
+    dicts, _ = load_training_dicts(data.annotations, data.images, data.supervised_ids)
+    cfg = tiny_cfg()
+    alone, helped = (iter(build_loader(dicts, cfg, workers=w)) for w in (0, 2))
+    for _ in range(4):
+        for a, b in zip(next(alone), next(helped), strict=True):
+            assert torch.equal(a["image"], b["image"])
+            assert torch.equal(a["instances"].gt_boxes.tensor, b["instances"].gt_boxes.tensor)
+            assert a["instances"].gt_has_mask.tolist() == [
+                c in (0, 1) for c in a["instances"].gt_classes
+            ]
+
+
+@pytest.mark.parametrize("what", ["missing", "corrupt", "size"])
+def test_an_unusable_image_is_named(what, data, tmp_path):
+    from PIL import Image
+
+    shutil.copytree(data.images, tmp_path, dirs_exist_ok=True)
+    for image in tmp_path.glob("*.png"):
+        if what == "missing":
+            image.unlink()
+        elif what == "corrupt":
+            image.write_bytes(image.read_bytes()[:300])
+        else:
+            Image.new("RGB", (10, 10)).save(image)
+    with pytest.raises(UserError, match=r"\d.png: cannot use this image"):
+        train(tiny_cfg(2), replace(data, images=tmp_path), tmp_path / "work")
+
+
+def test_unknown_precision():
+    with pytest.raises(UserError, match="fp32 or bf16"):
+        training.use_precision(torch.nn.Linear(1, 1), "fp16")
