@@ -53,6 +53,8 @@ def train(
 ) -> Path:
     """Train `cfg` to its last iteration, resuming if `work` holds a checkpoint.
 
+    With several machines each calls this; the first, rank 0, writes all files.
+
     Returns:
         The final checkpoint in `work`, a plain detectron2 one; `work/config.yaml` belongs to it.
 
@@ -62,7 +64,7 @@ def train(
     """
     started = time.monotonic()
     work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / "lock")
+    lock = FileLock(work / f"lock{hardware.machine_rank}")  # machines may share a file system
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -155,9 +157,8 @@ def _hooks(cfg, checkpointer, scheduler, work: Path, start: int, description: st
         result += [
             hooks.PeriodicWriter(writers, period),
             hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=1),
-            StopCleanly(checkpointer),
         ]
-    return result
+    return [*result, StopCleanly(checkpointer)]
 
 
 def export(work: Path, out: Path, provenance: str) -> None:

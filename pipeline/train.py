@@ -34,6 +34,8 @@ def run(argv: Sequence[str]) -> None:
     hardware = jobs.hardware(params["hardware"])
     work = jobs.work_folder(f"{params['scale']}-{key}", cfg, data)
     training.train(cfg, data, work, hardware, description=key)
+    if hardware.machine_rank > 0:
+        return  # the first machine has the results
     about = jobs.provenance(
         cfg, hardware, [work], run=spec["run"]["name"], seed=spec["run"]["seed"]
     )

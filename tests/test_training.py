@@ -122,9 +122,12 @@ def test_masks_of_supervised_classes_do(data, tmp_path):
 
 
 def test_a_second_trainer_is_refused(data, tmp_path):
-    with FileLock(tmp_path / "lock"), pytest.raises(UserError, match="another process is training"):
+    with (
+        FileLock(tmp_path / "lock0"),
+        pytest.raises(UserError, match="another process is training"),
+    ):
         training.train(tiny_cfg(), data, tmp_path, CPU, description="test")
-    assert os.listdir(tmp_path) == ["lock"]
+    assert os.listdir(tmp_path) == ["lock0"]
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(data, tmp_path, monkeypatch):
@@ -197,6 +200,19 @@ def test_batches_do_not_depend_on_where_one_starts():
     assert {index for batch in expected for index, _ in batch} == set(range(7))
     other = iter(TrainingBatches(landscape, 2, seed=4))
     assert [next(other) for _ in range(20)] != expected
+
+
+def test_processes_share_every_batch(monkeypatch):
+    whole = iter(TrainingBatches([True] * 5, 4, seed=0))
+    monkeypatch.setattr("opmask.loader.comm.get_world_size", lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr("opmask.loader.comm.get_rank", lambda rank=rank: rank)
+        batches = iter(TrainingBatches([True] * 5, 4, seed=0))
+        shares.append([next(batches) for _ in range(5)])
+    for first, second in zip(*shares, strict=True):
+        assert len(first) == len(second) == 2
+        assert sorted(first + second) == sorted(next(whole))
 
 
 def test_loader_processes_change_nothing(data):

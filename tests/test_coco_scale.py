@@ -1,0 +1,26 @@
+"""The paper's configuration at full size: 800 pixels, full width, on CPU."""
+
+import math
+
+import pytest
+import torch
+
+from benchmarks.coco_step import coco_model, synthetic_batch, training_step
+
+
+@pytest.mark.parametrize("name", ["maskrcnn-R50-voc", "opmask-R50-nonvoc"])
+def test_a_training_step_and_an_inference(name):
+    model, optimizer = coco_model(name, "bf16", "cpu")
+    batch = synthetic_batch(1)
+    before = model.roi_heads.mask_head.predictor.weight.clone()
+    losses = training_step(model, optimizer, batch)
+    assert set(losses) == {"loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc"}
+    assert all(math.isfinite(loss) for loss in losses.values())
+    assert not torch.equal(before, model.roi_heads.mask_head.predictor.weight)
+    model.eval()
+    model.roi_heads.box_predictor.test_score_thresh = 0.0
+    with torch.no_grad():
+        (output,) = model([{"image": batch[0]["image"], "height": 400, "width": 533}])
+    found = output["instances"]
+    assert len(found) == 100
+    assert found.pred_masks.shape == (100, 400, 533)
