@@ -73,6 +73,15 @@ def all_runs(params: Mapping[str, Any]) -> list[Run]:
     return runs
 
 
+def shared_specifications(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Everything in params.yaml that determines the data set and the warm start."""
+    scale = params["scales"][params["scale"]]
+    return {
+        "data": {"data_root": params["data_root"], "data": scale["data"]},
+        "pretrain": {key: scale[key] for key in ("warm_start", "config", "precision")},
+    }
+
+
 def specification(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
     """Everything in params.yaml that determines `run`, with the schedule at the scale's length."""
     scale = params["scales"][params["scale"]]

@@ -44,14 +44,13 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.data", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
+    check_settings(params)
     scale = params["scale"]
-    settings, where = params["scales"][scale]["data"], f"scales.{scale}.data"
-    if settings.get("kind") == "miniature":
-        manifest = build_miniature(DATA / scale, settings, where)
-    elif settings.get("kind") == "coco":
-        manifest = check_folder(Path(params["data_root"]), settings, where)
+    settings = params["scales"][scale]["data"]
+    if settings["kind"] == "miniature":
+        manifest = build_miniature(DATA / scale, settings)
     else:
-        raise UserError(f"{where}.kind: must be miniature or coco")
+        manifest = check_folder(_root(params), settings)
     annotations = DATA / scale / manifest["root"] / manifest["train"]["annotations"]
     manifest["categories"] = coco.load_categories(annotations)
     write_json(DATA / scale / "manifest.json", manifest)
@@ -60,12 +59,49 @@ def run(argv: Sequence[str]) -> None:
         print(f"{name}: {counts}")
 
 
-def build_miniature(folder: Path, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Builds the embedded data set in `folder`, replacing it; returns its manifest (root `.`).
+def check_settings(params: Mapping[str, Any]) -> None:
+    """What can be known of the data before reading it: the settings' keys, and that files exist.
 
-    where: the settings' place in params.yaml, for messages.
+    Raises:
+        UserError: names the key and what is allowed, or all files and folders that are missing.
     """
-    _check_keys(settings, MINIATURE_KEYS, (), where)
+    where = f"scales.{params['scale']}.data"
+    settings = params["scales"][params["scale"]]["data"]
+    if settings.get("kind") == "miniature":
+        _check_keys(settings, MINIATURE_KEYS, (), where)
+        return
+    if settings.get("kind") != "coco":
+        raise UserError(f"{where}.kind: must be miniature or coco")
+    _check_keys(settings, [f"{n}_{what}" for n in SETS for what in PARTS], list(OPTIONS), where)
+    for key, value in _options(settings).items():
+        if value not in OPTIONS[key]:
+            choice = ", ".join(map(str, OPTIONS[key]))
+            raise UserError(f"{where}.{key}: '{value}' is not one of {choice}")
+    root = _root(params)
+    official = _options(settings)["official"]
+    lacks = coco_layout.missing(root) if official else _lacks(root, _places(settings))
+    if lacks:
+        raise UserError(
+            f"data_root lacks {len(lacks)} item(s): {'; '.join(lacks)} (another folder: "
+            "`dvc repro` after editing data_root in params.yaml, or "
+            "`dvc exp run -S data_root=/path/to/coco`)"
+        )
+
+
+def _root(params: Mapping[str, Any]) -> Path:
+    return Path(params["data_root"]).expanduser().absolute()
+
+
+def _places(settings: Mapping[str, Any]) -> Places:
+    return {n: (settings[f"{n}_annotations"], settings[f"{n}_images"]) for n in SETS}
+
+
+def _options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: settings.get(key, allowed[0]) for key, allowed in OPTIONS.items()}
+
+
+def build_miniature(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Builds the embedded data set in `folder`, replacing it; returns its manifest (root `.`)."""
     from opmask import miniature  # here, as checking a folder needs no renderer
 
     miniature.build(folder, **{key: settings[key] for key in MINIATURE_KEYS}, progress=True)
@@ -75,29 +111,11 @@ def build_miniature(folder: Path, settings: Mapping[str, Any], where: str) -> di
     }
 
 
-def check_folder(root: Path, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Checks the user's folder; returns its manifest (absolute root).
-
-    where: the settings' place in params.yaml, for messages.
-    """
-    _check_keys(settings, [f"{n}_{what}" for n in SETS for what in PARTS], list(OPTIONS), where)
-    options = {key: settings.get(key, allowed[0]) for key, allowed in OPTIONS.items()}
-    for key, allowed in OPTIONS.items():
-        if options[key] not in allowed:
-            choice = ", ".join(map(str, allowed))
-            raise UserError(f"{where}.{key}: '{options[key]}' is not one of {choice}")
-    root = root.expanduser().absolute()
-    places = {n: (settings[f"{n}_annotations"], settings[f"{n}_images"]) for n in SETS}
-    lacks = coco_layout.missing(root) if options.pop("official") else _lacks(root, places)
-    if lacks:
-        raise UserError(
-            f"data_root lacks {len(lacks)} item(s): {'; '.join(lacks)} (another folder: "
-            "`dvc repro` after editing data_root in params.yaml, or "
-            "`dvc exp run -S data_root=/path/to/coco`)"
-        )
+def check_folder(root: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the user's files; returns their manifest (absolute root)."""
     return {"kind": "coco", "root": str(root)} | {
-        name: describe(root, *paths, options, for_evaluation=name == "val")
-        for name, paths in places.items()
+        name: describe(root, *places, _options(settings), for_evaluation=name == "val")
+        for name, places in _places(settings).items()
     }
 
 

@@ -1,4 +1,4 @@
-"""Stage `plan`: one file per run with everything in params.yaml that determines it."""
+"""Stage `plan`: checks params.yaml; one file a job with everything there that determines it."""
 
 import argparse
 import shutil
@@ -9,15 +9,18 @@ import yaml
 
 from opmask.errors import main
 from opmask.params import load_params
-from opmask.plan import all_runs, specification
+from opmask.plan import all_runs, shared_specifications, specification
+from pipeline.data import check_settings
 
 
 @main
 def run(argv: Sequence[str]) -> None:
-    """Write `runs/<scale>/plan/<run>-<seed>.yaml` for every run of params.yaml."""
+    """Write `runs/<scale>/plan/{data,pretrain,<run>-<seed>}.yaml`."""
     argparse.ArgumentParser(prog="python -m pipeline.plan", description=__doc__).parse_args(argv)
     params = load_params()
-    specifications = {r.key: specification(r, params) for r in all_runs(params)}
+    check_settings(params)
+    runs = {r.key: specification(r, params) for r in all_runs(params)}
+    specifications = {**shared_specifications(params), **runs}
     out = Path("runs", params["scale"], "plan")
     partial = out.with_name("plan.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -26,7 +29,7 @@ def run(argv: Sequence[str]) -> None:
         (partial / f"{key}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
-    print(f"{len(specifications)} runs planned at scale {params['scale']}: {out}")
+    print(f"{len(runs)} runs planned at scale {params['scale']}: {out}")
 
 
 if __name__ == "__main__":

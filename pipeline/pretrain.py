@@ -13,20 +13,21 @@ from pipeline import write_json
 
 @main
 def run(argv: Sequence[str]) -> None:
-    """Run the scale's warm start, each phase from the one before, into `runs/<scale>/pretrain/`."""
+    """Run the scale's warm start into `runs/<scale>/pretrain/`, weights apart from records."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.pretrain", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
     out = Path("runs", params["scale"], "pretrain")
     warm_start = params["scales"][params["scale"]]["warm_start"]
-    write_json(out / "backbones.json", {"from": "here" if warm_start else "ImageNet"})
+    source = list(warm_start) or "ImageNet, by detectron2"
+    write_json(out / "weights" / "source.json", {"weights": source})
     works = [work for name in warm_start for work in pretrain(name, warm_start[name], out, params)]
     for work in works:  # kept until all is done: an interrupted stage resumes where it was
         shutil.rmtree(work)
 
 
 def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> list[Path]:
-    """Train one backbone's phases and export it to `out/<backbone>`; returns its work folders."""
+    """Train one backbone's phases, each from the one before; returns their work folders."""
     from opmask import jobs, training, warm_start
     from opmask.coco import load_manifest
 
@@ -39,7 +40,7 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
     for number, phase in enumerate(recipe["phases"], start=1):
         cfg = jobs.warm_start_config(phase, scale, backbone, manifest)
         if number == 1 and "deepen" in recipe:
-            shallow = out / recipe["deepen"] / training.FINAL
+            shallow = out / "weights" / f"{recipe['deepen']}.pth"
             deepened = Path("work", f"{params['scale']}-{backbone}-deepened.pth")
             weights = warm_start.deepen(shallow, cfg, deepened)
         cfg.MODEL.WEIGHTS = str(weights)
@@ -49,6 +50,7 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
         weights = training.train(cfg, data, works[-1], hardware, description=description)
     about = jobs.provenance(cfg, hardware, works, backbone=backbone)
     training.export(works[-1], out / backbone, about)
+    (out / backbone / training.FINAL).rename(out / "weights" / f"{backbone}.pth")
     return works
 
 

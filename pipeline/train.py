@@ -28,7 +28,7 @@ def run(argv: Sequence[str]) -> None:
 
     spec = jobs.load_specification(root / "plan" / f"{key}.yaml")
     manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
-    weights = root / "pretrain" / spec["run"]["backbone"] / training.FINAL
+    weights = root / "pretrain" / "weights" / f"{spec['run']['backbone']}.pth"
     cfg = jobs.run_config(spec, manifest, str(weights) if weights.exists() else "")
     data = jobs.training_data(spec, manifest)
     hardware = jobs.hardware(params["hardware"])
