@@ -24,6 +24,8 @@ def run(argv: Sequence[str]) -> None:
     works = [work for name in warm_start for work in pretrain(name, warm_start[name], out, params)]
     for work in works:  # kept until all is done: an interrupted stage resumes where it was
         shutil.rmtree(work)
+    for deepened in Path("work").glob(f"{params['scale']}-*-deepened.pth"):
+        deepened.unlink()
 
 
 def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> list[Path]:
