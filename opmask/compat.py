@@ -8,6 +8,7 @@ where official detectron2 main is installed, nothing here changes anything.
 import importlib.util
 import sys
 import types
+import warnings
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,7 @@ from PIL import Image
 
 def apply() -> None:
     """Fill what detectron2 0.6 misses; call before any of its submodules is imported."""
+    warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")
     if "detectron2._C" not in sys.modules and not importlib.util.find_spec("detectron2._C"):
         stub = types.ModuleType("detectron2._C")
         stub.__doc__ = "Stands in for detectron2's C++ extension, which this build does not have."

@@ -134,7 +134,8 @@ class LiveWriter(EventWriter):
 
     def write(self) -> None:
         storage = get_event_storage()
-        _, iteration = storage.latest()["lr"]  # after training `storage.iter` is one too far
+        # of the last logged iteration; after training `storage.iter` is one too far
+        iteration = storage.latest().get("lr", (None, self.written - 1))[1]
         if iteration + 1 == self.written:
             return
         self.live.step = self.written = iteration + 1
