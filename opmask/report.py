@@ -7,7 +7,7 @@ leaves the section out.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -26,6 +26,7 @@ class Report:
 
     table1: of `tables.table1`. provenance: of `results.read_provenance`. manifest, splits: the
     stages' JSON, empty if absent. credits: of the embedded data's drawings, or empty.
+    deepened: backbones whose warm start begins with another's weights.
     """
 
     scale: str
@@ -35,6 +36,7 @@ class Report:
     manifest: Mapping[str, Any]
     splits: Mapping[str, Any]
     credits: str = ""
+    deepened: Mapping[str, str] = field(default_factory=dict)
 
 
 def render(report: Report) -> str:
@@ -75,7 +77,23 @@ def _made_with(report: Report) -> str:
         "Commit": _distinct(_commit(entry) for entry in train),
     }
     frame = pd.DataFrame({"What": facts.keys(), "Value": facts.values()})
-    return "\n\n".join(["## How it was made", markdown.table(frame, left=2), _times(report)])
+    parts = [markdown.table(frame, left=2), _initial_weights(report), _times(report)]
+    return "\n\n".join(["## How it was made", *filter(None, parts)])
+
+
+def _initial_weights(report: Report) -> str:
+    if not report.provenance.get("pretrain"):
+        return ""
+    text = (
+        "Initial weights: not ImageNet's, but one warm start a backbone, shared by all methods and "
+        "learned here from the boxes and classes of the training images, no masks."
+    )
+    for deep, shallow in report.deepened.items():
+        text += (
+            f" {deep} starts as {shallow} with further blocks that change nothing at first: "
+            "compare methods at this scale, not backbones."
+        )
+    return text
 
 
 def _times(report: Report) -> str:

@@ -32,6 +32,7 @@ def run(argv: Sequence[str]) -> None:
     runs_dir, data_dir, folder = Path("runs") / scale, Path("data") / scale, REPORTS / scale
     runs = all_runs(params)
     table = _read_table(folder / "tables" / "table1.csv")
+    warm_start = params["scales"][scale]["warm_start"]
     credits = data_dir / "CREDITS.txt"  # only the embedded data set has one
     report = Report(
         scale=scale,
@@ -41,6 +42,7 @@ def run(argv: Sequence[str]) -> None:
         manifest=read_json(data_dir / "manifest.json"),
         splits=read_json(runs_dir / "splits.json"),
         credits=credits.read_text(encoding="utf-8") if credits.is_file() else "",
+        deepened={b: r["deepen"] for b, r in warm_start.items() if "deepen" in r},
     )
     per_class = read_per_class(runs_dir, runs)
     per_class.round(2).to_csv(folder / "tables" / "per_class.csv", index=False)

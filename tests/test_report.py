@@ -13,6 +13,7 @@ import pytest
 import yaml
 from pycocotools import mask as rle
 
+import opmask.report
 from opmask.comparison import comparisons
 from opmask.evaluation import evaluate
 from opmask.overview import from_metrics, metrics, render_index
@@ -235,3 +236,14 @@ def test_data_section_counts_and_credits(project):
     assert "7,000" in page and "1,234" in page and "my\\|split" in page
     assert "> Drawings by A,\n> CC-BY 4.0" in page
     assert "-S scale=coco -S schedule=3x -S data_root=/path/to/data" in page
+
+
+def test_initial_weights_are_stated_where_they_are_not_imagenets():
+    table = pd.DataFrame(columns=["backbone", "supervised", "method"])
+    common = {"scale": "s", "schedule": "1x", "table1": table, "manifest": {}, "splits": {}}
+    warm = {"train": [{"seed": 0}], "pretrain": [{"backbone": "R50"}]}
+    page = opmask.report._made_with(Report(**common, provenance=warm, deepened={"R101": "R50"}))
+    assert "not ImageNet's" in page
+    assert "R101 starts as R50 with further blocks" in page
+    cold = {"train": [{"seed": 0}], "pretrain": []}
+    assert "Initial weights" not in opmask.report._made_with(Report(**common, provenance=cold))
