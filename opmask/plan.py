@@ -87,13 +87,15 @@ def specification(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
     scale = params["scales"][params["scale"]]
     schedule = params["schedules"][run.schedule]
     factor = scale["schedule_factor"]
+    max_iter = max(1, round(schedule["max_iter"] * factor))
+    steps = sorted({max(1, round(step * factor)) for step in schedule["steps"]})
     return {
         "run": asdict(run),
         "scale": params["scale"],
         "method": params["methods"][run.method],
         "splits": {k: v for k, v in params["splits"].items() if k == run.supervised},
-        "max_iter": max(1, round(schedule["max_iter"] * factor)),
-        "steps": [max(1, round(step * factor)) for step in schedule["steps"]],
+        "max_iter": max_iter,
+        "steps": [step for step in steps if step < max_iter],  # a very short run may end before
         "checkpoint_period": scale["checkpoint_period"],
         "precision": scale["precision"],
         "config": scale["config"],

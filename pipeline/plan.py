@@ -26,7 +26,7 @@ def run(argv: Sequence[str]) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for key, content in specifications.items():
-        (partial / f"{key}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        (partial / f"{key}.yaml").write_text(yaml.safe_dump(content))
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     print(f"{len(runs)} runs planned at scale {params['scale']}: {out}")

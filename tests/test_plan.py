@@ -92,3 +92,10 @@ def test_scale_and_schedule_are_checked_when_params_are_read(tmp_path):
             load_params(path)
     with pytest.raises(UserError, match="nowhere.yaml"):
         load_params(tmp_path / "nowhere.yaml")
+
+
+def test_a_step_at_or_after_the_end_of_a_short_run_is_left_out():
+    params = copy.deepcopy(PARAMS)
+    params["scales"][params["scale"]]["schedule_factor"] = 0.00002  # 3x: 5.4, 4.2 and 5.0
+    content = specify("opmask-R50-voc-3x", params)
+    assert (content["max_iter"], content["steps"]) == (5, [4])
