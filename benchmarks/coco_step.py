@@ -68,6 +68,9 @@ def coco_model(
     if device == "cpu" or torch.cuda.device_count() < 2:  # SyncBN needs several GPUs
         cfg.MODEL.ROI_BOX_HEAD.NORM = cfg.MODEL.ROI_MASK_HEAD.NORM = "BN"
     model = build_model(cfg).to(memory_format=torch.channels_last)
+    for name, scale in model.backbone.bottom_up.named_buffers():
+        if name.endswith("conv3.norm.weight"):
+            scale.fill_(0.2)  # without ImageNet weights a deep frozen network would overflow
     use_precision(model, precision)
     return model, build_optimizer(cfg, model)
 

@@ -8,7 +8,7 @@ import torch
 from benchmarks.coco_step import coco_model, synthetic_batch, training_step
 
 
-@pytest.mark.parametrize("name", ["maskrcnn-R50-voc", "opmask-R50-nonvoc"])
+@pytest.mark.parametrize("name", ["maskrcnn-R50-voc", "opmask-R101-nonvoc"])
 def test_a_training_step_and_an_inference(name):
     model, optimizer = coco_model(name, "bf16", "cpu")
     batch = synthetic_batch(1)
