@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as mask_util
 
 from opmask.coco_checks import Record, Summary, check, read_json, summarize
@@ -22,6 +23,7 @@ __all__ = [
     "Manifest",
     "Summary",
     "check",
+    "hold_out",
     "load_categories",
     "load_manifest",
     "load_training_dicts",
@@ -82,12 +84,10 @@ def load_training_dicts(
     annotations: Path,
     image_dir: Path,
     supervised_ids: Collection[int],
-    image_ids: Collection[int] | None = None,
 ) -> tuple[list[Record], list[Record]]:
     """detectron2 dataset dicts of a checked COCO json, and its categories.
 
     supervised_ids: COCO category ids whose masks are kept; all others lose them here.
-    image_ids: only these images (for held-out sets); all by default.
 
     Returns (dicts, categories). A dict has file_name, image_id, height, width and annotations,
     each with bbox (4 floats, xywh in pixels), bbox_mode, category_id (0 … C-1, the position in
@@ -101,13 +101,12 @@ def load_training_dicts(
     contiguous = {category["id"]: index for index, category in enumerate(categories)}
     _reject_unknown(supervised_ids, contiguous, f"{annotations}: category")
     images = {image["id"]: image for image in data["images"]}
-    _reject_unknown(image_ids or (), images, f"{annotations}: image")
     by_image: dict[int, list[Record]] = defaultdict(list)
     for annotation in data["annotations"]:
         by_image[annotation["image_id"]].append(annotation)
 
     supervised, dicts = frozenset(supervised_ids), []
-    for image_id in sorted(images if image_ids is None else set(image_ids)):
+    for image_id in sorted(images):
         image = images[image_id]
         size = image["width"], image["height"]
         objects = [
@@ -118,6 +117,21 @@ def load_training_dicts(
         if not all(instance["iscrowd"] for instance in objects):
             dicts.append(_training_dict(image, image_dir, objects))
     return dicts, categories
+
+
+def hold_out(dicts: Sequence[Record], count: int) -> tuple[list[Record], list[int]]:
+    """The dicts without `count` images drawn at random, and the ascending ids of those.
+
+    The same images for every run: the draw depends on the data set and `count` alone.
+
+    Raises UserError if fewer than `count` + 1 images are given.
+    """
+    if count >= len(dicts):
+        raise UserError(f"held_out_images: {count} asked for, but there are {len(dicts)} images")
+    drawn = np.random.default_rng(0).choice(len(dicts), count, replace=False)
+    ids = sorted(dicts[index]["image_id"] for index in drawn)
+    held = set(ids)
+    return [record for record in dicts if record["image_id"] not in held], ids
 
 
 def supervised_mask_count(dicts: Sequence[Record], split: str, annotations: Path) -> int:

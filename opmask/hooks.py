@@ -59,7 +59,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             stays the last one.
     """
 
-    def save(self, name: str, **kwargs: Any) -> None:
+    def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
         if not self.save_dir or not self.save_to_disk:
             return
         state = self.model.state_dict()
@@ -72,7 +72,8 @@ class SafeCheckpointer(DetectionCheckpointer):
             with partial.open("wb") as file:
                 torch.save({**data, **kwargs}, file)
             os.replace(partial, final)
-            self.tag_last_checkpoint(final.name)
+            if tag:
+                self.tag_last_checkpoint(final.name)
         except (
             OSError,
             RuntimeError,
@@ -92,6 +93,19 @@ class SafeCheckpointer(DetectionCheckpointer):
         return (
             f"the last good checkpoint is {previous}" if previous else "there is no checkpoint yet"
         )
+
+
+class Snapshots(HookBase):
+    """Keeps the weights, without the optimiser, of every `period`-th iteration and of the last."""
+
+    def __init__(self, checkpointer: SafeCheckpointer, period: int, folder: Path):
+        self.period = period
+        self.checkpointer = SafeCheckpointer(checkpointer.model, str(folder))
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done == self.trainer.max_iter:
+            self.checkpointer.save(f"model_{done:07d}", tag=False)
 
 
 class ProgressBar(EventWriter):

@@ -7,7 +7,10 @@ invalidate it.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from opmask.errors import UserError
 from opmask.params import require
@@ -97,6 +100,20 @@ def specification(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
         "max_iter": max_iter,
         "steps": [step for step in steps if step < max_iter],  # a very short run may end before
         "checkpoint_period": scale["checkpoint_period"],
+        "snapshot_period": round(schedule.get("snapshot_period", 0) * factor),
+        "held_out": scale["held_out_images"] if schedule.get("hold_out") else 0,
         "precision": scale["precision"],
         "config": scale["config"],
     }
+
+
+def load_specification(path: Path) -> dict[str, Any]:
+    """A file of the `plan` stage.
+
+    Raises:
+        UserError: it does not exist; names the runs that do.
+    """
+    if not path.is_file():
+        runs = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise UserError(f"{path}: no such run is planned; there are {runs}")
+    return yaml.safe_load(path.read_text())

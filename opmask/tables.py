@@ -2,7 +2,8 @@
 
 A table is first a tidy frame for programs (`table1`), then Markdown for people
 (`table1_markdown`). Beside the paper's columns stand what it leaves out: a paired bootstrap
-interval of the gain, box AP of the same classes, and mask AP of the supervised classes.
+interval of the gain, box AP of the same classes, and mask AP of the supervised classes. The other
+systems that the paper quotes are there as it quotes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from opmask import markdown, paper
+from opmask import latex, markdown, paper
 from opmask.bootstrap import Difference, paired_difference
+from opmask.cells import CELL, NAN, SOURCE, caveats, cell, difference, lines, value
 from opmask.comparison import (
     BACKBONES,
     BASELINE,
@@ -35,6 +37,7 @@ from opmask.results import METRICS, evaluation_dir
 _PAPER_CELLS = [("novel", "segm", metric) for metric in METRICS]
 _CONTEXT_CELLS = [("novel", "bbox", "AP"), ("novel", "bbox", "AP50"), ("supervised", "segm", "AP")]
 _CELL_KEYS = ["classes", "task", "metric"]
+QUOTED = "quoted"
 
 Gains = Mapping[tuple[str, str], Difference]
 
@@ -82,58 +85,49 @@ def table1(summary: pd.DataFrame, gains: Gains) -> pd.DataFrame:
 
     Returns:
         Columns: backbone, method (as in the paper, or `difference` = OPMask − baseline),
-        supervised, direction, classes (novel | supervised), task, metric; ours (mean over seeds),
-        sd (over seeds; NaN for one), seeds (0 = not run), low and high (95 %), paper,
-        ours_minus_paper. AP in percent.
+        supervised, direction, classes (novel | supervised), task, metric; `cells.CELL`; quoted
+        (True for the systems whose numbers the paper quotes; we run none). AP in percent.
     """
-    published = paper.load("table1").set_index(["backbone", "supervised", "method"]).sort_index()
+    published = paper.load("table1")
     rows = []
     for backbone in BACKBONES:
         for supervised in DIRECTIONS:
             ours = summary.query("backbone == @backbone and supervised == @supervised")
+            paper_rows = published.query("backbone == @backbone and supervised == @supervised")
             key = {"backbone": backbone, "supervised": supervised}
             key["direction"] = DIRECTIONS[supervised]
-            for cell in _PAPER_CELLS + _CONTEXT_CELLS:
-                gain = gains.get((backbone, supervised)) if cell == _PAPER_CELLS[0] else None
-                values = _paper_values(published.loc[backbone, supervised], cell)
-                key = {"backbone": backbone, "supervised": supervised}
-                key |= {"direction": DIRECTIONS[supervised]} | dict(
-                    zip(_CELL_KEYS, cell, strict=True)
-                )
-                rows += [key | row for row in _cell_rows(ours, cell, values, gain)]
-    columns = ["backbone", "method", "supervised", "direction", *_CELL_KEYS]
-    columns += ["ours", "sd", "seeds", "low", "high", "paper", "ours_minus_paper"]
+            for name in _PAPER_CELLS + _CONTEXT_CELLS:
+                values = dict.fromkeys(METHODS.values(), NAN)
+                if name in _PAPER_CELLS:
+                    values = dict(zip(paper_rows["method"], paper_rows[name[2]], strict=True))
+                gain = gains.get((backbone, supervised)) if name == _PAPER_CELLS[0] else None
+                key |= dict(zip(_CELL_KEYS, name, strict=True))
+                rows += [key | row for row in _cell_rows(ours, name, values, gain)]
+    columns = ["backbone", "method", "supervised", "direction", *_CELL_KEYS, *CELL, "quoted"]
     return pd.DataFrame(rows)[columns]
 
 
-def _paper_values(published: pd.DataFrame, cell: tuple[str, str, str]) -> dict[str, float]:
-    """The paper's numbers of one cell by our method key, empty where it gives none."""
-    if cell not in _PAPER_CELLS:
-        return {}
-    values = {key: published.loc[label, cell[2]] for key, label in METHODS.items()}
-    return values | {DIFFERENCE: values[OURS] - values[BASELINE]}
-
-
 def _cell_rows(
-    ours: pd.DataFrame, cell: tuple, published: dict, gain: Difference | None
+    ours: pd.DataFrame, name: tuple, published: Mapping[str, float], gain: Difference | None
 ) -> list[dict]:
-    """Rows of one cell: each method, then the difference. `ours` is of one comparison."""
-    classes, task, metric = cell
+    """Rows of one cell: the methods of `published` in its order, then the difference.
+
+    `ours` is of one comparison.
+    """
+    classes, task, metric = name
     ours = ours.query("supervision == @classes and task == @task")
-    seeds = {key: ours[ours["method"] == key].set_index("seed")[metric] for key in METHODS}
-    # sd of the difference pairs equal seeds: they share initialisation and image order
-    paired = (seeds[OURS] - seeds[BASELINE]).dropna()
-    means = {key: values.mean() for key, values in seeds.items()}
-    means[DIFFERENCE] = means[OURS] - means[BASELINE]
-    rows = []
-    for key, values in (seeds | {DIFFERENCE: paired}).items():
-        row = {"method": METHODS.get(key, key), "ours": means[key], "sd": values.std()}
-        row |= {"seeds": len(values), "low": float("nan"), "high": float("nan")}
-        if key == DIFFERENCE and gain is not None:
-            row |= {"low": gain.low, "high": gain.high}
-        row["paper"] = published.get(key, float("nan"))
-        rows.append(row | {"ours_minus_paper": row["ours"] - row["paper"]})
-    return rows
+    keys = {method: key for key, method in METHODS.items()}
+    seeds = {
+        method: ours[ours["method"] == keys.get(method)].set_index("seed")[metric]
+        for method in published
+    }
+    rows = [
+        {"method": method, "quoted": method not in keys} | cell(values, published[method])
+        for method, values in seeds.items()
+    ]
+    a, b = METHODS[OURS], METHODS[BASELINE]
+    gap = difference(seeds[a], seeds[b], published[a] - published[b], gain)
+    return [*rows, {"method": DIFFERENCE, "quoted": False} | gap]
 
 
 def table1_markdown(table: pd.DataFrame, scale: str, *, lead: bool = True) -> str:
@@ -141,14 +135,14 @@ def table1_markdown(table: pd.DataFrame, scale: str, *, lead: bool = True) -> st
     already), the gains, the paper's columns, and their context."""
     found = comparisons(table)
     parts = [headline(found, scale)] if lead else []
-    parts += [_gains_markdown(found), _caveats(scale, found)]
+    parts += [_gains_markdown(found), caveats(scale, [one.seeds for one in found])]
     for supervised, direction in DIRECTIONS.items():
         tested = direction.split(" → ")[1]
         rows = table[table["supervised"] == supervised]
         parts += [
             f"**{direction}**: masks of {direction.split(' → ')[0]} in training, tested on "
             f"{tested}. Mask AP of these novel classes, percent.",
-            _metrics_markdown(rows),
+            markdown.table(metrics_frame(rows), left=3),
         ]
     parts += [
         "**Context**: box AP of the novel classes (their boxes are labelled, so it says how well "
@@ -178,62 +172,45 @@ def _gains_markdown(found: Sequence[Comparison]) -> str:
     return markdown.table(pd.DataFrame(rows), left=2)
 
 
-def _caveats(scale: str, found: Sequence[Comparison]) -> str:
-    lines = [
-        "The interval is a paired bootstrap over validation images, each row by itself (not "
-        "corrected for several rows). It says what other images would have given, not what "
-        "another training would."
-    ]
-    if any(one.seeds == 1 for one in found):
-        lines.append(
-            "With one seed the noise between trainings is not measured; on COCO the mask AP of "
-            "identical Mask R-CNN runs varies by about 0.1 (standard deviation)."
-        )
-    if scale != "coco":
-        lines.append(
-            "Data, image size and schedule are not the paper's at this scale: **its absolute "
-            "numbers are context, not a target**. What can be compared is the sign of the gain."
-        )
-    return " ".join(lines)
-
-
-def _value(row: pd.Series, text: str) -> str:
-    """One of our numbers, with its spread over seeds where there are several."""
-    if row["seeds"] > 1:
-        text += f" ± {row['sd']:.1f}"
-    return text
-
-
-def _metrics_markdown(rows: pd.DataFrame) -> str:
-    """The paper's six columns of one direction: ours, the paper's, and the difference."""
+def metrics_frame(rows: pd.DataFrame) -> pd.DataFrame:
+    """The paper's six columns of one direction for people: ours, the paper's, the difference of
+    the two, and what the paper quotes of others."""
     novel = rows.query("classes == 'novel' and task == 'segm'")
-    lines = []
-    for backbone in BACKBONES:
-        for method in [*METHODS.values(), DIFFERENCE]:
-            cells = novel[(novel["backbone"] == backbone) & (novel["method"] == method)]
-            cells = cells.set_index("metric").loc[METRICS]
-            form = markdown.signed if method == DIFFERENCE else markdown.number
-            ran = cells["seeds"].max() > 0
-            lines.append(
-                {"Backbone": BACKBONES[backbone], "Method": method, "": "ours"}
-                | {m: _value(c, form(c["ours"])) if ran else NOT_RUN for m, c in cells.iterrows()}
-            )
-            lines.append({"": "paper"} | {m: form(v) for m, v in cells["paper"].items()})
-            if ran and method != DIFFERENCE:
-                gap = cells["ours_minus_paper"].items()
-                lines.append({"": "ours − paper"} | {m: markdown.signed(v) for m, v in gap})
-    return markdown.table(pd.DataFrame(lines).fillna(""), left=3)
+    found = []
+    for (backbone, method), group in novel.groupby(["backbone", "method"], sort=False):
+        cells = {row["metric"]: row for _, row in group.iterrows()}
+        head = {"Backbone": BACKBONES[backbone], "Method": method}
+        if group["quoted"].any():
+            values = {metric: markdown.number(row["paper"]) for metric, row in cells.items()}
+            found.append(head | {SOURCE: QUOTED} | values)
+        else:
+            found += lines(head, cells, signed=method == DIFFERENCE)
+    return pd.DataFrame(found)
+
+
+def table1_latex(table: pd.DataFrame, scale: str) -> str:
+    """Table 1 as LaTeX, a table a direction. `table` is of `table1`."""
+    return "\n".join(
+        latex.table(
+            metrics_frame(table[table["supervised"] == supervised]),
+            f"Mask AP of novel classes, percent: {direction}, scale {scale}.",
+            f"tab:novel-{supervised}",
+            left=3,
+        )
+        for supervised, direction in DIRECTIONS.items()
+    )
 
 
 def _context_markdown(table: pd.DataFrame) -> str:
     labels = ("Novel: box AP", "Novel: box AP50", "Supervised: mask AP")
-    lines = []
+    found = []
     keys = ["backbone", "direction", "method"]
-    for key, rows in table[table["method"] != DIFFERENCE].groupby(keys, sort=False):
+    ours = table[(table["method"] != DIFFERENCE) & ~table["quoted"]]
+    for key, rows in ours.groupby(keys, sort=False):
         cells = rows.set_index(_CELL_KEYS)
         line = {"Backbone": BACKBONES[key[0]], "Direction": key[1], "Method": key[2]}
-        for cell, label in zip(_CONTEXT_CELLS, labels, strict=True):
-            row = cells.loc[cell]
-            line[label] = _value(row, markdown.number(row["ours"])) if row["seeds"] else NOT_RUN
-        lines.append(line)
-    return markdown.table(pd.DataFrame(lines), left=3)
+        for name, label in zip(_CONTEXT_CELLS, labels, strict=True):
+            row = cells.loc[name]
+            line[label] = value(row, markdown.number(row["ours"])) if row["seeds"] else NOT_RUN
+        found.append(line)
+    return markdown.table(pd.DataFrame(found), left=3)

@@ -4,7 +4,9 @@
 ends with the same bits as an uninterrupted run.
 """
 
+import json
 import logging
+import resource
 import shutil
 import time
 from dataclasses import dataclass
@@ -19,12 +21,23 @@ from detectron2.utils import comm
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from filelock import FileLock, Timeout
 
-from opmask.coco import load_training_dicts, supervised_mask_count
+from opmask.coco import hold_out, load_training_dicts, supervised_mask_count
 from opmask.errors import UserError
-from opmask.hooks import LiveWriter, ProgressBar, SafeCheckpointer, SeedEveryIteration, StopCleanly
+from opmask.hooks import (
+    LiveWriter,
+    ProgressBar,
+    SafeCheckpointer,
+    SeedEveryIteration,
+    Snapshots,
+    StopCleanly,
+)
 from opmask.loader import build_loader
+from opmask.roi_align import use_separable_roi_align
 
 FINAL = "model_final.pth"
+HELD_OUT = "held_out.json"
+SNAPSHOTS = "snapshots"
+SESSIONS = "sessions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class TrainingData:
     annotations: Path
     images: Path
     supervised_ids: tuple[int, ...]
-    image_ids: tuple[int, ...] | None = None
+    held_out: int = 0  # images kept out of training, see `opmask.coco.hold_out`
 
 
 def train(
@@ -82,15 +95,22 @@ def train(
                 args=(cfg, data, work, hardware.workers, description),
             )
     finally:
-        with (work / "seconds").open("a") as file:
-            file.write(f"{time.monotonic() - started:.1f}\n")
+        with (work / SESSIONS).open("a") as file:
+            seconds = round(time.monotonic() - started, 1)
+            file.write(json.dumps({"seconds": seconds, "peak_memory_gib": _peak_memory()}) + "\n")
         lock.release()
     return work / FINAL
 
 
-def seconds(work: Path) -> float:
-    """Wall time of all sessions spent in `work`, but those that were killed outright."""
-    return sum(float(line) for line in (work / "seconds").read_text().split())
+def sessions(work: Path) -> list[dict[str, float]]:
+    """`seconds` and `peak_memory_gib` of every session in `work` that was not killed outright."""
+    return [json.loads(line) for line in (work / SESSIONS).read_text().splitlines()]
+
+
+def _peak_memory() -> float:
+    """Largest resident size so far of this process or one that it waited for, GiB."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return round(max(u.ru_maxrss for u in usage) / 2**20, 2)
 
 
 def _worker(cfg: CfgNode, data: TrainingData, work: Path, workers: int, description: str) -> None:
@@ -99,6 +119,8 @@ def _worker(cfg: CfgNode, data: TrainingData, work: Path, workers: int, descript
     torch.manual_seed(cfg.SEED)
     # The layout that convolutions are fastest in, on CPU and GPU.
     model = build_model(cfg).to(memory_format=torch.channels_last)
+    if cfg.MODEL.DEVICE == "cpu":
+        use_separable_roi_align(model)
     use_precision(model, cfg.SOLVER.PRECISION)
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
@@ -106,9 +128,8 @@ def _worker(cfg: CfgNode, data: TrainingData, work: Path, workers: int, descript
     start = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS).get("iteration", -1) + 1
     if not checkpointer.has_checkpoint():
         start = 0  # given weights may carry the iteration of the training that made them
-    dicts, _ = load_training_dicts(
-        data.annotations, data.images, data.supervised_ids, image_ids=data.image_ids
-    )
+    dicts, _ = load_training_dicts(data.annotations, data.images, data.supervised_ids)
+    dicts, held_out = hold_out(dicts, data.held_out)
     if cfg.MODEL.MASK_ON:
         supervised_mask_count(dicts, description, data.annotations)
     loader = build_loader(dicts, cfg, start=start, workers=workers)
@@ -116,6 +137,8 @@ def _worker(cfg: CfgNode, data: TrainingData, work: Path, workers: int, descript
     trainer.register_hooks(_hooks(cfg, checkpointer, scheduler, work, start, description))
     if comm.is_main_process():
         (work / "config.yaml").write_text(cfg.dump())
+        (work / HELD_OUT).write_text(json.dumps(held_out))
+        (work / SNAPSHOTS).mkdir(exist_ok=True)
     logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)
     try:
         trainer.train(start, cfg.SOLVER.MAX_ITER)
@@ -158,6 +181,8 @@ def _hooks(cfg, checkpointer, scheduler, work: Path, start: int, description: st
             hooks.PeriodicWriter(writers, period),
             hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=1),
         ]
+        if cfg.SOLVER.SNAPSHOT_PERIOD:
+            result.append(Snapshots(checkpointer, cfg.SOLVER.SNAPSHOT_PERIOD, work / SNAPSHOTS))
     return [*result, StopCleanly(checkpointer)]
 
 
@@ -168,9 +193,10 @@ def export(work: Path, out: Path, provenance: str) -> None:
     partial.mkdir(parents=True)
     weights = torch.load(work / FINAL, map_location="cpu", weights_only=True)["model"]
     torch.save({"model": weights}, partial / FINAL)
-    for name in ("config.yaml", "metrics.json"):
+    for name in ("config.yaml", "metrics.json", HELD_OUT):
         shutil.copy(work / name, partial / name)
-    shutil.copytree(work / "tensorboard", partial / "tensorboard")
+    for name in ("tensorboard", SNAPSHOTS):
+        shutil.copytree(work / name, partial / name)
     shutil.copytree(work / "dvclive" / "plots" / "metrics", partial / "losses")
     (partial / "provenance.json").write_text(provenance)
     shutil.rmtree(out, ignore_errors=True)

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+RUN_HELP = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
+
 
 def write_json(path: Path, content: Any) -> None:
     """Writes `content` to `path` whole or not at all, creating folders as needed."""

@@ -3,8 +3,7 @@
 import argparse
 import json
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,25 @@ from opmask.coco import Manifest, load_manifest, read_json
 from opmask.errors import main
 from opmask.evaluation import evaluate, subset_summary
 from opmask.params import load_params
-from opmask.plan import Run
+from opmask.plan import Run, load_specification
 from opmask.splits import Split, resolve
+from opmask.work import detections_file
+from pipeline import RUN_HELP
 
 
 @main
 def run(argv: Sequence[str]) -> None:
     """Detect with a trained run and write per-class AP, matches and headline metrics."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.evaluate", description=__doc__)
-    parser.add_argument(
-        "run", help="METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
-    )
+    parser.add_argument("run", help=RUN_HELP)
     key = parser.parse_args(argv).run
     params = load_params()
     root = Path("runs", params["scale"])
 
-    from opmask import jobs
-
-    spec = jobs.load_specification(root / "plan" / f"{key}.yaml")
+    spec = load_specification(root / "plan" / f"{key}.yaml")
     manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
-    started = time.monotonic()
-    detections = detect(
-        root / "train" / key, manifest, jobs.hardware(params["hardware"]).workers, key
-    )
-    seconds = round(time.monotonic() - started, 1)
+    found = detect(root / "train" / key, manifest, params["hardware"], key)
+    detections = found["detections"]
     out = root / "evaluate" / key
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -49,27 +43,34 @@ def run(argv: Sequence[str]) -> None:
     table.to_csv(partial / "per_class.csv", index=False)
     (partial / "metrics.json").write_text(json.dumps(headline(table), indent=2))
     counts = {"images": manifest.val.counts["images"], "detections": len(detections)}
-    (partial / "provenance.json").write_text(json.dumps({**counts, "seconds": seconds}, indent=2))
+    about = {**counts, "seconds": found["seconds"]}
+    (partial / "provenance.json").write_text(json.dumps(about, indent=2))
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
+    shutil.rmtree(work_of(root / "train" / key), ignore_errors=True)
     print(json.dumps(headline(table), indent=2))
 
 
-def detect(
-    trained: Path, manifest: Manifest, workers: int, description: str
-) -> list[dict[str, Any]]:
-    """COCO results of a trained run on the validation images."""
+def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> dict[str, Any]:
+    """`detections` of a trained run and `seconds` taken; those made ahead by stage `sweep`, if so.
+
+    torch and detectron2, seconds of start-up, are imported only if needed.
+    """
+    ahead = detections_file(work_of(trained))
+    if ahead.is_file():
+        return read_json(ahead)
     from detectron2.config import CfgNode
 
-    from opmask import inference, training
+    from opmask import inference, jobs, training
 
     cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
-    model = inference.load_model(cfg, trained / training.FINAL)
-    images = read_json(manifest.val.annotations)["images"]
-    ids = [c["id"] for c in manifest.categories]
-    return inference.detect(
-        model, cfg, images, manifest.val.images, ids, workers=workers, description=description
-    )
+    weights, workers = trained / training.FINAL, jobs.hardware(hardware).workers
+    return inference.detect_run(cfg, weights, manifest, workers, key)
+
+
+def work_of(trained: Path) -> Path:
+    """The work folder that a published run was trained in."""
+    return Path("work", read_json(trained / "provenance.json")["work"])
 
 
 def per_class(detections: list[dict], manifest: Manifest, out: Path, masks: bool) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 
 from opmask.errors import main
 from opmask.params import load_params
+from opmask.work import folder
 from pipeline import write_json
 
 
@@ -32,6 +33,7 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
     """Train one backbone's phases, each from the one before; returns their work folders."""
     from opmask import jobs, training, warm_start
     from opmask.coco import load_manifest
+    from opmask.provenance import provenance
 
     manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
     data = training.TrainingData(manifest.train.annotations, manifest.train.images, ())
@@ -47,10 +49,11 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
             weights = warm_start.deepen(shallow, cfg, deepened)
         cfg.MODEL.WEIGHTS = str(weights)
         label = f"{params['scale']}-pretrain-{backbone}-{number}"
-        works.append(jobs.work_folder(label, cfg, data))
+        content = [phase, scale["config"], scale["precision"], backbone]
+        works.append(folder(label, content, [data.annotations, Path(weights)]))
         description = f"pretrain {backbone} {number}/{len(recipe['phases'])}"
         weights = training.train(cfg, data, works[-1], hardware, description=description)
-    about = jobs.provenance(cfg, hardware, works, backbone=backbone)
+    about = provenance(cfg, hardware, works, backbone=backbone)
     training.export(works[-1], out / backbone, about)
     (out / backbone / training.FINAL).rename(out / "weights" / f"{backbone}.pth")
     return works

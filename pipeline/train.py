@@ -1,46 +1,54 @@
 """Stage `train`: one run of the plan. Interrupt it and start it again: it resumes."""
 
 import argparse
-import shutil
+import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from opmask.errors import main
 from opmask.params import load_params
+from opmask.work import PUBLISHED, Planned, detections_file, planned
+from pipeline import RUN_HELP
 
 
 @main
 def run(argv: Sequence[str]) -> None:
     """Train one planned run into `runs/<scale>/train/<run>`."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.train", description=__doc__)
+    parser.add_argument("run", help=RUN_HELP)
     parser.add_argument(
-        "run", help="METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
+        "--ahead",
+        action="store_true",
+        help="leave the trained run, with its detections, in the work folder (stage `sweep`)",
     )
-    key = parser.parse_args(argv).run
+    args = parser.parse_args(argv)
     params = load_params()
-    root = Path("runs", params["scale"])
+    job = planned(args.run, params)
+    if args.ahead or not (job.work / PUBLISHED).exists():
+        train(job, params["hardware"], ahead=args.ahead)
+    if not args.ahead and (job.work / PUBLISHED).exists():  # on the first machine
+        job.publish()
 
-    from opmask import (
-        jobs,
-        training,
-    )  # torch and detectron2: after the arguments are known to be good
-    from opmask.coco import load_manifest
 
-    spec = jobs.load_specification(root / "plan" / f"{key}.yaml")
-    manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
-    weights = root / "pretrain" / "weights" / f"{spec['run']['backbone']}.pth"
-    cfg = jobs.run_config(spec, manifest, str(weights) if weights.exists() else "")
-    data = jobs.training_data(spec, manifest)
-    hardware = jobs.hardware(params["hardware"])
-    work = jobs.work_folder(f"{params['scale']}-{key}", cfg, data)
-    training.train(cfg, data, work, hardware, description=key)
+def train(job: Planned, settings: dict, *, ahead: bool) -> None:
+    """Train `job` to its end in its work folder; `ahead` also detects on the validation images."""
+    # torch and detectron2: seconds of start-up, only where something is left to do
+    from opmask import inference, jobs, training
+    from opmask.provenance import provenance
+
+    cfg = jobs.run_config(job.specification, job.manifest, job.weights)
+    data = jobs.training_data(job.specification, job.manifest)
+    hardware = jobs.hardware(settings)
+    weights = training.train(cfg, data, job.work, hardware, description=job.key)
     if hardware.machine_rank > 0:
         return  # the first machine has the results
-    about = jobs.provenance(
-        cfg, hardware, [work], run=spec["run"]["name"], seed=spec["run"]["seed"]
-    )
-    training.export(work, root / "train" / key, about)
-    shutil.rmtree(work)
+    if ahead:
+        found = inference.detect_run(cfg, weights, job.manifest, hardware.workers, job.key)
+        partial = job.work / "detections.partial"
+        partial.write_text(json.dumps(found))
+        partial.rename(detections_file(job.work))
+    run = job.specification["run"]
+    about = provenance(cfg, hardware, [job.work], run=run["name"], seed=run["seed"])
+    training.export(job.work, job.work / PUBLISHED, about)
 
 
 if __name__ == "__main__":

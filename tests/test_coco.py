@@ -89,14 +89,23 @@ def test_degenerate_boxes_are_not_loaded(tmp_path, content):
     assert len(dicts[0]["annotations"]) == 2
 
 
-def test_loading_can_be_restricted_to_images(tmp_path, content):
-    paths = write(tmp_path, content)
-    dicts, _ = coco.load_training_dicts(*paths, [4], image_ids=[7, 9])
-    assert [record["image_id"] for record in dicts] == [7]
-    with pytest.raises(UserError, match="image 8 does not exist"):
-        coco.load_training_dicts(*paths, [4], image_ids=[7, 8])
+def test_supervised_categories_must_exist(tmp_path, content):
     with pytest.raises(UserError, match="category 5 does not exist"):
-        coco.load_training_dicts(*paths, [5])
+        coco.load_training_dicts(*write(tmp_path, content), [5])
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_held_out_images_are_the_same_for_every_run(count):
+    dicts = [{"image_id": 3 * index} for index in range(8)]
+    kept, held = coco.hold_out(dicts, count)
+    assert len(held) == count
+    assert sorted([record["image_id"] for record in kept] + held) == list(range(0, 24, 3))
+    assert coco.hold_out(dicts, count) == (kept, held)
+
+
+def test_something_must_be_left_to_train_on():
+    with pytest.raises(UserError, match="2 asked for, but there are 2"):
+        coco.hold_out([{"image_id": 1}, {"image_id": 2}], 2)
 
 
 def test_a_split_without_masks_is_refused(tmp_path, content):

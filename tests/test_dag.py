@@ -82,7 +82,7 @@ RUNS = [
 
 
 def test_every_stage_ran_once(clone):
-    expected = ["data", "splits", "plan", "pretrain", "table1", "report"]
+    expected = ["data", "splits", "plan", "pretrain", "sweep", "table1", "report"]
     expected += [f"{stage}@{run}-0" for stage in ("train", "evaluate") for run in RUNS]
     assert sorted(stages_run(clone.first)) == sorted(expected)
 

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from opmask import markdown, paper
-from opmask.comparison import Comparison, comparisons, headline
+from opmask import latex, markdown, paper
+from opmask.comparison import METHODS, Comparison, comparisons, headline
 from opmask.errors import UserError
 from opmask.plan import Run
 from opmask.results import METRICS, read_per_class, summarise
-from opmask.tables import table1, table1_markdown
+from opmask.tables import metrics_frame, table1, table1_latex, table1_markdown
 
 NAN = float("nan")
 
@@ -98,7 +98,35 @@ def test_what_was_not_run_says_so():
     text = table1_markdown(table, "miniature")
     assert "in 1 of 1 comparisons; 3 not run." in text.splitlines()[0]
     rows = [line for line in text.splitlines() if line.startswith("| R-101-FPN")]
-    assert rows and all("not run" in line for line in rows)
+    assert rows and all("not run" in line or "quoted" in line for line in rows)
+
+
+def test_other_systems_are_quoted_and_never_ours():
+    table = make_table(*ONE_SEED)
+    quoted = table[table["quoted"]]
+    assert quoted[["ours", "low", "ours_minus_paper"]].isna().all(axis=None)
+    published = paper.load("table1")
+    others = published[~published["method"].isin(["OPMask", "Our Mask R-CNN"])]
+    assert len(quoted) == len(others) * len(METRICS) == 96
+    assert cell(table, "ShapeMask", "APl", backbone="R101")["paper"] == 28.4
+    assert not quoted["method"].isin([*METHODS.values(), "difference"]).any()
+    text = table1_markdown(table, "coco")
+    r50 = "| R-50-FPN   | Mask R-CNN w/ ShapeProp | quoted"
+    assert [line for line in text.splitlines() if line.startswith(r50)][1].endswith("44.7 |")
+    frame = metrics_frame(table.query("supervised == 'voc'"))
+    order = frame.query("Backbone == 'R-101-FPN'")["Method"].drop_duplicates().tolist()
+    paper_order = published.query("supervised == 'voc' and backbone == 'R101'")["method"]
+    assert order == [*paper_order, "difference"]
+
+
+def test_latex_has_the_rows_of_the_markdown():
+    table = make_table(*ONE_SEED, gains={("R50", "voc"): GAIN})
+    text = table1_latex(table, "a_b")
+    assert text.count(r"\begin{tabular}{lllrrrrrr}") == text.count(r"\bottomrule") == 2
+    assert r"non-voc $\rightarrow$ voc, scale a\_b" in text and r"$-$1.9" in text
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) > 40 and {line.count("&") for line in rows} == {8}
+    assert r"R-101-FPN & CPMask & quoted & 34.0 & 53.7 & 36.5 & 18.5 & 38.9 & 47.4 \\" in rows
 
 
 def test_no_run_at_all():
@@ -209,3 +237,12 @@ def test_markdown_numbers_and_escapes():
     assert text.splitlines()[0].count("|") == 3 and "a\\|b" in text
     assert "x\\|y" in text and "two lines &lt;b>" in text
     assert len(text.splitlines()) == 4
+
+
+def test_latex_escapes_everything_once():
+    frame = pd.DataFrame({"a_b": ["50 % & {x}", "\\~^#$ <|>"]})
+    text = latex.table(frame, "100 %\nof a_b ± 1", "tab:x")
+    assert r"a\_b \\" in text and r"50 \% \& \{x\} \\" in text
+    specials = r"\textbackslash{}\textasciitilde{}\textasciicircum{}\#\$ "
+    assert specials + r"\textless{}\textbar{}\textgreater{} \\" in text
+    assert r"\caption{100 \% of a\_b $\pm$ 1}" in text and r"\label{tab:x}" in text

@@ -253,3 +253,25 @@ def test_an_unusable_image_is_named(what, data, tmp_path):
 def test_unknown_precision():
     with pytest.raises(UserError, match="fp32 or bf16"):
         training.use_precision(torch.nn.Linear(1, 1), "fp16")
+
+
+def test_snapshots_and_held_out_images(data, tmp_path):
+    """Snapshots are the weights a training of that length has; held-out images are never read."""
+    cfg = tiny_cfg(3, SOLVER__SNAPSHOT_PERIOD=2)
+    held_out_data = replace(data, held_out=2)
+    final = train(cfg, held_out_data, tmp_path / "work")
+    snapshots = sorted(p.name for p in (tmp_path / "work" / "snapshots").iterdir())
+    assert snapshots == ["model_0000002.pth", "model_0000003.pth"]
+    last = torch.load(tmp_path / "work" / "snapshots" / snapshots[-1], weights_only=True)
+    assert set(last) == {"model"}
+    assert_same(last["model"], final)
+
+    held_out = json.loads((tmp_path / "work" / "held_out.json").read_text())
+    assert len(held_out) == 2
+    content = json.loads(data.annotations.read_text())
+    images = tmp_path / "images"
+    shutil.copytree(data.images, images)
+    for image in content["images"]:
+        if image["id"] in held_out:
+            (images / image["file_name"]).unlink()
+    assert_same(train(cfg, replace(held_out_data, images=images), tmp_path / "again"), final)

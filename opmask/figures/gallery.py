@@ -1,0 +1,191 @@
+"""Draws the pictures of figures 1, 4, 5, 7 and 8: grids of crops, heat maps and masks."""
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from contourpy import contour_generator
+from matplotlib.axes import Axes
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path as MplPath
+from numpy.typing import NDArray
+from PIL import Image
+
+from opmask.comparison import NOT_RUN
+from opmask.figures import style
+
+DPI = 200
+MAX_SIDE = 320  # of an embedded picture: keeps SVG files small
+MARGIN = 1.2  # side of a square crop, by the RoI's longer side
+LABEL_WIDTH = 0.9  # inches, left of the panels
+CHARACTERS = 19  # of the caption, an inch
+# Instances of one image: Okabe and Ito's colours, black left out.
+INSTANCE_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#F0E442")
+_FADE = 0.72  # towards white, of what is not in the mask
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A mask `(H, W)` bool on a panel; filled ones are tinted and bold, others a thin line."""
+
+    mask: NDArray[np.bool_]
+    colour: str
+    filled: bool = True
+
+
+@dataclass
+class Panel:
+    """One cell of a grid: a picture `(H, W, 3)` uint8, and what lies on it in its pixels."""
+
+    picture: NDArray[np.uint8] | None = None  # None: the run was not made
+    cut_out: tuple[NDArray[np.bool_], str] | None = None  # all else is faded; colour of its edge
+    heat: tuple[NDArray, Sequence[float]] | None = None  # map in [0, 1] over an xywh box
+    outlines: list[Outline] = field(default_factory=list)
+    boxes: list[tuple[Sequence[float], str]] = field(default_factory=list)  # xywh, line style
+    note: str = ""
+    missing: str = NOT_RUN
+
+
+def square_window(box: Sequence[float]) -> tuple[int, int, int]:
+    """Left, top and side in pixels of a square around an xywh box with a margin.
+
+    It may reach beyond the image; `crop` fills that.
+    """
+    x, y, w, h = box
+    side = max(4, round(MARGIN * max(w, h)))
+    return round(x + w / 2 - side / 2), round(y + h / 2 - side / 2), side
+
+
+def crop(array: NDArray, window: tuple[int, int, int], fill: int) -> NDArray:
+    """The `window` of an `(H, W, …)` array, `fill` where it lies outside."""
+    left, top, side = window
+    result = np.full((side, side, *array.shape[2:]), fill, array.dtype)
+    rows = slice(max(0, top), max(0, min(array.shape[0], top + side)))
+    columns = slice(max(0, left), max(0, min(array.shape[1], left + side)))
+    part = array[rows, columns]
+    at = max(0, -top), max(0, -left)
+    result[at[0] : at[0] + part.shape[0], at[1] : at[1] + part.shape[1]] = part
+    return result
+
+
+def grid(
+    panels: Sequence[Sequence[Panel]],
+    titles: Sequence[str],
+    labels: Sequence[str],
+    caption: str,
+    *,
+    cell: float = 1.15,
+) -> plt.Figure:
+    """A grid of panels: a row a picked RoI or image, a column a method.
+
+    `labels` name the rows, `caption` is the rule printed below, `cell` is a panel's width in
+    inches. Without any row, the figure says "not run".
+    """
+    rows = [list(row) for row in panels] or [[Panel() for _ in titles]]
+    shapes = [p.picture.shape for row in rows for p in row if p.picture is not None]
+    aspect = max([h / w for h, w, _ in shapes], default=1.0)
+    width = LABEL_WIDTH + cell * len(titles)
+    lines = textwrap.wrap(caption, int(width * CHARACTERS))
+    noted = any(panel.note for row in rows for panel in row)
+    height = len(rows) * (cell * aspect + 0.13 * noted) + 0.35 + 0.12 * len(lines)
+    figure, axes = style.new_figure(
+        width, height, nrows=len(rows), ncols=len(titles), squeeze=False
+    )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=8)
+    for row, label, line in zip(rows, list(labels) or [""], axes, strict=True):
+        line[0].set_ylabel(
+            label, rotation=0, ha="right", va="center", fontsize=7, multialignment="left"
+        )
+        for panel, axis in zip(row, line, strict=True):
+            draw(panel, axis)
+    figure.supxlabel("\n".join(lines), fontsize=6.5, x=0.01, ha="left", multialignment="left")
+    return figure
+
+
+def draw(panel: Panel, axis: Axes) -> None:
+    """One panel on its axes."""
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    axis.set_xlabel(panel.note, fontsize=6.5, labelpad=1)
+    if panel.picture is None:
+        axis.text(
+            0.5, 0.5, panel.missing, ha="center", va="center", fontsize=7, transform=axis.transAxes
+        )
+        axis.set_facecolor("#f0f0f0")
+        axis.set_box_aspect(1)
+        return
+    height, width = panel.picture.shape[:2]
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axis.imshow(_shrink(_tinted(panel)), extent=extent, interpolation="none")
+    if panel.heat:
+        values, (x, y, w, h) = panel.heat
+        axis.imshow(
+            values, cmap="magma", vmin=0, vmax=1, alpha=0.75, interpolation="none",
+            extent=(x - 0.5, x + w - 0.5, y + h - 0.5, y - 0.5),
+        )  # fmt: skip
+    if panel.cut_out:
+        _edge(axis, *panel.cut_out, 1.2)
+    for outline in panel.outlines:
+        _edge(axis, outline.mask, outline.colour, 1.0 if outline.filled else 0.6)
+    for (x, y, w, h), line in panel.boxes:
+        patch = Rectangle((x - 0.5, y - 0.5), w, h, fill=False, linewidth=0.8, linestyle=line)
+        axis.add_patch(patch)
+    axis.set(xlim=extent[:2], ylim=extent[2:])
+
+
+def _tinted(panel: Panel) -> NDArray[np.uint8]:
+    """The picture with what lies outside a cut-out faded, and filled outlines tinted.
+
+    Whole images lose their lowest three bits, which nobody sees and which double an SVG's size.
+    """
+    picture = panel.picture.astype(np.float32)
+    if panel.cut_out:
+        outside = ~panel.cut_out[0]
+        picture[outside] += _FADE * (255 - picture[outside])
+    if panel.outlines:
+        picture += 0.4 * (255 - picture)
+    for outline in panel.outlines:
+        if outline.filled:
+            colour = np.array([int(outline.colour[i : i + 2], 16) for i in (1, 3, 5)])
+            picture[outline.mask] += 0.55 * (colour - picture[outline.mask])
+    return picture.astype(np.uint8) | (7 if panel.outlines else 0)
+
+
+def _edge(axis: Axes, mask: NDArray[np.bool_], colour: str, width: float) -> None:
+    """The mask's outline, along the picture's border too; a third of the corners is plenty."""
+    y, x = (np.arange(-1, length + 1) for length in mask.shape)
+    lines = contour_generator(x, y, np.pad(mask, 1).astype(float)).lines(0.5)
+    corners = [cv2.approxPolyDP(line.astype(np.float32), 0.4, True)[:, 0] for line in lines]
+    paths = [MplPath(np.vstack([line, line[:1]]), closed=True) for line in corners]
+    if paths:
+        path = MplPath.make_compound_path(*paths)
+        axis.add_patch(PathPatch(path, fill=False, edgecolor=colour, linewidth=width))
+
+
+def _shrink(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    factor = max(picture.shape[:2]) / MAX_SIDE
+    if factor <= 1:
+        return picture
+    size = round(picture.shape[1] / factor), round(picture.shape[0] / factor)
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+
+
+def save_picture(figure: plt.Figure, folders: Sequence[Path], name: str) -> None:
+    """Write `name.png` and `name.svg` into each of `folders`, and close the figure."""
+    first = folders[0]
+    first.mkdir(parents=True, exist_ok=True)
+    figure.savefig(first / f"{name}.png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(first / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)
+    for folder in folders[1:]:  # a second rendering would not be the same to the pixel
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix in ("png", "svg"):
+            shutil.copyfile(first / f"{name}.{suffix}", folder / f"{name}.{suffix}")

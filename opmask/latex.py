@@ -1,0 +1,41 @@
+r"""Tables as LaTeX, for documents with `\usepackage{booktabs}`."""
+
+import pandas as pd
+
+# Text is escaped in one pass; symbols that pdflatex lacks become commands.
+_SYMBOLS = {c: "\\" + c for c in "&%$#_{}"}
+_SYMBOLS |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_SYMBOLS |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+_SYMBOLS |= {"→": r"$\rightarrow$", "−": "$-$", "±": r"$\pm$", "–": "--"}
+_ESCAPES = str.maketrans(_SYMBOLS)
+
+
+def escape(text: object) -> str:
+    """Text that is safe in a table cell or a caption, on one line."""
+    return " ".join(str(text).split()).translate(_ESCAPES)
+
+
+def table(frame: pd.DataFrame, caption: str, label: str, left: int = 1) -> str:
+    """`frame` as a booktabs table.
+
+    Args:
+        frame: text or numbers, shown as they are; columns of two levels get a two-line head.
+        caption: plain text.
+        label: of `\\ref`, e.g. "tab:cam".
+        left: number of columns flushed left; the others are flushed right, as numbers are.
+    """
+    cells = frame.astype(object).map(escape)
+    if isinstance(cells.columns, pd.MultiIndex):
+        names = [tuple(map(escape, column)) for column in cells.columns]
+        cells.columns = pd.MultiIndex.from_tuples(names)
+    else:
+        cells.columns = [escape(name) for name in cells.columns]
+    return cells.to_latex(
+        index=False,
+        escape=False,  # done above, pandas leaves the caption and some symbols as they are
+        column_format="l" * left + "r" * (cells.shape[1] - left),
+        multicolumn_format="c",
+        caption=escape(caption),
+        label=label,
+        position="htbp",
+    )

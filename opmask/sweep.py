@@ -1,0 +1,130 @@
+"""Trains several runs at the same time on one machine, each in a process of its own.
+
+A small detector cannot keep several cores busy: two runs side by side with one thread each are
+half again as fast as one after the other. On GPUs it is one run a GPU. DVC runs its stages one by
+one, so this happens before them: a run that is finished waits in its work folder to be published.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tqdm import tqdm
+
+from opmask.errors import UserError
+
+MEMORY_A_RUN = 2 * 2**30  # bytes, of a training at a small scale on CPU
+
+# glibc gives large blocks back to the system at once and pays for each page when it takes them
+# again: a tenth of a step.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run as the sweep sees it: the stage's argument, its length, and where it works."""
+
+    key: str
+    iterations: int
+    work: Path
+
+
+def places(hardware: Mapping[str, Any], gpus_present: int) -> list[dict[str, str]]:
+    """The environment of each run that may train at the same time (`params.yaml: hardware`).
+
+    `side_by_side: auto` is one run with GPUs (it uses them all), else one a core as memory allows.
+
+    Raises:
+        UserError: more runs side by side than there are GPUs for, or no natural number.
+    """
+    wanted, gpus = hardware["side_by_side"], hardware["gpus"]
+    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count() or 1
+    on_cpu = gpus == 0 or gpus_present == 0
+    if wanted == "auto":
+        free = psutil.virtual_memory().available // MEMORY_A_RUN
+        wanted = max(1, min(cores, free)) if on_cpu and hardware["machines"] == 1 else 1
+    if not isinstance(wanted, int) or wanted < 1:
+        raise UserError(f"params.yaml: hardware.side_by_side: {wanted!r} is not auto, 1, 2, …")
+    if on_cpu:
+        return [{"OMP_NUM_THREADS": str(max(1, cores // wanted)), **KEEP_MEMORY}] * wanted
+    each = gpus_present // wanted if gpus == "auto" else gpus
+    if each < 1 or each * wanted > gpus_present:
+        raise UserError(
+            f"params.yaml: hardware.side_by_side: {wanted} runs with {max(each, 1)} GPUs each "
+            f"need more than the {gpus_present} present"
+        )
+    shares = [range(place * each, (place + 1) * each) for place in range(wanted)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(map(str, share))} for share in shares]
+
+
+def train_side_by_side(
+    parts: Sequence[Part], environments: Sequence[Mapping[str, str]], logs: Path
+) -> None:
+    """Run `python -m pipeline.train KEY --ahead` for all parts, the longest first.
+
+    On Ctrl-C, or when one fails, every run saves a checkpoint and stops.
+
+    Raises:
+        UserError: a run failed; gives the last line it wrote and where its log is.
+    """
+    waiting = sorted(parts, key=lambda part: -part.iterations)
+    free, running = list(environments), {}
+    logs.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=sum(p.iterations for p in parts), desc="train side by side", unit="it")
+    try:
+        while waiting or running:
+            while waiting and free:
+                part, environment = waiting.pop(0), free.pop()
+                running[_start(part, environment, logs)] = (part, environment)
+            time.sleep(1)
+            for process in [p for p in running if p.poll() is not None]:
+                part, environment = running.pop(process)
+                free.append(environment)
+                if process.returncode:
+                    raise UserError(_failure(part, logs / f"{part.key}.log"))
+            unfinished = [p.iterations - _iteration(p) for p, _ in running.values()]
+            bar.n = bar.total - sum(p.iterations for p in waiting) - sum(unfinished)
+            bar.set_postfix_str(", ".join(sorted(p.key for p, _ in running.values())))
+    finally:
+        bar.close()
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            process.wait()
+
+
+def _command(key: str) -> list[str]:
+    return [sys.executable, "-m", "pipeline.train", key, "--ahead"]
+
+
+def _start(part: Part, environment: Mapping[str, str], logs: Path) -> subprocess.Popen:
+    with (logs / f"{part.key}.log").open("w") as log:
+        return subprocess.Popen(
+            _command(part.key),
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _iteration(part: Part) -> int:
+    """How far a run is, by the log that its training writes."""
+    try:
+        last = (part.work / "metrics.json").read_text().splitlines()[-1]
+        return int(json.loads(last)["iteration"]) + 1
+    except (OSError, IndexError, ValueError, KeyError):  # not yet there, or half a line
+        return 0
+
+
+def _failure(part: Part, log: Path) -> str:
+    lines = log.read_text().replace("\r", "\n").splitlines()
+    last = lines[-1].removeprefix("error: ") if lines else "no message"
+    return f"{part.key}: {last} (log: {log})"

@@ -1,0 +1,94 @@
+"""Stage `ambiguity`: OPMask's gain in ambiguous against clean RoIs, the paper's explanation.
+
+Reads `runs/<scale>/evaluate/*/detections.json`; writes `runs/<scale>/ambiguity.csv` (instances ×
+runs), `reports/<scale>/tables/ambiguity.{csv,md}` and `reports/<scale>/figures/ambiguity.*`.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from opmask import ambiguity
+from opmask.ambiguity_effect import METHODS, bin_table, effect_table
+from opmask.ambiguity_page import markdown_page
+from opmask.coco import load_manifest, read_json
+from opmask.comparison import DIRECTIONS
+from opmask.errors import main
+from opmask.figures.ambiguity import ambiguity_figure
+from opmask.params import load_params
+from opmask.plan import Run, all_runs
+from opmask.results import evaluation_dir
+from opmask.splits import resolve
+
+_AP = ["backbone", "supervised", "method", "seed", "group", "AP"]
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.ambiguity", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    scale, threshold = params["scale"], ambiguity.threshold(params)
+    manifest = load_manifest(Path("data", scale, "manifest.json"))
+    data = read_json(manifest.val.annotations)
+    objects = ambiguity.read_objects(data)
+    frames, ap = [], pd.DataFrame(columns=_AP)
+    for one in tqdm(compared_runs(params), desc="ambiguity", disable=None):
+        detections = read_detections(one, Path("runs", scale))
+        if detections is not None:
+            novel = resolve(one.supervised, manifest.categories, params["splits"]).novel
+            frame = ambiguity.describe(
+                one, objects, detections, manifest.categories, novel, threshold
+            )
+            frames.append(frame)
+            rows = ambiguity.group_ap(data, frame, detections)
+            ap = pd.concat([ap if len(ap) else None, rows.assign(**asdict(one))[_AP]])
+    frame = pd.concat(frames) if frames else ambiguity.empty_frame(objects)
+    frame.round(4).to_csv(Path("runs", scale, "ambiguity.csv"), index=False)
+    write_report(frame, ap, sorted(image["id"] for image in data["images"]), params, threshold)
+
+
+def compared_runs(params: Mapping[str, Any]) -> list[Run]:
+    """The runs of the comparison: global schedule, the paper's two directions."""
+    schedule = str(params["schedule"])
+    found = {
+        (one.method, one.backbone, one.supervised, one.seed): one
+        for one in all_runs(params)
+        if one.schedule == schedule and one.method in METHODS and one.supervised in DIRECTIONS
+    }
+    return list(found.values())  # a configuration under two names once
+
+
+def read_detections(one: Run, runs_dir: Path) -> list[dict[str, Any]] | None:
+    """The run's COCO results, or None if it was not made."""
+    path = evaluation_dir(runs_dir, one) / "detections.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_report(
+    frame: pd.DataFrame,
+    ap: pd.DataFrame,
+    image_ids: Sequence[int],
+    params: Mapping[str, Any],
+    threshold: float,
+) -> None:
+    """Tables and figure below `reports/<scale>/`."""
+    reports = Path("reports", params["scale"])
+    table = effect_table(frame, ap, image_ids, **params["bootstrap"]).round(3)
+    (reports / "tables").mkdir(parents=True, exist_ok=True)
+    table.to_csv(reports / "tables" / "ambiguity.csv", index=False)
+    text = f"# The gain in ambiguous RoIs\n\n{markdown_page(table, threshold)}\n"
+    (reports / "tables" / "ambiguity.md").write_text(text, encoding="utf-8")
+    bins = bin_table(frame, image_ids, **params["bootstrap"])
+    ambiguity_figure(bins, threshold, reports / "figures")
+
+
+if __name__ == "__main__":
+    run()

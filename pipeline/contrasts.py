@@ -1,0 +1,37 @@
+"""Stage `contrasts`: the gradient ablation (section 4.4), the seven-convolution control, R-101
+against R-50 and every gain, each with its intervals.
+
+Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/tables/contrasts.csv` and `contrasts.md`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from opmask.contrasts import Resampler, contrast_table, contrasts_markdown
+from opmask.errors import main
+from opmask.params import load_params
+from opmask.plan import all_runs
+from opmask.results import read_per_class
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.contrasts", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    scale, schedule = params["scale"], str(params["schedule"])
+    runs_dir, folder = Path("runs") / scale, Path("reports") / scale / "tables"
+    runs = [one for one in all_runs(params) if one.schedule == schedule]
+    per_class = read_per_class(runs_dir, runs)
+    # rounded once, so that every page that is written from it says the same
+    table = contrast_table(Resampler(runs_dir, runs, per_class, **params["bootstrap"])).round(4)
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "contrasts.csv", index=False)
+    text = f"# Contrasts between runs\n\n{contrasts_markdown(table)}\n"
+    (folder / "contrasts.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run()

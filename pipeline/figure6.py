@@ -1,0 +1,35 @@
+"""Stage `figure6`: AP against the number of classes with masks in training (section 4.3).
+
+Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/figures/figure6.csv`, `.png` and `.svg`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from opmask.contrasts import Resampler
+from opmask.errors import main
+from opmask.figures import style
+from opmask.figures.figure6 import draw, figure6_table
+from opmask.params import load_params
+from opmask.plan import all_runs
+from opmask.results import read_per_class
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.figure6", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    scale, schedule = params["scale"], str(params["schedule"])
+    runs_dir, folder = Path("runs") / scale, Path("reports") / scale / "figures"
+    runs = [one for one in all_runs(params) if one.schedule == schedule]
+    per_class = read_per_class(runs_dir, runs)
+    table = figure6_table(Resampler(runs_dir, runs, per_class, **params["bootstrap"])).round(4)
+    style.save(draw(table), folder, "figure6")
+    table.to_csv(folder / "figure6.csv", index=False)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,144 @@
+"""Stage `gallery`: the pictures of the paper, figures 1, 4, 5, 7 and 8, chosen by written rules.
+
+Reads `runs/<scale>/ambiguity.csv`, detections and weights. Writes `figureN.csv` (what was chosen,
+by which rule) to `reports/<scale>/figures/`, and `figureN.{png,svg}` to `picture_folders`.
+"""
+
+import argparse
+import json
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from opmask import gallery
+from opmask.coco import Manifest, load_manifest, read_json
+from opmask.comparison import BACKBONES, BASELINE, NOT_RUN, OURS
+from opmask.errors import main
+from opmask.figures import gallery as drawing
+from opmask.figures import pictures
+from opmask.gallery import Roi
+from opmask.params import load_params
+from opmask.plan import Run, all_runs
+
+CREDIT = "Drawings: Twemoji, CC BY 4.0, and OpenMoji, CC BY-SA 4.0; see NOTICE."
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.gallery", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    schedule = str(params["schedule"])
+    runs = [one for one in all_runs(params) if one.schedule == schedule]
+    draw_all(params["scale"], runs)
+
+
+def picture_folders(kind: str, scale: str) -> list[Path]:
+    """Where pictures go: photographs (data kind `coco`) never into the committed reports."""
+    folders = [Path("runs", scale, "figures")]
+    return folders if kind == "coco" else [*folders, Path("reports", scale, "figures")]
+
+
+def draw_all(scale: str, runs: Sequence[Run]) -> None:
+    """All five figures from `runs`, those of the global schedule."""
+    root = Path("runs", scale)
+    manifest = load_manifest(Path("data", scale, "manifest.json"))
+    data = read_json(manifest.val.annotations)
+    scenes = pictures.Scenes.of(data, manifest.val.images)
+    frame = gallery.read_frame(root / "ambiguity.csv")
+    class_index = {c["id"]: n for n, c in enumerate(manifest.categories)}
+
+    rois = {
+        "figure1": gallery.ambiguous_rois(frame, scenes.images),
+        "figure4": gallery.perforated_masks(frame, scenes.images),
+    }
+    whole = {name: gallery.whole_images(frame, name) for name in gallery.DIRECTION_OF}
+    detections = read_detections([*rois.values(), *whole.values()], root)
+    cams = gallery.by_size(data)
+    cam_rois = [
+        Roi(r.image_id, gallery.box_of(r), class_index[r.category_id]) for r in cams.itertuples()
+    ]
+    cam_runs = gallery.cam_runs(runs, root / "train")
+    wanted = {(key, roi) for key in cam_runs.values() if key for roi in cam_rois}
+    wanted |= pictures.wanted_priors(rois.values(), detections, class_index)
+    maps = prior_maps(wanted, scenes, root / "train")
+
+    for name, picks in rois.items():
+        panels, labels = pictures.roi_rows(picks, scenes, detections, maps, class_index)
+        figure = drawing.grid(panels, pictures.ROI_TITLES, labels, caption(name, picks, manifest))
+        write(figure, name, picks, scale, manifest, scenes)
+    for name, picks in whole.items():
+        panels, labels = pictures.image_rows(picks, frame, scenes, detections)
+        text = caption(name, picks, manifest)
+        figure = drawing.grid(panels, pictures.IMAGE_TITLES, labels, text, cell=1.9)
+        write(figure, name, picks, scale, manifest, scenes)
+    found = {m: [maps[key, roi] for roi in cam_rois] if key else [] for m, key in cam_runs.items()}
+    names = {c["id"]: c["name"] for c in manifest.categories}
+    cams.insert(3, "category", cams["category_id"].map(names))
+    panels, labels, numbers = pictures.cam_rows(cams, scenes, found)
+    titles = pictures.cam_titles(cam_runs)
+    figure = drawing.grid(panels, titles, labels, caption("figure7", cams, manifest))
+    numbers["run"] = numbers["method"].map(cam_runs).replace("", NOT_RUN)
+    picks = cams.merge(numbers, on="annotation_id")
+    write(figure, "figure7", picks, scale, manifest, scenes)
+
+
+def read_detections(picks: Iterable[pd.DataFrame], root: Path) -> dict[str, list[dict]]:
+    """COCO results, by run key, of the runs that the picks show."""
+    keys = {
+        pictures.key_of(row, method)
+        for table in picks
+        for row in table.itertuples()
+        if pd.notna(row.image_id)
+        for method in (OURS, BASELINE)
+    }
+    files = {key: root / "evaluate" / key / "detections.json" for key in sorted(keys)}
+    return {key: json.loads(path.read_text()) for key, path in files.items()}
+
+
+def prior_maps(
+    wanted: Collection[tuple[str, Roi]], scenes: pictures.Scenes, trained: Path
+) -> pictures.Maps:
+    """The priors of RoIs by run key and RoI, left out where the run's weights are not there."""
+    result = {}
+    for key in sorted({key for key, _ in wanted}):
+        if (trained / key / gallery.WEIGHTS).is_file():
+            from opmask.priors import prior_maps as compute  # torch: seconds, only if needed
+
+            rois = [roi for wanted_key, roi in wanted if wanted_key == key]
+            maps = compute(trained / key, rois, scenes.images, scenes.folder)
+            result.update({(key, roi): one for roi, one in zip(rois, maps, strict=True)})
+    return result
+
+
+def caption(name: str, picks: pd.DataFrame, manifest: Manifest) -> str:
+    """The rule by which the pictures were chosen, of which backbone, and whose drawings."""
+    parts = [gallery.RULES[name]]
+    if "backbone" in picks:
+        shown = picks["backbone"].dropna().map(BACKBONES).unique()
+        parts += [f"Backbone: {', '.join(shown)}."] if len(shown) else []
+    return " ".join([*parts, *([CREDIT] if manifest.kind == "miniature" else [])])
+
+
+def write(
+    figure: Figure,
+    name: str,
+    picks: pd.DataFrame,
+    scale: str,
+    manifest: Manifest,
+    scenes: pictures.Scenes,
+) -> None:
+    """The figure, and beside the reports' other data what it shows."""
+    drawing.save_picture(figure, picture_folders(manifest.kind, scale), name)
+    files = [scenes.images[i]["file_name"] if pd.notna(i) else "" for i in picks["image_id"]]
+    table = picks.assign(file_name=files, rule=gallery.RULES[name]).round(4)
+    folder = Path("reports", scale, "figures")
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / f"{name}.csv", index=False)
+
+
+if __name__ == "__main__":
+    run()

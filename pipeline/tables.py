@@ -1,0 +1,49 @@
+"""Stage `tables`: Tables 2 and 3 of the paper.
+
+Reads `runs/<scale>/cam/` and `runs/<scale>/evaluate/`; writes
+`reports/<scale>/tables/table{2,3}.{csv,md,tex}`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from opmask.errors import main
+from opmask.params import load_params
+from opmask.plan import all_runs
+from opmask.results import read_per_class
+from opmask.table2 import is_row, read_cam, table2, table2_latex, table2_markdown
+from opmask.table3 import table3, table3_latex, table3_markdown
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.tables", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    scale, schedule = params["scale"], str(params["schedule"])
+    runs_dir, folder = Path("runs", scale), Path("reports", scale, "tables")
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = all_runs(params)
+    cam = read_cam(runs_dir / "cam", [one for one in runs if is_row(one, schedule)])
+    opmask = read_per_class(runs_dir, [one for one in runs if one.method == "opmask"])
+    # rounded once, so that every page that is written from it says the same
+    second = table2(cam, runs_dir / "cam", **params["bootstrap"]).round(3)
+    third = table3(opmask, runs_dir / "evaluate", **params["bootstrap"]).round(3)
+    write(folder, 2, second, table2_markdown(second, scale), table2_latex(second, scale))
+    write(folder, 3, third, table3_markdown(third, scale), table3_latex(third, scale))
+
+
+def write(folder: Path, number: int, table: pd.DataFrame, markdown: str, latex: str) -> None:
+    """A table as tidy csv, as a page, and as LaTeX."""
+    path = folder / f"table{number}.csv"
+    table.to_csv(path, index=False)
+    path.with_suffix(".md").write_text(f"# Table {number}\n\n{markdown}\n", encoding="utf-8")
+    path.with_suffix(".tex").write_text(latex, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run()

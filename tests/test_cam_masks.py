@@ -1,0 +1,213 @@
+"""Class activation maps as masks, against a loop over detections and a naive paste."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from detectron2.modeling import build_model
+from tiny import CLASSES, IDS, tiny_cfg, write_images
+
+from opmask.cam_masks import cam_config
+from opmask.errors import UserError
+from opmask.evaluation import Matches
+from opmask.plan import Run
+from opmask.table2 import read_cam
+from pipeline import cam as stage
+
+FASTERRCNN = {"MODEL__MASK_ON": False, "MODEL__OPMASK__PRIOR": False}
+MASKRCNN = {"MODEL__OPMASK__PRIOR": False, "MODEL__ROI_MASK_HEAD__NUM_CONV": 4}
+METHODS = {"fasterrcnn": FASTERRCNN, "maskrcnn": MASKRCNN, "opmask": {}}
+
+
+def config(method="opmask", **changes):
+    return tiny_cfg(
+        MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0,
+        MODEL__RPN__POST_NMS_TOPK_TEST=12,
+        TEST__DETECTIONS_PER_IMAGE=8,
+        **METHODS[method],
+        **changes,
+    )
+
+
+@torch.no_grad()
+def trained(cfg):
+    """A model of the run's own config whose weights give varied, finite scores and boxes."""
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    torch.nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight)
+    torch.nn.init.normal_(model.roi_heads.box_predictor.bbox_pred.weight, std=0.2)
+    for part in (model.backbone, model.roi_heads.box_head):  # fit the batch norms' statistics
+        for layer in part.modules():
+            layer.momentum = 1.0
+        part.train()
+        model([image()])
+        part.eval()
+    return model
+
+
+def model_of(cfg, threshold=0.5):
+    """A trained model of `cfg`, with its CAMs as masks."""
+    model = build_model(cam_config(cfg, threshold)).eval()
+    model.load_state_dict(trained(cfg).state_dict())  # strict: nothing missing, nothing left over
+    return model
+
+
+def image(height=96, width=128):
+    """An image that detectron2 scales up before, and masks down after."""
+    pixels = torch.rand(3, 64, 86, generator=torch.Generator().manual_seed(1)) * 255
+    return {"image": pixels, "height": height, "width": width}
+
+
+@torch.no_grad()
+def detections(model, sample):
+    """Instances in output pixels, and what the heads said of each: CAM by a loop, refined box."""
+    seen = {}
+    heads = model.roi_heads
+    hooks = [
+        heads.box_head.register_forward_hook(lambda _, args, out: seen.update(maps=out)),
+        heads.box_predictor.register_forward_hook(lambda _, args, out: seen.update(scores=out[0])),
+    ]
+    (output,) = model([sample])
+    for hook in hooks:
+        hook.remove()
+    found = output["instances"]
+    probabilities = seen["scores"].softmax(1)
+    weights = heads.box_predictor.cls_score.weight
+    cams = []
+    for score, c in zip(found.scores, found.pred_classes, strict=True):
+        proposal = (probabilities[:, c] - score).abs().argmin()  # the one with this score
+        cams.append(sum(w * m for w, m in zip(weights[c], seen["maps"][proposal], strict=True)))
+    return found, torch.stack(cams).numpy()
+
+
+def bilinear(grid, u, v):
+    """`grid` at row u, column v; cell centres at half integers, outside: the nearest cell."""
+    n = len(grid) - 1
+    u, v = np.clip(u - 0.5, 0, n), np.clip(v - 0.5, 0, n)
+    i, j = min(int(u), n - 1), min(int(v), n - 1)
+    du, dv = u - i, v - j
+    top = grid[i, j] * (1 - dv) + grid[i, j + 1] * dv
+    return top * (1 - du) + (grid[i + 1, j] * (1 - dv) + grid[i + 1, j + 1] * dv) * du
+
+
+def naive_values(cam, box, height, width):
+    """The normalised map laid on `box`: value of each pixel centre, NaN outside the 28 cells."""
+    prior = (cam - cam.min()) / (cam.max() - cam.min())
+    fine = np.array(
+        [[bilinear(prior, (y + 0.5) / 4, (x + 0.5) / 4) for x in range(28)] for y in range(28)]
+    )
+    x0, y0, x1, y1 = box
+    values = np.full((height, width), np.nan)
+    for y in range(height):
+        for x in range(width):
+            u, v = (y + 0.5 - y0) / (y1 - y0) * 28, (x + 0.5 - x0) / (x1 - x0) * 28
+            if 0.5 <= u <= 27.5 and 0.5 <= v <= 27.5:  # beyond, detectron2 fades to zero
+                values[y, x] = bilinear(fine, u, v)
+    return values
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("threshold", [0.5, 0.2])
+def test_the_mask_is_the_thresholded_cam_on_the_refined_box(method, threshold):
+    sample = image()
+    found, cams = detections(model_of(config(method), threshold), sample)
+    assert len(found) == 8
+    compared = 0
+    for mask, box, cam in zip(found.pred_masks, found.pred_boxes.tensor, cams, strict=True):
+        values = naive_values(cam, box.numpy(), sample["height"], sample["width"])
+        clear = ~np.isnan(values) & (np.abs(values - threshold) > 1e-4)
+        assert np.array_equal(mask.numpy()[clear], values[clear] >= threshold)
+        compared += clear.sum()
+    assert compared > 1000 and 0 < found.pred_masks.float().mean() < 1
+
+
+def test_only_the_masks_differ_from_the_trained_model():
+    cfg, sample = config(), image()
+    with torch.no_grad():
+        ours, theirs = (m([sample])[0]["instances"] for m in (model_of(cfg), trained(cfg)))
+    assert len(ours) == 8
+    assert torch.equal(ours.pred_boxes.tensor, theirs.pred_boxes.tensor)
+    assert torch.equal(ours.scores, theirs.scores)
+    assert torch.equal(ours.pred_classes, theirs.pred_classes)
+    assert not torch.equal(ours.pred_masks, theirs.pred_masks)
+    assert not ours.has("box_features")
+
+
+def test_a_constant_map_gives_an_empty_mask():
+    model = model_of(config("maskrcnn"))
+    torch.nn.init.zeros_(model.roi_heads.box_predictor.cls_score.weight)  # every CAM is zero
+    with torch.no_grad():
+        found = model([image()])[0]["instances"]
+    assert len(found) and not found.pred_masks.any()
+
+
+def test_an_image_without_detections():
+    cfg = config("fasterrcnn", MODEL__ROI_HEADS__NMS_THRESH_TEST=0.5)
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1.0
+    with torch.no_grad():
+        found = model_of(cfg)([image()])[0]["instances"]
+    assert len(found) == 0 and found.pred_masks.shape == (0, 96, 128)
+
+
+PARAMS = {
+    "scale": "tiny",
+    "schedule": "130k",
+    "cam": {"threshold": 0.5},
+    "hardware": {"gpus": 0, "workers": 0, "machines": 1, "machine_rank": 0, "dist_url": "auto"},
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with two planned runs, of which the Faster R-CNN is a row of Table 2."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage, "load_params", lambda: PARAMS)
+    write_images(Path("data/tiny/images"), count=2)
+    part = {"annotations": "images/instances.json", "images": "images", "counts": {"images": 2}}
+    categories = [{"id": i, "name": name} for i, name in zip(IDS, CLASSES, strict=True)]
+    manifest = {"kind": "coco", "root": ".", "train": part, "val": part, "categories": categories}
+    Path("data/tiny/manifest.json").write_text(json.dumps(manifest))
+    Path("runs/tiny/plan").mkdir(parents=True)
+    for method in ("fasterrcnn", "maskrcnn7"):
+        run = Run(f"{method}-R50-all", method, "R50", "all", "130k", 0)
+        spec = {"run": asdict(run), "splits": {}}
+        Path(f"runs/tiny/plan/{run.key}.yaml").write_text(yaml.safe_dump(spec))
+    folder = Path("runs/tiny/train/fasterrcnn-R50-all-0")
+    folder.mkdir(parents=True)
+    cfg = config("fasterrcnn")
+    (folder / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": trained(cfg).state_dict()}, folder / "model_final.pth")
+
+
+def test_the_stage_evaluates_a_faster_rcnn_s_masks(project):
+    stage.run(["fasterrcnn-R50-all-0"])
+    run = Run("fasterrcnn-R50-all", "fasterrcnn", "R50", "all", "130k", 0)
+    table = read_cam(Path("runs/tiny/cam"), [run])
+    assert table["category_id"].tolist() == list(IDS)
+    assert set(table["task"]) == {"segm"} and set(table["supervision"]) == {"supervised"}
+    matches = Matches.load(Path("runs/tiny/cam", run.key, "matches_segm.npz"))
+    assert len(matches.image) == 16  # 8 detections an image
+    assert not Path("runs/tiny/cam", f"{run.key}.partial").exists()
+
+
+def test_the_stage_leaves_a_run_of_no_row_empty(project):
+    stage.run(["maskrcnn7-R50-all-0"])
+    assert list(Path("runs/tiny/cam").iterdir()) == [Path("runs/tiny/cam/maskrcnn7-R50-all-0")]
+    assert not list(Path("runs/tiny/cam/maskrcnn7-R50-all-0").iterdir())
+
+
+@pytest.mark.parametrize("threshold", [0, -0.1, 1.5])
+def test_a_threshold_out_of_range_is_named(threshold):
+    with pytest.raises(UserError, match="cam.threshold"):
+        cam_config(tiny_cfg(), threshold)
+
+
+def test_the_run_s_config_is_left_as_it_is():
+    cfg = tiny_cfg()
+    cfg.freeze()
+    cam_config(cfg)
+    assert cfg.MODEL.ROI_HEADS.NAME == "OPMaskROIHeads" and cfg.is_frozen()

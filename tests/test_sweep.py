@@ -1,0 +1,104 @@
+"""Side-by-side training: who gets which cores or GPUs, the order, and what happens on failure."""
+
+import sys
+import time
+
+import psutil
+import pytest
+
+from opmask import sweep
+from opmask.errors import UserError
+from opmask.sweep import Part, places, train_side_by_side
+
+CPU = {"gpus": "auto", "machines": 1, "side_by_side": "auto"}
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with 4 cores and memory for 3 runs."""
+    monkeypatch.setattr(sys, "platform", "other")
+    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 4)
+    memory = type("", (), {"available": 3 * sweep.MEMORY_A_RUN + 1})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+
+
+def test_cores_are_shared_as_far_as_memory_goes(machine):
+    assert places(CPU, 0) == [{"OMP_NUM_THREADS": "1"}] * 3
+    assert places({**CPU, "side_by_side": 2}, 0) == [{"OMP_NUM_THREADS": "2"}] * 2
+    assert places({**CPU, "gpus": 0}, 8) == [{"OMP_NUM_THREADS": "1"}] * 3
+    assert len(places({**CPU, "machines": 2}, 0)) == 1
+
+
+def test_gpus_are_shared_only_when_asked(machine):
+    assert len(places(CPU, 8)) == 1
+    shared = places({**CPU, "side_by_side": 2}, 4)
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in shared] == ["0,1", "2,3"]
+    shared = places({**CPU, "side_by_side": 2, "gpus": 1}, 4)
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in shared] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"side_by_side": 3, "gpus": 2}, "3 runs with 2 GPUs each need more than the 4"),
+        ({"side_by_side": 5}, "5 runs with 1 GPUs each need more than the 4"),
+        ({"side_by_side": 0}, "0 is not auto, 1, 2"),
+        ({"side_by_side": "two"}, "'two' is not auto"),
+    ],
+)
+def test_impossible_wishes_are_refused(machine, change, message):
+    with pytest.raises(UserError, match=message):
+        places({**CPU, **change}, 4)
+
+
+def script(monkeypatch, code: str) -> None:
+    """Instead of a training, run `code` with the key as `sys.argv[1]`."""
+    monkeypatch.setattr(sweep, "_command", lambda key: [sys.executable, "-c", code, key])
+
+
+def test_longest_first_and_no_more_at_once_than_places(monkeypatch, tmp_path):
+    code = """
+import os, sys, time
+start = time.time(); time.sleep(.5); print(sys.argv[1], os.environ["P"], start, time.time())
+"""
+    script(monkeypatch, code)
+    parts = [Part("abcde"[i], length, tmp_path) for i, length in enumerate([1, 5, 3, 4, 2])]
+    train_side_by_side(parts, [{"P": "x"}, {"P": "y"}], tmp_path / "logs")
+    done = [(tmp_path / "logs" / f"{key}.log").read_text().split() for key in "abcde"]
+    spans = sorted((float(start), float(end), key) for key, _, start, end in done)
+    assert {key for *_, key in spans[:2]} == {"b", "d"}
+    assert spans[-1][2] == "a"
+    for start, _, _ in spans:
+        assert sum(s <= start < e for s, e, _ in spans) <= 2
+    assert {place for _, place, _, _ in done} == {"x", "y"}
+
+
+def test_one_failure_stops_the_others_gently(monkeypatch, tmp_path):
+    """The others get the chance to save: SIGINT, and time to react to it."""
+    code = """
+import sys, time, pathlib
+if sys.argv[1] == "bad":
+    while not pathlib.Path("ready").exists(): time.sleep(.05)
+    sys.exit("error: params.yaml: config: no such key")
+try:
+    pathlib.Path("ready").touch(); time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(.5); print("saved")
+"""
+    monkeypatch.chdir(tmp_path)
+    script(monkeypatch, code)
+    started = time.monotonic()
+    parts = [Part("bad", 1, tmp_path / "bad"), Part("good", 2, tmp_path / "good")]
+    with pytest.raises(UserError, match=r"bad: params.yaml: config: no such key \(log: .*bad.log"):
+        train_side_by_side(parts, [{}, {}], tmp_path / "logs")
+    assert (tmp_path / "logs" / "good.log").read_text() == "saved\n"
+    assert time.monotonic() - started < 55
+
+
+def test_progress_is_read_from_the_trainings_own_log(tmp_path):
+    part = Part("a", 10, tmp_path)
+    assert sweep._iteration(part) == 0
+    (tmp_path / "metrics.json").write_text('{"iteration": 3}\n{"iteration": 7}\n')
+    assert sweep._iteration(part) == 8
+    (tmp_path / "metrics.json").write_text('{"iteration": 3}\n{"itera')
+    assert sweep._iteration(part) == 0
