@@ -18,6 +18,8 @@ KEYS = [
     "methods",
     "schedules",
     "bootstrap",
+    "cam",
+    "overlap",
     "hardware",
     "scales",
 ]

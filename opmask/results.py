@@ -12,6 +12,7 @@ import pandas as pd
 
 from opmask.errors import UserError
 from opmask.plan import Run
+from opmask.splits import Split
 
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 _IDENTITY = ["method", "backbone", "supervised", "schedule", "seed"]
@@ -41,11 +42,11 @@ def read_per_class(runs_dir: Path, runs: Sequence[Run]) -> pd.DataFrame:
         configuration = tuple(asdict(run)[key] for key in _IDENTITY)
         if path.is_file() and configuration not in seen:
             seen.add(configuration)
-            frames.append(_read_one(path, run)[columns])
+            frames.append(read_one(path, run)[columns])
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def _read_one(path: Path, run: Run) -> pd.DataFrame:
+def read_one(path: Path, run: Run) -> pd.DataFrame:
     # only the numbers may be missing: a class may well be called "NA" or "null"
     missing = dict.fromkeys(METRICS, ["", "nan", "NaN"])
     frame = pd.read_csv(path, keep_default_na=False, na_values=missing)
@@ -61,6 +62,24 @@ def _read_one(path: Path, run: Run) -> pd.DataFrame:
                 f"{expected[key]!r}; repeat the evaluate stage (dvc repro)"
             )
     return frame.assign(run=run.name)
+
+
+def describe(table: pd.DataFrame, run: Run, split: Split) -> pd.DataFrame:
+    """`table` with the run's fields in front and each class's supervision."""
+    table = table.assign(
+        supervision=["novel" if c in split.novel else "supervised" for c in table["category"]]
+    )
+    fields = {
+        "run": run.name,
+        "method": run.method,
+        "backbone": run.backbone,
+        "supervised": run.supervised,
+        "schedule": run.schedule,
+        "seed": run.seed,
+    }
+    for position, (name, value) in enumerate(fields.items()):
+        table.insert(position, name, value)
+    return table
 
 
 def summarise(per_class: pd.DataFrame) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from opmask.cells import (
     tally,
 )
 from opmask.plan import Run
-from opmask.results import _read_one, read_per_class
+from opmask.results import read_one, read_per_class
 from opmask.splits import VOC_CLASSES
 
 METHODS = {"fasterrcnn": "Faster R-CNN", "maskrcnn": "Mask R-CNN", "opmask": "OPMask"}
@@ -55,7 +55,7 @@ def read_cam(cam_dir: Path, runs: Sequence[Run]) -> pd.DataFrame:
     Columns and errors as of `results.read_per_class`.
     """
     files = {run: cam_dir / run.key / "per_class.csv" for run in runs}
-    found = [_read_one(path, run) for run, path in files.items() if path.is_file()]
+    found = [read_one(path, run) for run, path in files.items() if path.is_file()]
     configuration = ["method", "backbone", "supervised", "schedule", "seed", "category_id"]
     return pd.concat(found or [read_per_class(cam_dir, [])]).drop_duplicates(configuration)
 

@@ -57,8 +57,8 @@ def detect(trained: Path, manifest: Manifest, params: Mapping[str, Any], key: st
 def write(found: list[dict], manifest: Manifest, spec: Mapping[str, Any], folder: Path) -> None:
     """Evaluates masks as stage `evaluate` does."""
     from opmask.evaluation import evaluate
+    from opmask.results import describe
     from opmask.splits import resolve
-    from pipeline.evaluate import describe
 
     split = resolve(spec["run"]["supervised"], manifest.categories, spec["splits"])
     result = evaluate(manifest.val.annotations, found, task="segm")

@@ -14,7 +14,8 @@ from opmask.errors import main
 from opmask.evaluation import evaluate, subset_summary
 from opmask.params import load_params
 from opmask.plan import Run, load_specification
-from opmask.splits import Split, resolve
+from opmask.results import describe
+from opmask.splits import resolve
 from opmask.work import detections_file
 from pipeline import RUN_HELP
 
@@ -83,24 +84,6 @@ def per_class(detections: list[dict], manifest: Manifest, out: Path, masks: bool
         if masks or task == "bbox":
             tables.append(result.per_class())
     return pd.concat(tables)
-
-
-def describe(table: pd.DataFrame, run: Run, split: Split) -> pd.DataFrame:
-    """`table` with the run's fields in front and each class's supervision."""
-    table = table.assign(
-        supervision=["novel" if c in split.novel else "supervised" for c in table["category"]]
-    )
-    fields = {
-        "run": run.name,
-        "method": run.method,
-        "backbone": run.backbone,
-        "supervised": run.supervised,
-        "schedule": run.schedule,
-        "seed": run.seed,
-    }
-    for position, (name, value) in enumerate(fields.items()):
-        table.insert(position, name, value)
-    return table
 
 
 def headline(table: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -1,6 +1,6 @@
 """Stage `table1`: Table 1 of the paper, from the evaluated runs of the global schedule.
 
-Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/tables/table1.csv` and `table1.md`.
+Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/tables/table1.{csv,md,tex}`.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from opmask.errors import main
 from opmask.params import load_params
 from opmask.plan import all_runs
 from opmask.results import read_per_class, summarise
-from opmask.tables import novel_gains, table1, table1_markdown
+from opmask.tables import novel_gains, table1, table1_latex, table1_markdown
 
 
 @main
@@ -31,6 +31,7 @@ def run(argv: Sequence[str]) -> None:
     table.to_csv(folder / "table1.csv", index=False)
     text = f"# Table 1\n\n{table1_markdown(table, scale)}\n"
     (folder / "table1.md").write_text(text, encoding="utf-8")
+    (folder / "table1.tex").write_text(table1_latex(table, scale), encoding="utf-8")
 
 
 if __name__ == "__main__":

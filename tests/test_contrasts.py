@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from test_bootstrap import simulate
@@ -113,6 +113,7 @@ def test_spread_of_seeds_pairs_equal_seeds(tmp_path):
     st.floats(-3, 3),
     st.lists(st.floats(-2, 2), min_size=2, max_size=40),
 )
+@settings(deadline=None)
 def test_p_is_the_share_of_draws_beyond(estimate, deviations):
     draws = np.array([estimate, *deviations])
     centred = [d - sum(deviations) / len(deviations) for d in deviations]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from coco_reference import make_ground_truth, metrics_of, pycocotools_eval, rectangle
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bootstrap import simulate
 
@@ -105,6 +105,7 @@ CURVES = st.dictionaries(st.integers(1, 9), st.integers(0, 4), min_size=1)
 
 
 @given(st.lists(CURVES, min_size=1, max_size=3))
+@settings(deadline=None)
 def test_pick_is_the_earliest_of_the_best_means(curves):
     best = None
     for iteration in sorted(set.intersection(*(set(c) for c in curves))):

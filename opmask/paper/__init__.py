@@ -6,6 +6,13 @@ Instance Segmentation" (WACV 2021). One csv a table; AP in percent.
 `table1.csv`: backbone (R50 | R101), method (the paper's row label without its reference number),
 supervised (the classes with masks in training; the row is tested on the other ones), and mask AP,
 AP50, AP75, APs, APm, APl of those novel classes.
+
+`table2.csv`: method (fasterrcnn | maskrcnn | opmask, its class activation map used as the mask),
+supervised, classes (all | voc | nonvoc, those evaluated), mask AP and AP50.
+
+`table3.csv`: backbone, schedule, supervised, and OPMask's AP_box (classes not said) and novel AP.
+
+`figure3.csv`, `figure6.csv`: what the text says of these figures; their other points are not given.
 """
 
 from importlib.resources import files
