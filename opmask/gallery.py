@@ -141,7 +141,7 @@ def ambiguous_rois(frame: pd.DataFrame, images: Images) -> pd.DataFrame:
 
     def candidates(pair: pd.DataFrame) -> pd.DataFrame:
         value = pair["mask_iou_opmask"] - pair["mask_iou_baseline"]
-        return pair[pair["ambiguous"]].assign(order=value)
+        return pair.assign(order=value)[pair["ambiguous"]]
 
     return _both_directions(frame, images, candidates)
 
@@ -152,7 +152,7 @@ def perforated_masks(frame: pd.DataFrame, images: Images) -> pd.DataFrame:
     def candidates(pair: pd.DataFrame) -> pd.DataFrame:
         value = pair["perforation_baseline"] - pair["perforation_opmask"]
         holes = pair[["perforation_baseline", "perforation_opmask"]].max(axis=1) > 0
-        return pair[holes].assign(order=value)
+        return pair.assign(order=value)[holes]
 
     return _both_directions(frame, images, candidates)
 
@@ -167,7 +167,8 @@ def _both_directions(
         picks = at_quantiles(picks, "order", THREE).drop(columns="order")
         if not len(picks):  # a row that says why
             why = "no such instance" if len(pair) else NOT_RUN
-            picks = pd.DataFrame([{"pick": why, "supervised": supervised}])
+            columns = ["pick", *pair.columns, "value"]
+            picks = pd.DataFrame([{"pick": why, "supervised": supervised}], columns=columns)
         found.append(picks)
     return pd.concat(found, ignore_index=True).convert_dtypes()  # whole numbers stay so
 

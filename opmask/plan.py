@@ -5,6 +5,7 @@ plain dict, which the training stage depends on. A parameter that a run does not
 invalidate it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def specification(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
         "max_iter": max_iter,
         "steps": [step for step in steps if step < max_iter],  # a very short run may end before
         "checkpoint_period": scale["checkpoint_period"],
-        "snapshot_period": round(schedule.get("snapshot_period", 0) * factor),
+        "snapshot_period": math.ceil(schedule.get("snapshot_period", 0) * factor),
         "held_out": scale["held_out_images"] if schedule.get("hold_out") else 0,
         "precision": scale["precision"],
         "config": scale["config"],

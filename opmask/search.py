@@ -270,6 +270,6 @@ _NOTES = (
     "equal iterations the earliest is taken. The interval is a paired bootstrap over the held-out "
     "images. *best* was chosen on these very images and cannot lose to the last: only *paper*, "
     "fixed beforehand, tests whether longer training overfits. *overfits*: the interval of the "
-    "novel classes' drop lies above 0 and that of the supervised ones does not. What the paper says "
-    "of a *second* learning rate step is about the 1x and 3x schedules: Table 3."
+    "novel classes' drop lies above 0 and that of the supervised ones does not. What the paper "
+    "says of a *second* learning rate step is about the 1x and 3x schedules: Table 3."
 )

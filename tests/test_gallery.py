@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_util
@@ -26,6 +26,7 @@ from pipeline import gallery as stage
 NOVEL = CLASSES[2:]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1, 1), max_size=30))
 def test_quantiles_by_hand(values):
     frame = pd.DataFrame({"order": values, "annotation_id": range(len(values))}, dtype=float)
@@ -149,6 +150,7 @@ def test_a_frame_of_an_older_stage_is_refused(tmp_path):
         gallery.read_frame(tmp_path / "ambiguity.csv")
 
 
+@settings(deadline=None)
 @given(st.integers(-8, 12), st.integers(-8, 12), st.integers(1, 15))
 def test_crop_against_indexing(left, top, side):
     array = np.arange(80, dtype=np.uint8).reshape(8, 10)

@@ -52,7 +52,7 @@ def place(
     rng: np.random.Generator, plan: ImagePlan, horizon: float, size: int, attempt: int
 ) -> list[Placement]:
     """Placements in painter's order; later attempts draw smaller and looser."""
-    scale = rng.uniform(0.8, 1.3) * 0.97**attempt
+    scale = rng.uniform(1.0, 1.6) * 0.97**attempt
     spread = rng.uniform(0.35, 0.7) * 1.04**attempt
     stage = Stage(plan.scene.layout, horizon, size, scale, spread)
     groups: dict[int, list[Placement]] = {}

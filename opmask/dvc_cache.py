@@ -1,0 +1,91 @@
+"""Which trained runs DVC can bring back from its cache, without asking DVC to try.
+
+DVC keeps what a stage made under a hash of all it was made from: the last time in dvc.lock, earlier
+times in the run cache. A run is recognised by its provenance.json there, which names the work
+folder and with it everything that determines the run (`opmask.work`).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opmask.work import Planned
+
+Entry = Mapping[str, Any]  # a stage as dvc.lock has it: cmd, deps, outs
+
+
+class DvcCache:
+    """The cache of the DVC repository that the working directory is in; empty outside of one."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+
+    @classmethod
+    def here(cls) -> "DvcCache":
+        from dvc.config import Config  # here: DVC takes half a second to import
+        from dvc.exceptions import NotDvcRepoError
+
+        try:
+            config = Config.from_cwd()
+        except NotDvcRepoError:
+            return cls(None)
+        return cls(Path(config["cache"].get("dir") or Path(config.dvc_dir, "cache")))
+
+    def has_run(self, job: Planned) -> bool:
+        """Whether `job`, trained with the present settings, data and code, can be restored."""
+        name = f"{job.out.as_posix()}/provenance.json"
+        return any(
+            self._is_whole(entry) and has_present_code(entry) and self._work(entry, name) == job.work
+            for entry in self._entries.get(f"python -m pipeline.train {job.key}", [])
+        )
+
+    @cached_property
+    def _entries(self) -> dict[str, list[Entry]]:
+        """Entries of training stages by command."""
+        found: dict[str, list[Entry]] = {}
+        for entry in (*self._locked(), *self._run_cache()):
+            found.setdefault(entry["cmd"], []).append(entry)
+        return found
+
+    def _locked(self) -> Iterable[Entry]:
+        lock = Path("dvc.lock")
+        return (_load(lock.read_text()).get("stages") or {}).values() if lock.is_file() else []
+
+    def _run_cache(self) -> Iterator[Entry]:
+        files = sorted(self.folder.glob("runs/??/*/*")) if self.folder else []
+        for path in files:
+            text = path.read_text() if path.is_file() else ""
+            if text.startswith("cmd: python -m pipeline.train "):  # the others are not needed
+                yield _load(text)
+
+    def _is_whole(self, entry: Entry) -> bool:
+        return all(self._object(out["md5"]).is_file() for out in entry["outs"])
+
+    def _work(self, entry: Entry, name: str) -> Path | None:
+        """The work folder that the run in `entry` was trained in."""
+        for out in entry["outs"]:
+            if out["path"] == name:
+                return Path("work", json.loads(self._object(out["md5"]).read_text())["work"])
+        return None
+
+    def _object(self, md5: str) -> Path:
+        return Path(self.folder or "", "files", "md5", md5[:2], md5[2:])
+
+
+def has_present_code(entry: Entry) -> bool:
+    """Whether the modules that a stage depends on are those that it was run with."""
+    code = [dep for dep in entry.get("deps", []) if dep["path"].endswith(".py")]
+    return all(_md5(Path(dep["path"])) == dep["md5"] for dep in code)
+
+
+def _md5(path: Path) -> str | None:
+    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _load(text: str) -> dict[str, Any]:
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}

@@ -1,0 +1,1 @@
+"""`reports/<scale>/index.html`: one file that shows everything, without network or server."""
