@@ -7,7 +7,7 @@ folder and with it everything that determines the run (`opmask.work`).
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,9 @@ class DvcCache:
         """Whether `job`, trained with the present settings, data and code, can be restored."""
         name = f"{job.out.as_posix()}/provenance.json"
         return any(
-            self._is_whole(entry) and has_present_code(entry) and self._work(entry, name) == job.work
+            self._is_whole(entry)
+            and has_present_code(entry)
+            and self._work(entry, name) == job.work
             for entry in self._entries.get(f"python -m pipeline.train {job.key}", [])
         )
 
@@ -48,13 +50,9 @@ class DvcCache:
     def _entries(self) -> dict[str, list[Entry]]:
         """Entries of training stages by command."""
         found: dict[str, list[Entry]] = {}
-        for entry in (*self._locked(), *self._run_cache()):
+        for entry in (*last_run().values(), *self._run_cache()):
             found.setdefault(entry["cmd"], []).append(entry)
         return found
-
-    def _locked(self) -> Iterable[Entry]:
-        lock = Path("dvc.lock")
-        return (_load(lock.read_text()).get("stages") or {}).values() if lock.is_file() else []
 
     def _run_cache(self) -> Iterator[Entry]:
         files = sorted(self.folder.glob("runs/??/*/*")) if self.folder else []
@@ -66,15 +64,21 @@ class DvcCache:
     def _is_whole(self, entry: Entry) -> bool:
         return all(self._object(out["md5"]).is_file() for out in entry["outs"])
 
-    def _work(self, entry: Entry, name: str) -> Path | None:
+    def _work(self, entry: Entry, published: Path) -> Path | None:
         """The work folder that the run in `entry` was trained in."""
         for out in entry["outs"]:
-            if out["path"] == name:
+            if Path(out["path"]) == published / "provenance.json":
                 return Path("work", json.loads(self._object(out["md5"]).read_text())["work"])
         return None
 
     def _object(self, md5: str) -> Path:
         return Path(self.folder or "", "files", "md5", md5[:2], md5[2:])
+
+
+def last_run() -> dict[str, Entry]:
+    """What dvc.lock says of each stage, by its name."""
+    lock = Path("dvc.lock")
+    return (_load(lock.read_text()).get("stages") or {}) if lock.is_file() else {}
 
 
 def has_present_code(entry: Entry) -> bool:

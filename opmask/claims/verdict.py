@@ -5,8 +5,8 @@ MIN_SEEDS trainings or more were run, Student's 95 % interval over them counts a
 is decided only if both lie on the same side.
 
 A claim of several cells ("in all cases") holds if every single cell does: an intersection-union
-test, which needs no correction. It does not hold if any cell is refuted, which does need one: Holm's
-over the cells that were run.
+test, which needs no correction. It does not hold if any cell is refuted, which does need one:
+Holm's over the cells that were run.
 """
 
 import math
@@ -227,9 +227,9 @@ def judge(cells: Sequence[Cell], rule: Rule) -> str:
 def deciding(cells: Sequence[Cell], rule: Rule) -> Cell | None:
     """The cell that speaks least for the claim (or most against it), None if none was run."""
 
-    def order(cell: Cell) -> float:
+    def order(cell: Cell) -> tuple[float, float]:
         strength = rule.strength(cell)
-        return 0.0 if math.isnan(strength) else strength
+        return 0.0 if math.isnan(strength) else strength, getattr(rule, "sign", 1) * cell.value
 
     return min((cell for cell in cells if cell.ran), key=order, default=None)
 

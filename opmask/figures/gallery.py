@@ -182,10 +182,12 @@ def save_picture(figure: plt.Figure, folders: Sequence[Path], name: str) -> None
     """Write `name.png` and `name.svg` into each of `folders`, and close the figure."""
     first = folders[0]
     first.mkdir(parents=True, exist_ok=True)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, for both files
     figure.savefig(first / f"{name}.png", dpi=DPI, metadata={"Software": None})
     figure.savefig(first / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
-    for folder in folders[1:]:  # a second rendering would not be the same to the pixel
+    for folder in folders[1:]:
         folder.mkdir(parents=True, exist_ok=True)
         for suffix in ("png", "svg"):
             shutil.copyfile(first / f"{name}.{suffix}", folder / f"{name}.{suffix}")

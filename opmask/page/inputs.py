@@ -90,6 +90,8 @@ def read_trained(runs_dir: Path, runs: Sequence[Run]) -> list[Trained]:
 def _curve(path: Path) -> pd.DataFrame:
     frame = read_csv(path, separator="\t")
     if "step" not in frame or path.stem not in frame:
-        raise UserError(f"{path}: columns 'step' and {path.stem!r} are missing; repeat the training")
+        raise UserError(
+            f"{path}: columns 'step' and {path.stem!r} are missing; repeat the training"
+        )
     frame = frame[["step", path.stem]].set_axis(["step", "value"], axis="columns")
     return frame.apply(pd.to_numeric, errors="coerce").dropna()

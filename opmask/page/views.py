@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from opmask import markdown
+from opmask.comparison import interval
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,18 @@ class Table:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def whiskers(
-    texts: Sequence[str], estimates: Sequence, lows: Sequence, highs: Sequence
-) -> list[Whisker | str]:
-    """One `Whisker` an estimate on an axis that all share and that has 0 on it; without an
-    interval the text alone."""
-    known = [v for pair in (lows, highs) for v in pair if pd.notna(v)] + [0.0]
-    span = max(known) - min(known) or 1.0
-    ends = min(known) - 0.04 * span, max(known) + 0.04 * span
+def intervals(frame: pd.DataFrame, estimate: str) -> list[Whisker | str]:
+    """The intervals `low` to `high` of the column `estimate`, drawn on one axis that has 0 on it;
+    a dash where there is none."""
+    known = frame[["low", "high"]].astype(float)
+    with_zero = [0.0, *known.stack().dropna()]
+    low_end, high_end = min(with_zero), max(with_zero)
+    margin = 0.04 * (high_end - low_end) or 1.0
+    ends = low_end - margin, high_end + margin
+    values = zip(frame[estimate].astype(float), known["low"], known["high"], strict=True)
     return [
-        Whisker(text, float(e), float(low), float(high), *ends)
-        if pd.notna(low) and pd.notna(e)
-        else text
-        for text, e, low, high in zip(texts, estimates, lows, highs, strict=True)
+        Whisker(interval(low, high), value, low, high, *ends) if low == low else markdown.MISSING
+        for value, low, high in values
     ]
 
 

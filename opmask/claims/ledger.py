@@ -1,0 +1,112 @@
+"""The ledger: every claim, graded on the tables of one scale."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from opmask import markdown
+from opmask.claims.claim import Claim
+from opmask.claims.generalisation import GENERALISATION
+from opmask.claims.insights import INSIGHTS
+from opmask.claims.schedules import SCHEDULES
+from opmask.claims.sources import Tables
+from opmask.claims.verdict import Cell, deciding, judge, needs
+
+CLAIMS: tuple[Claim, ...] = (*INSIGHTS, *GENERALISATION, *SCHEDULES)
+COLUMNS = ["id", "section", "sentence", "reading", "kind", "source", "test", "rule", "paper",
+           "cell", "value", "low", "high", "unit", "seeds", "cells", "cells_run", "cells_for",
+           "cells_against", "verdict", "needs"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A claim, the cells it was tested on, and what came of it."""
+
+    claim: Claim
+    cells: tuple[Cell, ...]
+
+    @property
+    def verdict(self) -> str:
+        """One of `verdict.VERDICTS`."""
+        return judge(self.cells, self.claim.rule)
+
+    @property
+    def needs(self) -> str:
+        """What would decide it, if it is undecided."""
+        return needs(self.cells, self.claim.rule)
+
+    @property
+    def ran(self) -> list[Cell]:
+        """The cells that were run."""
+        return [cell for cell in self.cells if cell.ran]
+
+    @property
+    def deciding(self) -> Cell | None:
+        """The cell that speaks least for the claim."""
+        return deciding(self.cells, self.claim.rule)
+
+    @property
+    def against(self) -> int:
+        """How many cells refute it."""
+        return sum(self.claim.rule.refutes(self.ran))
+
+    @property
+    def supporting(self) -> int:
+        """How many cells decide for it."""
+        return sum(map(self.claim.rule.supports, self.ran))
+
+    def paper_text(self) -> str:
+        """The paper's value: its words, or its number, or the range of its numbers."""
+        stated = sorted(cell.paper for cell in self.cells if not math.isnan(cell.paper))
+        if self.claim.paper or not stated:
+            return self.claim.paper or markdown.MISSING
+        digits = 2 if self.claim.evidence.unit == "r" else 1
+        low, high = (markdown.signed(value, digits) for value in (stated[0], stated[-1]))
+        return low if low == high else f"{low} to {high}"
+
+
+def grade(tables: Tables, claims: Sequence[Claim] = CLAIMS) -> list[Graded]:
+    """All claims, graded. Raises UserError if a table lacks a column."""
+    return [Graded(claim, tuple(claim.evidence.cells(tables))) for claim in claims]
+
+
+def ledger_table(graded: Sequence[Graded]) -> pd.DataFrame:
+    """A row a claim.
+
+    Columns: id, section, sentence (the paper's), reading (what is tested of it), kind (our runs |
+    the paper's own numbers | definitions and COCO's boxes), source (file), test (how the interval
+    came about), rule; paper (its value, as text); cell, value, low, high (95 %) of the cell that
+    speaks least for the claim, in `unit`; seeds (the fewest of the cells that were run; 0: none, or
+    not said); cells, cells_run, cells_for, cells_against; verdict (`verdict.VERDICTS`); needs (what
+    an undecided one would need, else empty).
+    """
+    return pd.DataFrame([_row(one) for one in graded], columns=COLUMNS)
+
+
+def _row(one: Graded) -> dict[str, object]:
+    claim, cell = one.claim, one.deciding or Cell("")
+    return {
+        "id": claim.id,
+        "section": claim.section,
+        "sentence": claim.sentence,
+        "reading": claim.reading,
+        "kind": claim.evidence.kind,
+        "source": claim.evidence.source,
+        "test": claim.evidence.test,
+        "rule": claim.rule.text,
+        "paper": one.paper_text(),
+        "cell": cell.name,
+        "value": cell.value,
+        "low": cell.low,
+        "high": cell.high,
+        "unit": claim.evidence.unit,
+        "seeds": min((c.seeds for c in one.ran), default=0),
+        "cells": len(one.cells),
+        "cells_run": len(one.ran),
+        "cells_for": one.supporting,
+        "cells_against": one.against,
+        "verdict": one.verdict,
+        "needs": one.needs,
+    }

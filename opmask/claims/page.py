@@ -1,0 +1,168 @@
+"""The ledger as a page for people."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from opmask import markdown
+from opmask.claims.findings import findings
+from opmask.claims.ledger import Graded
+from opmask.claims.sources import KINDS
+from opmask.claims.verdict import MIN_SEEDS, UNDECIDED, VERDICTS, Cell
+from opmask.comparison import NOT_RUN
+
+
+def page(graded: Sequence[Graded], scale: str) -> str:
+    """`reports/<scale>/claims.md`."""
+    parts = [
+        "# The paper's claims, graded",
+        _lead(graded, scale),
+        markdown.table(counts(graded)),
+        _how(scale),
+        markdown.table(overview(graded), left=3),
+        "## How verdicts come about",
+        _RULES,
+        "## Each claim",
+        *(details(one) for one in graded),
+        "## What we found wrong or unclear in the paper",
+        "Facts about the paper's own numbers, computed from them; none depends on our runs.",
+        *_findings(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def counts(graded: Sequence[Graded]) -> pd.DataFrame:
+    """How many claims came out how, by what they are tested on."""
+    verdicts = pd.Series([one.verdict for one in graded])
+    kinds = pd.Series([one.claim.evidence.kind for one in graded])
+    table = pd.crosstab(kinds, verdicts).reindex(index=KINDS, columns=VERDICTS, fill_value=0)
+    table["all"] = table.sum(axis=1)
+    table.loc["all"] = table.sum()
+    return table.rename_axis(index="Tested on", columns=None).reset_index()
+
+
+def _lead(graded: Sequence[Graded], scale: str) -> str:
+    count = pd.Series([one.verdict for one in graded]).value_counts()
+    words = "; ".join(f"{count.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
+    return f"**{len(graded)} claims at scale `{scale}`: {words}.**"
+
+
+def _how(scale: str) -> str:
+    text = (
+        "Each verdict is computed from the tables of this folder by a rule written down below. "
+        "*Ours* is the cell that speaks least for the claim, with its 95 % interval; *for* says "
+        "how many of the claim's cells decide for it."
+    )
+    if scale != "coco":
+        text += (
+            " Data, image size and schedule are not the paper's at this scale, so a verdict is "
+            "about the direction of an effect, never its size: the paper's numbers are context."
+        )
+    return text
+
+
+_RULES = (
+    "- A *cell* is one number, with its 95 % interval: over validation images unless said "
+    f"otherwise. Where there are {MIN_SEEDS} seeds or more, Student's 95 % interval over seeds "
+    "counts as well, and a cell is decided only if both lie on the same side. With fewer seeds the "
+    "noise between trainings is **not** covered.\n"
+    "- A claim *holds* if every cell lies on the claimed side (an intersection-union test; it "
+    "needs no correction). It *does not hold* if a cell lies on the other side after Holm's "
+    "correction over the claim's cells. Else it is *not decided*.\n"
+    "- “Significantly” and “considerably” are graded by direction: how much they mean is not said."
+    "\n"
+    "- Where the paper argues from p-values, its own criterion is graded literally, and the right "
+    "test is a claim of its own beside it.\n"
+    "- What an undecided claim *needs*: an interval's half-width falls with the square root of "
+    "what it is over, so (half-width / distance to the threshold)² times as much decides it, if "
+    "the estimate stays where it is.\n"
+    "- Claims about systems that we cannot run are checked for arithmetic against the paper's own "
+    "tables: *internally consistent*, no more.\n"
+    "- No correction is made over the ledger as a whole."
+)
+
+
+def overview(graded: Sequence[Graded]) -> pd.DataFrame:
+    """A line a claim."""
+    rows = []
+    for one in graded:
+        cell, claim = one.deciding, one.claim
+        rows.append(
+            {
+                "Claim": f"[{claim.id}](#{claim.id})",
+                "Where": claim.section,
+                "What is tested": claim.reading,
+                "Paper": one.paper_text(),
+                "Ours": value_text(cell) if cell else NOT_RUN,
+                "For": f"{one.supporting} of {len(one.cells)}",
+                "Verdict": one.verdict,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def value_text(cell: Cell) -> str:
+    """`+1.2 (+0.4 to +2.0)`; numbers without uncertainty alone."""
+    if not cell.ran:
+        return NOT_RUN
+    text = _signed(cell.value)
+    if math.isnan(cell.low):
+        return f"{text} (no interval)"
+    return (
+        text if cell.low == cell.high else f"{text} ({_signed(cell.low)} to {_signed(cell.high)})"
+    )
+
+
+def _signed(value: float) -> str:
+    """Two decimals; whole numbers, such as ranks, without."""
+    return markdown.signed(value, 0 if value == round(value) else 2)
+
+
+def details(one: Graded) -> str:
+    """A claim's own section."""
+    claim = one.claim
+    lines = [
+        f"### {claim.id}",
+        f"> {claim.sentence}\n>\n> ({_place(claim.section)})",
+        f"**{one.verdict}**. Tested: {claim.reading}",
+        f"Rule: {claim.rule.text}. Test: {claim.evidence.test}. From `{claim.evidence.source}`, "
+        f"in {claim.evidence.unit}. Paper: {one.paper_text()}.",
+    ]
+    if one.verdict == UNDECIDED:
+        lines.append(f"Needs: {one.needs}.")
+    lines.append(markdown.table(pd.DataFrame([_cell_line(one, cell) for cell in one.cells])))
+    return "\n\n".join(lines)
+
+
+def _place(section: str) -> str:
+    return f"section {section}" if section[0].isdigit() else section
+
+
+def _cell_line(one: Graded, cell: Cell) -> dict[str, str]:
+    seeds = str(cell.seeds) if cell.seeds else markdown.MISSING
+    line = {"Cell": cell.name, "Ours": value_text(cell)}
+    if any(c.seeds for c in one.cells):
+        spread = f" ± {markdown.number(cell.sd, 2)}" if not math.isnan(cell.sd) else ""
+        line["Seeds"] = seeds + spread
+    if any(not math.isnan(c.p) for c in one.cells):
+        line["p"] = markdown.number(cell.p, 4)
+    if any(not math.isnan(c.paper) for c in one.cells):
+        line["Paper"] = markdown.signed(cell.paper, 2)
+    return line | {"Speaks": _speaks(one, cell)}
+
+
+def _speaks(one: Graded, cell: Cell) -> str:
+    if not cell.ran:
+        return NOT_RUN
+    if one.claim.rule.supports(cell):
+        return "for"
+    against = one.claim.rule.refutes(one.ran)[one.ran.index(cell)]
+    return "against" if against else "neither"
+
+
+def _findings() -> list[str]:
+    return [
+        f"### {heading}\n\n" + "\n".join(f"- {text}" for text in texts)
+        for heading, texts in findings().items()
+    ]

@@ -1,0 +1,33 @@
+"""Stage `claims`: every checkable sentence of the paper, graded on the tables of this scale.
+
+Reads `reports/<scale>/tables/*.csv` and `reports/<scale>/figures/*.csv`; writes
+`reports/<scale>/claims.csv` and `claims.md`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from opmask.claims.ledger import grade, ledger_table
+from opmask.claims.page import page
+from opmask.claims.sources import Tables
+from opmask.errors import main
+from opmask.params import load_params
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.claims", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    scale = params["scale"]
+    folder = Path("reports") / scale
+    graded = grade(Tables(folder, str(params["schedule"])))
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger_table(graded).round(4).to_csv(folder / "claims.csv", index=False)
+    (folder / "claims.md").write_text(page(graded, scale), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,131 @@
+"""Prints the plan before anything starts: every run, its length, the tables and figures that need
+it, whether it is done, and the time that is left.
+
+Times are from a calibration (`--calibrate`), else from the scale's finished runs, else unknown.
+"""
+
+import argparse
+import math
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from opmask.errors import main
+from opmask.markdown import duration
+from opmask.outline import CACHED, DONE, Line, incomplete, outline, total
+from opmask.pace import FILE, ITERATIONS, calibrate, known_paces, measure
+from opmask.params import load_params
+from opmask.plan import all_runs
+from opmask.sweep import places
+
+EPILOG = f"""
+states:
+  done            published in runs/, with the present settings, data and code
+  in DVC's cache  trained before with the present settings; dvc repro restores it
+  to train        not begun, or other settings, data or code than the last time
+others as `python -m pipeline.status --help` has them.
+
+--calibrate trains {ITERATIONS} iterations of each method with each backbone that has something left
+to train, on the scale's data (`dvc repro data` makes it), as many at a time as the sweep will, and
+of each warm start; {FILE} keeps the times. Nothing else is changed.
+"""
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Print the plan of params.yaml."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.outline",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--calibrate", action="store_true", help="time every kind of run first")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)  # KIND PLACES, in a process
+    args = parser.parse_args(argv)
+    params = load_params()
+    if args.measure:
+        measure(args.measure[0], params, int(args.measure[1]))
+        return
+    environments = places(params["hardware"], gpus_present())
+    lines = outline(params, known_paces(params, len(environments)))
+    if args.calibrate:
+        calibrate(list(dict.fromkeys(one.kind for one in lines if one.left)), environments)
+        lines = outline(params, known_paces(params, len(environments)))
+    print(page(lines, params, len(environments)))
+
+
+def gpus_present() -> int:
+    """GPUs that a training would see; asks the driver, as torch takes seconds to import."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([one for one in visible.split(",") if one.strip() not in ("", "-1")])
+    if not shutil.which("nvidia-smi"):
+        return 0
+    done = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
+    return len([line for line in done.stdout.splitlines() if line.startswith("GPU ")])
+
+
+def page(lines: Sequence[Line], params: Mapping[str, Any], side_by_side: int) -> str:
+    """The plan for people."""
+    schedule, runs = str(params["schedule"]), all_runs(params)
+    seeds = ", ".join(map(str, params["seeds"]))
+    parts = [f"Scale {params['scale']}, schedule {schedule}, seeds {seeds}", table(lines)]
+    lacking = incomplete(runs, schedule)
+    if lacking:
+        results = ", ".join(f"{name} ({count})" for name, count in lacking.items())
+        parts.append(f"Lack so many of their runs in params.yaml: {results}")
+    return "\n\n".join([*parts, summary(lines, side_by_side)])
+
+
+def table(lines: Sequence[Line]) -> str:
+    """A line a training."""
+    rows = [
+        {
+            "Run": line.name,
+            "Iterations": f"{line.iterations:,}",
+            "Needed by": line.needed,
+            "State": line.state,
+            "Time left": _time(line),
+        }
+        for line in lines
+    ]
+    align = ["left", "right", "left", "left", "right"]
+    return tabulate(rows, headers="keys", disable_numparse=True, colalign=align)
+
+
+def _time(line: Line) -> str:
+    if line.state in (DONE, CACHED, "trained ahead"):
+        return ""
+    return "unknown" if math.isnan(line.seconds) else duration(line.seconds)
+
+
+def summary(lines: Sequence[Line], side_by_side: int) -> str:
+    """Totals: what is done, what is left, how long that takes and how this is known."""
+    found = total(lines, side_by_side)
+    left = [line for line in lines if line.state not in (DONE, CACHED)]
+    counts = [f"{state}: {sum(one.state == state for one in lines)}" for state in (DONE, CACHED)]
+    done = f"{len(lines)} trainings, of which {', '.join(counts)}"
+    if not left:
+        return f"{done}; nothing is left to train"
+    iterations = sum(line.left for line in left)
+    texts = [f"{done}, left: {len(left)} with {iterations:,} iterations"]
+    how = f"{side_by_side} at a time" if side_by_side > 1 else "one after the other"
+    parts = f"warm start {duration(found.warm_start)}, runs, {how}, {duration(found.runs)}"
+    known = duration(found.warm_start + found.runs)
+    texts.append(f"Time left, without tables and figures: {known} ({parts})")
+    if found.unknown:
+        texts[-1] += f", and what is unknown: {', '.join(found.unknown)}"
+        texts.append("`python -m pipeline.outline --calibrate` measures it")
+    sources = sorted({line.source for line in left if line.source})
+    if sources:
+        texts.append(f"Times are from: {', '.join(sources)}")
+    return "\n".join(texts)
+
+
+if __name__ == "__main__":
+    run()

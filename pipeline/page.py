@@ -1,0 +1,32 @@
+"""Stage `page`: `reports/<scale>/index.html`, everything in one file.
+
+Reads `reports/<scale>/{claims.csv,tables,figures}` and, of each training run,
+`runs/<scale>/train/<run>/{provenance.json,losses}`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from opmask.errors import main
+from opmask.page.inputs import read_inputs
+from opmask.page.render import render
+from opmask.params import load_params
+from opmask.plan import all_runs
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.page", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    scale, schedule = params["scale"], str(params["schedule"])
+    reports, runs_dir = Path("reports", scale), Path("runs", scale)
+    page = render(read_inputs(scale, schedule, all_runs(params), reports, runs_dir))
+    reports.mkdir(parents=True, exist_ok=True)
+    (reports / "index.html").write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run()
