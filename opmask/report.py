@@ -5,8 +5,7 @@ To add a section, write a function `Report -> str` and name it in `SECTIONS`; an
 leaves the section out.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +14,24 @@ import pandas as pd
 from opmask import markdown
 from opmask.comparison import comparisons, headline
 from opmask.overview import OWN_SCALE, SCALES
+from opmask.page import ledger
+from opmask.page.captions import PICTURES, SHOWN, caption
+from opmask.page.facts import UNKNOWN, facts, seconds, time_text
 from opmask.tables import table1_markdown
 
-_UNKNOWN = "not recorded"
+# By file below the scale's folder: what it holds. Those of stages that are not run are left out.
+_PAGES = {
+    "index.html": "everything on one page, with an explorer of the classes; open it in a browser",
+    "claims.md": "every checkable sentence of the paper with its verdict",
+    "tables/table1.md": "Table 1: OPMask and its baseline on novel classes",
+    "tables/table2.md": "Table 2: class activation maps used as masks",
+    "tables/table3.md": "Table 3: schedules, box AP beside mask AP",
+    "tables/contrasts.md": "gradient ablation (section 4.4), the control without prior, backbones",
+    "tables/regression.md": "class overlap and mask AP (Figure 3), with the tests of a difference",
+    "tables/ambiguity.md": "OPMask's gain in ambiguous and in clean regions",
+    "tables/schedule_search.md": "the schedule search (section 4.5)",
+}
+_RUN_KEYS = ["run", "seed"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +40,9 @@ class Report:
 
     table1: of `tables.table1`. provenance: of `results.read_provenance`. manifest, splits: the
     stages' JSON, empty if absent. credits: of the embedded data's drawings, or empty.
-    deepened: backbones whose warm start begins with another's weights.
+    deepened: backbones whose warm start begins with another's weights. claims: the ledger, None
+    if there is none. files: paths that exist below the scale's folder, or will. figures: the data
+    beside the figures, by name. summary: of `results.summarise`, all runs.
     """
 
     scale: str
@@ -37,6 +53,10 @@ class Report:
     splits: Mapping[str, Any]
     credits: str = ""
     deepened: Mapping[str, str] = field(default_factory=dict)
+    claims: pd.DataFrame | None = None
+    files: Collection[str] = ()
+    figures: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    summary: pd.DataFrame | None = None
 
 
 def render(report: Report) -> str:
@@ -55,6 +75,73 @@ def _findings(report: Report) -> str:
     )
 
 
+def _claims(report: Report) -> str:
+    """How many claims came out how."""
+    counts = ledger.counts(report.claims)
+    if not counts:
+        return ""
+    words = "; ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    text = f"**Of {sum(counts.values())} claims of the paper: {words}.**"
+    return text + (" One by one: [claims.md](claims.md)." if "claims.md" in report.files else "")
+
+
+def _pages(report: Report) -> str:
+    """Links to all that lies beside the page."""
+    lines = [f"- [{path}]({path}): {what}" for path, what in _PAGES.items() if path in report.files]
+    return "\n".join(["Everything else, by page:", "", *lines]) if lines else ""
+
+
+def _figures(report: Report) -> str:
+    """Every figure with its caption; the pictures of photographs stay out of the reports."""
+    parts, photographs = [], []
+    for name, (title, shown) in SHOWN.items():
+        path = f"figures/{name}.png"
+        if path in report.files:
+            words = markdown.escape(f"{shown} {caption(name, report.figures.get(name))}").strip()
+            parts.append(f"### {title}\n\n![{title}]({path})\n\n{words}")
+        elif name in PICTURES and name in report.figures:
+            photographs.append(title.partition(":")[0])
+    if photographs:
+        parts.append(
+            f"{', '.join(photographs)} show photographs and are not part of the report; the "
+            f"pipeline leaves them in `runs/{report.scale}/figures/`."
+        )
+    return "\n\n".join(["## Figures", *parts]) if parts else ""
+
+
+def _runs(report: Report) -> str:
+    """A line a run: what it reached and what it took."""
+    rows = [_run_line(entry, report.summary) for entry in report.provenance.get("train", [])]
+    rows = [row for row in rows if row["Run"]]
+    return f"Each run, AP in percent:\n\n{markdown.table(pd.DataFrame(rows))}" if rows else ""
+
+
+def _run_line(entry: Mapping[str, Any], summary: pd.DataFrame | None) -> dict[str, str]:
+    run, seed = str(entry.get("run", "")), entry.get("seed", 0)
+    row = {"Run": f"{run}, seed {seed}" if run else ""}
+    wanted = {
+        "Mask AP, novel": ("novel", "segm"),
+        "Mask AP, supervised": ("supervised", "segm"),
+        "Box AP, novel": ("novel", "bbox"),
+        "Box AP, supervised": ("supervised", "bbox"),
+    }
+    for label, (supervision, task) in wanted.items():
+        row[label] = markdown.number(_ap(summary, (run, seed, supervision, task)), 2)
+    memory = entry.get("peak_memory_gib")
+    return row | {
+        "Iterations": str(entry.get("iterations", UNKNOWN)),
+        "Time": time_text(entry),
+        "Peak memory": f"{memory:.1f} GiB" if memory else UNKNOWN,
+    }
+
+
+def _ap(summary: pd.DataFrame | None, key: Sequence) -> float:
+    if summary is None:
+        return float("nan")
+    rows = summary.set_index([*_RUN_KEYS, "supervision", "task"])["AP"].sort_index()
+    return rows.get(tuple(key), float("nan"))
+
+
 def _table1(report: Report) -> str:
     return (
         "## Table 1\n\n" + table1_markdown(report.table1, report.scale, lead=False) + "\n\n"
@@ -67,17 +154,9 @@ def _made_with(report: Report) -> str:
     train = report.provenance["train"]
     if not train:
         return "## How it was made\n\nNo training was recorded at this scale."
-    facts = {
-        "Runs trained": len(train),
-        "Iterations a run": _distinct(entry.get("iterations", _UNKNOWN) for entry in train),
-        "Seeds": ", ".join(str(s) for s in sorted({e["seed"] for e in train if "seed" in e})),
-        "Hardware": _distinct(_hardware(entry) for entry in train),
-        "Precision": _distinct(entry.get("precision", _UNKNOWN) for entry in train),
-        "Versions": _distinct(_versions(entry) for entry in train),
-        "Commit": _distinct(_commit(entry) for entry in train),
-    }
-    frame = pd.DataFrame({"What": facts.keys(), "Value": facts.values()})
-    parts = [markdown.table(frame, left=2), _initial_weights(report), _times(report)]
+    found = facts(train)
+    frame = pd.DataFrame({"What": found.keys(), "Value": found.values()})
+    parts = [markdown.table(frame, left=2), _initial_weights(report), _runs(report), _times(report)]
     return "\n\n".join(["## How it was made", *filter(None, parts)])
 
 
@@ -100,11 +179,10 @@ def _times(report: Report) -> str:
     """Wall time a stage: how many parts it has, their longest, and their sum."""
     rows = []
     for stage, entries in report.provenance.items():
-        seconds = [_seconds(entry) for entry in entries]
-        seconds = [value for value in seconds if value is not None]
-        if seconds:
-            longest, total = (markdown.duration(f(seconds)) for f in (max, sum))
-            rows.append({"Stage": stage, "Parts": len(seconds), "Longest": longest, "Sum": total})
+        times = [value for entry in entries if (value := seconds(entry)) is not None]
+        if times:
+            longest, total = (markdown.duration(f(times)) for f in (max, sum))
+            rows.append({"Stage": stage, "Parts": len(times), "Longest": longest, "Sum": total})
     return "Wall time:\n\n" + markdown.table(pd.DataFrame(rows)) if rows else ""
 
 
@@ -151,37 +229,4 @@ def _regenerate(report: Report) -> str:
     )
 
 
-SECTIONS = (_findings, _table1, _made_with, _data, _regenerate)
-
-
-def _distinct(values: Sequence[str]) -> str:
-    """Each different value once, with its count where there are several."""
-    counts = Counter(map(str, values))
-    if len(counts) == 1:
-        return next(iter(counts))
-    return "; ".join(f"{value} ({count} runs)" for value, count in counts.items())
-
-
-def _hardware(entry: Mapping[str, Any]) -> str:
-    parts = entry.get("hardware") or {}
-    if not parts:
-        return _UNKNOWN
-    text = f"{parts.get('cpu', 'CPU')}, {parts.get('cores', '?')} cores"
-    if parts.get("ram_gib"):
-        text += f", {parts['ram_gib']:.0f} GiB"
-    used = parts.get("gpus") and parts.get("gpu")  # a machine's GPU may stand idle
-    return f"{parts['gpus']} × {parts['gpu']}; {text}" if used else text
-
-
-def _versions(entry: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k} {v}" for k, v in (entry.get("versions") or {}).items()) or _UNKNOWN
-
-
-def _commit(entry: Mapping[str, Any]) -> str:
-    commit = (entry.get("commit") or _UNKNOWN)[:12]
-    return f"{commit} with uncommitted changes" if entry.get("dirty") else commit
-
-
-def _seconds(entry: Mapping[str, Any]) -> float | None:
-    """Wall time of a part: training calls it `wall_s`, evaluation `seconds`."""
-    return entry.get("wall_s", entry.get("seconds"))
+SECTIONS = (_findings, _claims, _pages, _table1, _figures, _made_with, _data, _regenerate)

@@ -1,6 +1,6 @@
 """Stage `report`: the pages a reader starts from.
 
-Reads the tables of `reports/<scale>/` and what the stages recorded; writes
+Reads the ledger, tables and figures of `reports/<scale>/` and what the stages recorded; writes
 `reports/<scale>/README.md`, `metrics.json` (DVC metrics) and `tables/per_class.csv`, and
 `reports/README.md`, which sets all scales with a `metrics.json` side by side.
 """
@@ -13,10 +13,11 @@ import pandas as pd
 
 from opmask.errors import UserError, main
 from opmask.overview import metrics, render_index
+from opmask.page.inputs import read_all, read_csv
 from opmask.params import load_params
 from opmask.plan import all_runs
 from opmask.report import Report, render
-from opmask.results import read_json, read_per_class, read_provenance
+from opmask.results import read_json, read_per_class, read_provenance, summarise
 from pipeline import write_json
 
 REPORTS = Path("reports")
@@ -34,6 +35,9 @@ def run(argv: Sequence[str]) -> None:
     table = _read_table(folder / "tables" / "table1.csv")
     warm_start = params["scales"][scale]["warm_start"]
     credits = data_dir / "CREDITS.txt"  # only the embedded data set has one
+    per_class = read_per_class(runs_dir, runs)
+    claims = folder / "claims.csv"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
     report = Report(
         scale=scale,
         schedule=str(params["schedule"]),
@@ -43,8 +47,11 @@ def run(argv: Sequence[str]) -> None:
         splits=read_json(runs_dir / "splits.json"),
         credits=credits.read_text(encoding="utf-8") if credits.is_file() else "",
         deepened={b: r["deepen"] for b, r in warm_start.items() if "deepen" in r},
+        claims=read_csv(claims) if claims.is_file() else None,
+        files=files | {"index.html"},  # stage `page` writes it
+        figures=read_all(folder / "figures"),
+        summary=summarise(per_class),
     )
-    per_class = read_per_class(runs_dir, runs)
     per_class.round(2).to_csv(folder / "tables" / "per_class.csv", index=False)
     write_json(folder / "metrics.json", metrics(table))
     (folder / "README.md").write_text(render(report), encoding="utf-8")

@@ -1,0 +1,42 @@
+"""Stage `sweep`: trains the planned runs side by side where that is faster than one by one.
+
+They wait in the work folder for their own stages, `train@…` and `evaluate@…`, which publish them.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from opmask.errors import main
+from opmask.params import load_params
+from opmask.plan import all_runs
+from opmask.sweep import Part, places, train_side_by_side
+from opmask.work import planned
+from pipeline import write_json
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.sweep", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+
+    import torch  # seconds of start-up, after the arguments are known to be good
+
+    environments = places(params["hardware"], torch.cuda.device_count())
+    if len(environments) > 1:
+        runs = [planned(run.key, params) for run in all_runs(params)]
+        parts = [
+            Part(run.key, run.specification["max_iter"], run.work)
+            for run in runs
+            if not run.is_published()
+        ]
+        if len(parts) > 1:
+            train_side_by_side(parts, environments, Path("work", "logs"))
+    # Always the same content: what was trained here must not make a run's own stage out of date.
+    write_json(Path("runs", params["scale"], "sweep.json"), {"done": True})
+
+
+if __name__ == "__main__":
+    run()

@@ -20,7 +20,7 @@ def make_params(runs=RUNS, warm_start=False, **changed) -> dict:
     params = deepcopy(PARAMS) | {"runs": list(runs)} | changed
     if not warm_start:
         params["scales"]["smoke"]["warm_start"] = {}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return params
 
 

@@ -53,15 +53,16 @@ def read_inputs(
     return Inputs(
         scale=scale,
         schedule=schedule,
-        tables=_read_all(reports / "tables"),
-        figure_data=_read_all(reports / "figures"),
+        tables=read_all(reports / "tables"),
+        figure_data=read_all(reports / "figures"),
         pictures={path.stem: path for path in sorted((reports / "figures").glob("*.png"))},
         claims=read_csv(claims) if claims.is_file() else None,
         trained=read_trained(runs_dir, runs),
     )
 
 
-def _read_all(folder: Path) -> dict[str, pd.DataFrame]:
+def read_all(folder: Path) -> dict[str, pd.DataFrame]:
+    """The csv files of a folder by stem, as `read_csv`."""
     return {path.stem: read_csv(path) for path in sorted(folder.glob("*.csv"))}
 
 
