@@ -197,6 +197,8 @@ def export(work: Path, out: Path, provenance: str) -> None:
         shutil.copy(work / name, partial / name)
     for name in ("tensorboard", SNAPSHOTS):
         shutil.copytree(work / name, partial / name)
+    kept = sorted(path.name for path in (work / SNAPSHOTS).iterdir())
+    (partial / SNAPSHOTS / "index.json").write_text(json.dumps(kept))
     shutil.copytree(work / "dvclive" / "plots" / "metrics", partial / "losses")
     (partial / "provenance.json").write_text(provenance)
     shutil.rmtree(out, ignore_errors=True)

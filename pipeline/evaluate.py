@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from opmask.coco import Manifest, load_manifest, read_json
+from opmask.coco import Manifest, load_manifest
 from opmask.errors import main
 from opmask.evaluation import evaluate, subset_summary
 from opmask.params import load_params
 from opmask.plan import Run, load_specification
-from opmask.results import describe
+from opmask.results import describe, read_json
 from opmask.splits import resolve
 from opmask.work import detections_file
 from pipeline import RUN_HELP

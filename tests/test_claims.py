@@ -1,0 +1,522 @@
+"""The claims ledger: rules against naive ones, every verdict from hand-made tables with the
+columns that the stages really write, and the arithmetic on the paper's own numbers."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from opmask import overlap
+from opmask.ambiguity_effect import effect_table
+from opmask.ambiguity_effect import pairs as _  # noqa: F401  (the schema's owner)
+from opmask.claims import arithmetic, evidence, findings, schedule_evidence, verdict
+from opmask.claims.claim import Claim
+from opmask.claims.ledger import CLAIMS, COLUMNS, Graded, grade, ledger_table
+from opmask.claims.page import page
+from opmask.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables, minus
+from opmask.claims.verdict import (
+    FAILS,
+    HOLDS,
+    NOT_RUN,
+    UNDECIDED,
+    VERDICTS,
+    Cell,
+    Equal,
+    Side,
+    Significance,
+    judge,
+    needs,
+)
+from opmask.class_points import class_points
+from opmask.contrasts import Resampler, contrast_table
+from opmask.errors import UserError
+from opmask.figures.figure6 import figure6_table
+from opmask.regression import regress
+from opmask.results import METRICS, read_per_class, summarise
+from opmask.search import read_curves, search_table
+from opmask.table2 import table2
+from opmask.table3 import table3
+from opmask.tables import table1
+from pipeline import claims as stage
+
+PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+DRAWS = {"resamples": 10, "seed": 0}
+SECTIONS = {"Abstract", "1", "3.2", "4.2", "4.3", "4.4", "4.5", "Figure 1", "Figure 4"}
+
+
+@pytest.fixture(scope="module")
+def empty():
+    """Every table as its stage writes it when no run was made, by name."""
+    none = Path("nowhere")
+    per_class = read_per_class(none, [])
+    resampler = Resampler(none, [], per_class, **DRAWS)
+    boxes = pd.DataFrame({"category_id": [1, 17], "category": ["person", "cat"]})
+    boxes = boxes.assign(**dict.fromkeys(overlap.READINGS, [0.1, 0.2]))
+    points = class_points(per_class, boxes, "other_class")
+    columns = ["backbone", "supervised", "method", "seed", "group", "AP"]
+    found = ["run", "method", "backbone", "supervised", "seed", "annotation_id", "image_id"]
+    found += ["supervision", "ambiguity", "ambiguous", "detection"]
+    found += ["mask_iou", "coverage", "confusion", "perforation"]
+    ap, instances = pd.DataFrame(columns=columns), pd.DataFrame(columns=found)
+    return {
+        "tables/table1": table1(summarise(per_class), {}),
+        "tables/table2": table2(per_class, none, **DRAWS),
+        "tables/table3": table3(per_class, none, **DRAWS),
+        "tables/contrasts": contrast_table(resampler),
+        "tables/ambiguity": effect_table(instances, ap, [1, 2], **DRAWS),
+        "tables/regression": regress(points, **DRAWS),
+        "tables/schedule_search": search_table(none, read_curves(none, []), {}, 1.0, **DRAWS),
+        "tables/per_class": per_class,
+        "figures/figure3": points.assign(labelled=False),
+        "figures/figure6": figure6_table(resampler),
+    }
+
+
+def write(folder, tables):
+    for name, table in tables.items():
+        path = folder / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(path, index=False)
+    return Tables(folder)
+
+
+VALUES = {"tables/contrasts": "difference", "tables/ambiguity": "gain", "figures/figure6": "ap",
+          "tables/regression": "value", "tables/schedule_search": "drop"}  # fmt: skip
+
+
+def filled(empty, value, low, high, seeds=1, sd=math.nan):
+    """Every row of every table with this number and interval."""
+    result = {}
+    for name, table in empty.items():
+        table = table.copy()
+        for column, number in {VALUES.get(name, "ours"): value, "low": low, "high": high,
+                               "seeds": seeds, "sd": sd, "p": 0.001}.items():  # fmt: skip
+            if column in table:
+                table[column] = number
+        result[name] = table
+    return result
+
+
+def verdicts(tables):
+    return {one.claim.id: one.verdict for one in grade(tables)}
+
+
+def cell(value, low, high, **fields):
+    return Cell("x", value, low, high, **fields)
+
+
+intervals = st.tuples(st.floats(-5, 5), st.floats(0.01, 5), st.floats(0.01, 5)).map(
+    lambda v: cell(v[0], v[0] - v[1], v[0] + v[2])
+)
+
+
+def far_from_ties(cells, threshold=0.0):
+    ends = [end for c in cells for end in (c.low, c.high, c.value)]
+    return all(abs(end - threshold) > 1e-6 for end in ends)
+
+
+@given(intervals, st.sampled_from([1, -1]), st.floats(-3, 3))
+@settings(deadline=None)
+def test_one_cell_is_decided_by_where_its_interval_lies(one, sign, threshold):
+    if not far_from_ties([one], threshold):
+        return
+    above, below = one.low > threshold, one.high < threshold
+    claimed, other = (above, below) if sign > 0 else (below, above)
+    expected = HOLDS if claimed else FAILS if other else UNDECIDED
+    assert judge([one], Side(sign, threshold)) == expected
+    assert bool(needs([one], Side(sign, threshold))) == (expected == UNDECIDED)
+
+
+@given(st.lists(intervals, min_size=1, max_size=6), st.sampled_from([1, -1]))
+@settings(deadline=None)
+def test_several_cells_against_a_naive_holm(cells, sign):
+    if not far_from_ties(cells):
+        return
+    p_values = []
+    for one in cells:
+        half = one.value - one.low if one.value > 0 else one.high - one.value
+        p_values.append(2 * stats.norm.sf(stats.norm.isf(0.025) * abs(one.value) / half))
+    refuted = False
+    for step, n in enumerate(sorted(range(len(cells)), key=p_values.__getitem__)):
+        if p_values[n] > 0.05 / (len(cells) - step):
+            break
+        refuted |= sign * cells[n].value < 0
+    claimed = all(c.low > 0 if sign > 0 else c.high < 0 for c in cells)
+    expected = FAILS if refuted else HOLDS if claimed else UNDECIDED
+    assert judge(cells, Side(sign)) == expected
+    mirrored = [cell(-c.value, -c.high, -c.low) for c in cells]
+    assert judge(mirrored, Side(-sign)) == expected
+
+
+def test_correction_for_several_cells_by_hand():
+    bad = cell(-2.1, -4.1, -0.1)  # z = 1.96 · 2.1 / 2 = 2.06, p = .04
+    good = cell(2.0, 1.0, 3.0)
+    nothing = cell(0.1, -1.0, 1.2)
+    assert judge([bad], Side()) == FAILS
+    assert judge([bad, nothing], Side()) == UNDECIDED  # .04 > .05 / 2
+    assert judge([bad, good], Side()) == FAILS  # the good one's p = .0001 goes first, then .04
+    assert judge([good, good], Side()) == HOLDS
+    assert judge([good, nothing], Side()) == UNDECIDED
+
+
+def test_what_an_undecided_claim_needs():
+    one = cell(2.0, -2.0, 6.0)  # half-width 4, estimate 2: (4/2)² = 4
+    assert needs([one], Side()) == (
+        "4.0 times the validation images to confirm it, if the estimates stay"
+    )
+    assert needs([one], Side(-1)).startswith("4.0 times the validation images to refute")
+    # the same with the correction for two cells: z .0125 / z .025 = 2.2414 / 1.96, squared 1.308
+    other = cell(-2.0, -6.0, 2.0)
+    assert needs([one, other], Side()).startswith("5.2 times the validation images to refute")
+    half = cell(2.0, -2.0, 6.0, over="classes")
+    assert "4.0 times the classes" in needs([half], Side())
+    assert "more than 1000 times" in needs([cell(0.0, -1.0, 1.0)], Side())
+    assert "runs for 1 of 2 cells (y)" in needs([cell(2.0, 1.0, 3.0), Cell("y")], Side())
+    assert "3 seeds or more" in needs([Cell("x", 2.0)], Side())
+    assert needs([cell(2.0, 1.0, 3.0)], Side()) == "" == needs([Cell("y")], Side())
+
+
+def test_three_seeds_count_as_well():
+    within = cell(2.0, 1.0, 3.0, seeds=3, sd=0.5)  # ± 4.303 · 0.5 / √3 = 1.24
+    noisy = cell(2.0, 1.0, 3.0, seeds=3, sd=1.0)  # ± 2.48: includes 0
+    two = cell(2.0, 1.0, 3.0, seeds=2, sd=9.0)
+    assert [judge([c], Side()) for c in (within, noisy, two)] == [HOLDS, UNDECIDED, HOLDS]
+    assert needs([noisy], Side()).startswith("1.5 times the seeds")  # (2.48 / 2)² = 1.54
+    assert judge([Cell("x", 2.0, seeds=3, sd=0.5)], Side()) == HOLDS  # seeds alone
+    assert judge([cell(-2.0, -3.0, -1.0, seeds=3, sd=1.0)], Side()) == UNDECIDED
+
+
+def test_missing_cells():
+    good, bad = cell(2.0, 1.0, 3.0), cell(-2.0, -3.0, -1.0)
+    assert judge([], Side()) == judge([Cell("x")], Side()) == NOT_RUN
+    assert judge([good, Cell("y")], Side()) == UNDECIDED
+    assert judge([bad, Cell("y")], Side()) == FAILS
+
+
+def test_the_papers_own_criterion():
+    small, large = Cell("x", -3.0, p=0.003), Cell("x", -1.0, p=0.189)
+    claim, opposite = Significance(-1), Significance(-1, significant=False)
+    assert [judge([c], claim) for c in (small, large)] == [HOLDS, FAILS]
+    assert [judge([c], opposite) for c in (small, large)] == [FAILS, HOLDS]
+    assert judge([Cell("x", 3.0, p=0.003)], claim) == FAILS  # significant, on the other side
+    assert judge([Cell("x", 3.0, p=0.003)], opposite) == HOLDS
+    assert judge([Cell("x", -3.0)], claim) == UNDECIDED
+    # p from the interval: z = 1.96 · 3 / 2 = 2.94, p = .0033; over four cells .013
+    cells = [cell(3.0, 1.0, 5.0)] + 3 * [cell(0.1, -1.0, 1.2)]
+    assert judge(cells[:1], Significance(1, significant=False)) == FAILS
+    assert judge(cells, Significance(1, significant=False)) == HOLDS
+
+
+def test_equal_allows_for_rounding_alone():
+    assert judge([cell(10.1, 10.1, 10.1, paper=10.1)], Equal()) == HOLDS
+    assert judge([cell(10.15, 10.15, 10.15, paper=10.1)], Equal()) == HOLDS
+    assert judge([cell(10.2, 10.2, 10.2, paper=10.1)], Equal()) == FAILS
+
+
+def test_square_and_add():
+    found = minus("d", cell(5.0, 2.0, 8.0, seeds=3), cell(1.0, -3.0, 5.0, seeds=1))
+    assert (found.value, found.low, found.high, found.seeds) == (4.0, -1.0, 9.0, 1)  # 3, 4 → 5
+    skew = minus("d", cell(5.0, 2.0, 6.0), cell(1.0, 0.0, 5.0))
+    assert (skew.low, skew.high) == (4 - 5, pytest.approx(4 + math.sqrt(2)))
+    assert math.isnan(minus("d", cell(5.0, 2.0, 6.0), Cell("x")).value)
+
+
+def test_square_and_add_covers_simulated_differences():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(1, 3, 20000), rng.normal(0, 4, 20000)
+    one = minus("d", *(cell(m, m - 1.96 * s, m + 1.96 * s) for m, s in ((1, 3), (0, 4))))
+    low, high = np.quantile(a - b, [0.025, 0.975])
+    assert (one.low, one.high) == pytest.approx((low, high), abs=0.25)
+
+
+def test_without_any_table_only_arithmetic_is_decided(tmp_path):
+    graded = grade(Tables(tmp_path))
+    for one in graded:
+        assert (one.verdict == NOT_RUN) == (one.claim.evidence.kind == OURS), one.claim.id
+    assert "not run" in page(graded, "miniature")
+
+
+def test_tables_of_runs_that_were_not_made(tmp_path, empty):
+    tables = write(tmp_path, empty)
+    found = [one for one in grade(tables) if one.claim.evidence.kind == OURS]
+    assert len(found) > 30
+    assert {one.verdict for one in found} == {NOT_RUN}
+    # every file that a claim names is one that a stage writes, with a row for every cell
+    sources = {one.claim.evidence.source.removesuffix(".csv") for one in found}
+    assert sources == set(empty)
+
+
+DIRECTIONAL = {"tables/contrasts", "tables/table2", "tables/table3", "tables/ambiguity",
+               "tables/regression", "figures/figure6", "tables/schedule_search"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "numbers, expected",
+    [((2.0, 1.0, 3.0), (HOLDS, FAILS)), ((-2.0, -3.0, -1.0), (FAILS, HOLDS)),
+     ((2.0, -2.0, 6.0), (UNDECIDED, UNDECIDED)), ((math.nan,) * 3, (NOT_RUN, NOT_RUN))],
+)  # fmt: skip
+def test_every_verdict_of_claims_read_from_one_column(tmp_path, empty, numbers, expected):
+    """Every row is there under the names that the evidence looks for, and the sign counts."""
+    graded = {one.claim.id: one for one in grade(write(tmp_path, filled(empty, *numbers)))}
+    joined = {"stable", "less-severe-nonvoc", "box-best-at-3x", "overfitting", "picks-130k"}
+    checked = 0
+    for name, one in graded.items():
+        simple = one.claim.evidence.source.removesuffix(".csv") in DIRECTIONAL
+        rule = one.claim.rule
+        if simple and isinstance(rule, Side) and name not in joined and abs(rule.threshold) < 1:
+            assert one.verdict == expected[0 if rule.sign > 0 else 1], name
+            checked += 1
+            if expected[0] != NOT_RUN:
+                assert all(c.ran for c in one.cells)
+    assert checked >= 20
+
+
+def test_claims_joined_from_two_intervals(tmp_path, empty):
+    tables = filled(empty, 0.0, -0.1, 0.1)
+    gains = tables["figures/figure6"]
+    gains.loc[gains["supervised"] == "voc", ["ap", "low", "high"]] = [5.0, 4.0, 6.0]
+    gains.loc[gains["supervised"] == "voc20", ["ap", "low", "high"]] = [4.0, 3.0, 5.0]
+    gains.loc[gains["supervised"] == "nonvoc", ["ap", "low", "high"]] = [3.0, 2.0, 4.0]
+    third = tables["tables/table3"]
+    few = (third["supervised"] == "voc") & (third["minus"] == "3x") & (third["task"] == "segm")
+    third.loc[few, ["ours", "low", "high"]] = [2.0, 1.0, 3.0]
+    box = (third["task"] == "bbox") & (third["minus"] == "3x")
+    third.loc[box, ["ours", "low", "high"]] = [-2.0, -3.0, -1.0]
+    box = (third["task"] == "bbox") & (third["minus"] == "1x")
+    third.loc[box, ["ours", "low", "high"]] = [1.0, 0.0, 2.0]
+    search = tables["tables/schedule_search"]
+    search.loc[search["classes"] == "novel", ["drop", "low", "high"]] = [2.0, 1.0, 3.0]
+    found = {one.claim.id: one for one in grade(write(tmp_path, tables))}
+    for name in ("stable", "less-severe-nonvoc", "box-best-at-3x", "overfitting", "picks-130k"):
+        assert found[name].verdict == HOLDS, name
+    assert found["picks-130k"].cells[0].high == 0  # one and the same snapshot
+    box = {c.name: c.value for c in found["box-best-at-3x"].cells}
+    assert box["R50, voc → non-voc, 3x − 1x"] == 3.0 and len(box) == 6
+    assert box["R101, voc → non-voc, 3x − 130k"] == 2.0
+
+
+def test_another_pick_of_the_search_counts_by_how_much_it_is_better(tmp_path, empty):
+    tables = filled(empty, 2.0, 1.9, 2.1)
+    search = tables["tables/schedule_search"]
+    best = search["choice"] == "compromise"
+    search.loc[best, ["drop", "low", "high"]] = [2.2, 2.1, 2.3]
+    assert verdicts(write(tmp_path, tables))["picks-130k"] == HOLDS  # 0.2, less than 0.5
+    search.loc[best, ["drop", "low", "high"]] = [4.0, 3.9, 4.1]
+    assert verdicts(write(tmp_path, tables))["picks-130k"] == FAILS
+
+
+def points(count=40, shift=3.0, seeds=1):
+    rng = np.random.default_rng(1)
+    names = ["person", "cat", *(f"c{n}" for n in range(count - 3)), "NA"]
+    frame = pd.DataFrame({"category": names, "iou": np.linspace(1, 0, count), "seeds": seeds})
+    frame["difference"] = rng.normal(0, 0.5, count) + np.where(frame["iou"] > 0.75, shift, 0)
+    for column, mean in {"maskrcnn_novelty": -8, "opmask_novelty": -4, "opmask_supervised": 30,
+                         "maskrcnn_supervised": 31}.items():  # fmt: skip
+        frame[column] = rng.normal(mean, 0.5, count)
+    return frame.assign(maskrcnn_sd=0.3, opmask_sd=0.4)
+
+
+def test_means_over_classes(tmp_path):
+    frame = points()
+    found = {one.claim.id: one for one in grade(write(tmp_path, {"figures/figure3": frame}))}
+    for name in ("baseline-struggles", "generalizes", "gain-high-overlap"):
+        assert found[name].verdict == HOLDS, name
+    assert found["supervised-reliable"].verdict == FAILS
+    (top,) = found["gain-high-overlap"].cells
+    expected = stats.ttest_1samp(frame["difference"][:10], 0).confidence_interval()
+    assert (top.low, top.high) == pytest.approx(tuple(expected))
+    (gap,) = found["generalizes"].cells
+    paired = stats.ttest_rel(frame["opmask_novelty"], frame["maskrcnn_novelty"])
+    assert (gap.low, gap.high) == pytest.approx(tuple(paired.confidence_interval()))
+    assert "10 classes of largest mean IoU" in top.name
+
+
+def test_single_classes_need_seeds(tmp_path):
+    one = grade(write(tmp_path, {"figures/figure3": points()}))
+    one = {o.claim.id: o for o in one}["person-and-cat"]
+    assert one.verdict == UNDECIDED and "3 seeds or more" in one.needs
+    assert [c.paper for c in one.cells] == pytest.approx([21.73, 56.86])
+    several = grade(write(tmp_path, {"figures/figure3": points(seeds=3)}))
+    several = {o.claim.id: o for o in several}["person-and-cat"]
+    assert several.verdict == HOLDS and several.cells[0].sd == pytest.approx(0.5)
+    without = points().query("category != 'person'")
+    found = {o.claim.id: o for o in grade(write(tmp_path, {"figures/figure3": without}))}
+    assert [c.ran for c in found["person-and-cat"].cells] == [False, True]
+
+
+def test_slopes_are_told_per_tenth_of_iou(tmp_path, empty):
+    table = empty["tables/regression"].copy()
+    slope = (table["model"] == "maskrcnn") & (table["quantity"] == "slope")
+    table.loc[slope, ["value", "low", "high", "p", "n"]] = [-50.0, -80.0, -20.0, 0.004, 80]
+    one = {o.claim.id: o for o in grade(write(tmp_path, {"tables/regression": table}))}
+    (found,) = one["p-baseline"].cells
+    assert (found.value, found.low, found.p) == (-5.0, -8.0, 0.004)
+    assert one["p-baseline"].verdict == HOLDS and one["p-opmask"].verdict == NOT_RUN
+    assert one["p-baseline"].paper_text() == "p = .003"
+
+
+def test_box_and_mask_ap(tmp_path, empty):
+    third = empty["tables/table3"].copy()
+    rng = np.random.default_rng(3)
+    box, mask = rng.normal(40, 3, 5), rng.normal(30, 3, 5)
+    for task, classes, values in (("bbox", "all", box), ("segm", "novel", mask)):
+        rows = third.query(
+            "minus == '' and supervised == 'voc' and task == @task and classes == @classes"
+        ).index
+        third.loc[rows, "ours"] = values
+    rows = []
+    for seed, name in [(s, n) for s in (0, 1) for n in range(12)]:
+        for task, ap in (("bbox", 10 + name + seed), ("segm", 5 + name - seed + (name % 3))):
+            rows.append({"category": f"c{name}", "task": task, "AP": ap, "seed": seed,
+                         "method": "opmask", "backbone": "R50", "supervised": "voc",
+                         "schedule": "130k", "supervision": "novel"})  # fmt: skip
+    other = pd.DataFrame(rows).assign(schedule="3x", AP=1.0)
+    tables = {"tables/table3": third, "tables/per_class": pd.concat([pd.DataFrame(rows), other])}
+    found = {o.claim.id: o.cells for o in grade(write(tmp_path, tables))}
+    by_run = {c.name: c for c in found["box-mask-correlation-runs"]}
+    one = by_run["voc → non-voc, over schedules and backbones"]
+    expected = stats.pearsonr(box, mask)
+    assert one.value == pytest.approx(expected.statistic)
+    assert (one.low, one.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert one.paper == pytest.approx(np.corrcoef([39.3, 39.8, 41.8, 41.7, 43.4],
+                                                  [29.0, 31.9, 31.1, 33.2, 32.7])[0, 1])  # fmt: skip
+    by_class = {c.name: c for c in found["box-mask-correlation-classes"]}
+    one = by_class["voc → non-voc, R50, over novel classes"]
+    n = np.arange(12)
+    assert one.value == pytest.approx(np.corrcoef(n, n + n % 3)[0, 1]) and one.seeds == 2
+    assert not by_class["non-voc → voc, R50, over novel classes"].ran
+
+
+def test_a_metric_without_objects_is_no_cell(tmp_path, empty):
+    table = filled(empty, 2.0, 1.0, 3.0)["tables/table1"]
+    large = table["metric"] == "APl"
+    table.loc[large, "ours"] = math.nan
+    table.loc[large & (table["method"] == "difference"), "seeds"] = 0
+    one = {o.claim.id: o for o in grade(write(tmp_path, {"tables/table1": table}))}["all-metrics"]
+    assert len(one.cells) == 4 * 5 and one.verdict == HOLDS
+    table.loc[large, "seeds"] = 0  # not run
+    one = {o.claim.id: o for o in grade(write(tmp_path, {"tables/table1": table}))}["all-metrics"]
+    assert len(one.cells) == 4 * len(METRICS) and one.verdict == UNDECIDED
+
+
+ARITHMETIC = {
+    "thirteen": HOLDS,
+    "no-overhead": HOLDS,
+    "receptive-field": HOLDS,
+    "person-and-cat-overlap": FAILS,
+    "others-ap": HOLDS,
+    "others-metrics": FAILS,
+    "r50-competitive": HOLDS,
+    "cpmask": HOLDS,
+}
+
+
+def test_arithmetic_on_the_papers_numbers(tmp_path):
+    found = {o.claim.id: o for o in grade(Tables(tmp_path)) if o.claim.evidence.kind != OURS}
+    assert {name: one.verdict for name, one in found.items()} == ARITHMETIC
+    assert [c.value for c in found["thirteen"].cells] == [10.1, 13.0]
+    against = found["others-metrics"]
+    refuted = against.claim.rule.refutes(against.cells)
+    names = [c.name for c, bad in zip(against.cells, refuted, strict=True) if bad]
+    assert all("ShapeMask" in name for name in names)
+    assert [name.split(", ")[-1] for name in names] == ["APs", "APm", "APm"]
+    ranks = found["person-and-cat-overlap"]
+    supported = {c.name: ranks.claim.rule.supports(c) for c in ranks.cells}
+    assert all(good == name.startswith("cat") for name, good in supported.items())
+    assert {one.claim.evidence.kind for one in found.values()} == {PAPERS, DEFINITION}
+
+
+def test_costs_by_hand():
+    assert arithmetic.box_head_macs() == pytest.approx(1.2e9, rel=0.02)
+    assert arithmetic.prior_macs() == 1024 * 80 * 49
+    weights, macs = arithmetic.deeper_head()
+    assert weights == 3 * (256 * 256 * 9 + 512) and macs == 3 * 256 * 256 * 9 * 196
+    assert arithmetic.field(1) == 3 and arithmetic.field(7) == 15
+
+
+@given(st.integers(1, 14), st.integers(1, 20))
+def test_pixels_that_see_the_whole_map(convs, size):
+    seen = np.eye(size, dtype=bool)
+    for _ in range(convs):  # one dimension: a pixel sees what its neighbours saw
+        wider = np.pad(seen, ((1, 1), (0, 0)))
+        seen = wider[:-2] | wider[1:-1] | wider[2:]
+    assert arithmetic.seeing_all(convs, size) == seen.all(axis=1).sum() ** 2
+
+
+def test_findings_are_what_the_papers_tables_say():
+    (row,) = findings.inconsistent_rows()
+    assert row[:4] == ("Mask R-CNN", "voc", "AP50", 1.9) and row[4] == pytest.approx(1.75)
+    assert 0.6 < findings.needed_correlation() < 0.7
+    assert findings.below("ShapeMask") == [("non-voc → voc", "APs", -0.2),
+                                           ("non-voc → voc", "APm", -2.1),
+                                           ("voc → non-voc", "APm", -1.1)]  # fmt: skip
+    text = " ".join(sum(findings.findings().values(), []))
+    for fact in ("(20 × 4.0 + 60 × 1.0) / 80 = 1.75", "cat ranks 1 to 8 of 80 and person 33 to 45",
+                 "r = −0.328 and r = −0.148", "“improves … by 13.0 AP” is the largest of four",
+                 "the others are 9.4, 10.1, 12.2", "gives up 1.1 AP", "In 2 of 4 cells",
+                 "4 of the 196 pixels", "differ by 0.6 at most", "0.28 to 0.36"):  # fmt: skip
+        assert fact in text, fact
+
+
+def test_every_claim_is_declared_in_full():
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS) >= 40
+    for claim in CLAIMS:
+        assert re.fullmatch(r"[a-z0-9-]+", claim.id)
+        assert claim.section in SECTIONS and claim.evidence.kind in KINDS
+        assert 15 < len(claim.sentence) < 220 and claim.reading.endswith((".", ")"))
+
+
+def test_missing_column_names_the_file(tmp_path, empty):
+    write(tmp_path, {"tables/contrasts": empty["tables/contrasts"].drop(columns="name")})
+    with pytest.raises(UserError, match="contrasts.csv: column 'name' is missing"):
+        grade(Tables(tmp_path))
+    (tmp_path / "tables" / "contrasts.csv").write_text("")
+    with pytest.raises(UserError, match="contrasts.csv: not a csv table"):
+        grade(Tables(tmp_path))
+
+
+def test_ledger_row_is_of_the_weakest_cell():
+    made = Evidence("f.csv", "t", "AP", lambda _: [])
+    cells = (cell(2.0, 1.0, 3.0, seeds=2, paper=10.1), Cell("weak", 1.0, 0.5, 1.5, paper=13.0))
+    one = Graded(Claim("a", "1", "s", "r", made), (*cells, Cell("none")))
+    row = ledger_table([one]).iloc[0]
+    assert (row["cell"], row["value"], row["seeds"]) == ("weak", 1.0, 0)  # z: 3.9 against 3.92
+    assert (row["cells"], row["cells_run"], row["cells_for"]) == (3, 2, 2)
+    assert row["paper"] == "+10.1 to +13.0" and row["verdict"] == UNDECIDED
+
+
+def test_stage(tmp_path, monkeypatch, empty):
+    tables = filled(empty, 2.0, 1.0, 3.0)
+    tables["figures/figure3"] = points()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    folder = tmp_path / "reports" / PARAMS["scale"]
+    write(folder, tables)
+    stage.run([])
+    table = pd.read_csv(folder / "claims.csv")
+    assert table.columns.tolist() == COLUMNS and table["id"].tolist() == [c.id for c in CLAIMS]
+    assert set(table["verdict"]) <= set(VERDICTS)
+    text = (folder / "claims.md").read_text()
+    for claim in CLAIMS:
+        assert f"](#{claim.id})" in text and f"\n### {claim.id}\n" in text
+    head = text.splitlines()[2]
+    total = sum(int(n) for n in re.findall(r"(\d+) (?:holds|does not|not )", head))
+    assert total == len(CLAIMS) == int(re.match(r"\*\*(\d+)", head).group(1))
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        assert len({line.count("|") - line.count("\\|") for line in block.splitlines()}) == 1
+    assert "nan" not in text.lower().replace("nance", "") and "What we found wrong" in text
+    again = text
+    stage.run([])
+    assert (folder / "claims.md").read_text() == again
+
+
+def test_evidence_is_documented():
+    for module in (evidence, schedule_evidence, verdict):
+        assert module.__doc__

@@ -1,0 +1,465 @@
+"""The report page: well-formed, complete in itself, all text escaped, its numbers those of the
+csv files; each section says "not run" where there is nothing."""
+
+import base64
+import html
+import io
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from opmask import regression
+from opmask.bootstrap import Difference
+from opmask.contrasts import CONTRASTS
+from opmask.errors import UserError
+from opmask.page import curves, explorer, ledger, views
+from opmask.page.captions import SHOWN
+from opmask.page.inputs import Inputs, Trained, read_csv, read_inputs
+from opmask.page.pictures import embed
+from opmask.page.render import CODE, render
+from opmask.page.text import inline
+from opmask.plan import Run, parse_run
+from opmask.results import METRICS, summarise
+from opmask.search import search_table
+from opmask.table2 import read_cam, table2
+from opmask.table3 import table3
+from opmask.tables import table1
+from pipeline import page as stage
+
+PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+EVIL = "</script><script>alert(1)</script>"
+IMG = "<img src=x onerror=alert(1)>"
+SECTIONS = ["summary", "claims", "tables", "figures", "contrasts", "classes", "runs", "compute",
+            "experience"]  # fmt: skip
+VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta"}
+
+
+class Page(HTMLParser):
+    """Elements, texts and tables of a page; fails where an element is not closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.scripts, self.grids = [], [], [], []
+        self.text = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        assert len(attributes) == len(dict(attributes)), f"attribute twice in {tag}"
+        attributes = dict(attributes)
+        self.elements.append((tag, attributes))
+        if tag == "script":
+            self.scripts.append("")
+        if tag == "table":
+            self.grids.append([])
+        if tag == "tr" and self.grids:
+            self.grids[-1].append([])
+        if tag in ("td", "th"):
+            span = [int(attributes.get(f"{kind}span", 1)) for kind in ("row", "col")]
+            self.grids[-1][-1].append([tag, attributes, *span, ""])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):  # of SVG
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> in {self.open}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        elif self.open and self.open[-1] != "style":
+            self.text.append(data)
+            if "td" in self.open or "th" in self.open:
+                self.grids[-1][-1][-1][-1] += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def cells(self, part):
+        """Texts of the table whose caption or first heading contains `part`, row by row."""
+        grid = next(g for g in self.grids if any(part in cell[-1] for row in g for cell in row))
+        return [[" ".join(cell[-1].split()) for cell in row] for row in grid]
+
+
+def per_class(names=("cat", "kite", "NA"), seeds=(0,)):
+    """Two methods, both directions; AP of class c, method m, seed s: 10 c + 5 m + s."""
+    rows = []
+    for supervised in ("voc", "nonvoc"):
+        for m, method in enumerate(("maskrcnn", "opmask")):
+            for seed in seeds:
+                for task in ("segm", "bbox"):
+                    for c, name in enumerate(names):
+                        ap = 10 * c + 5 * m + seed
+                        row = dict(run=f"{method}-R50-{supervised}", method=method, seed=seed)
+                        row |= dict(backbone="R50", supervised=supervised, schedule="130k")
+                        novel = (c == 0) == (supervised == "nonvoc")
+                        row |= dict(category_id=c + 1, category=name, task=task, instances=7 + c)
+                        row |= dict(supervision="novel" if novel else "supervised")
+                        rows.append(row | dict.fromkeys(METRICS, float(ap)) | {"APl": np.nan})
+    return pd.DataFrame(rows)
+
+
+def gain(estimate, low, high):
+    fields = dict.fromkeys(Difference.__dataclass_fields__, 0.0)
+    return Difference(**fields | dict(estimate=estimate, low=low, high=high))
+
+
+def contrast_rows(difference=1.5):
+    rows = []
+    for one in CONTRASTS:
+        row = {k: getattr(one, k) for k in ("name", "section", "claim", "claimed", "a", "b")}
+        row |= dict(classes=one.classes, tested=20, value_a=11.5, value_b=10, difference=difference)
+        row |= dict(low=difference - 1, high=difference + 1, p=0.01, p_holm=np.nan, seeds=1)
+        rows.append(row | dict(class_low=0.1, class_high=2, sd=np.nan, paper=one.paper))
+    return pd.DataFrame(rows)
+
+
+def claim_rows(sentence="It improves."):
+    verdicts = [*ledger.KINDS, "holds"]
+    common = dict(sentence=sentence, section="4.3", reading="the *gain*", kind="our runs")
+    common |= dict(paper="+9.4 to +13.0", cell="R-101", unit="AP", seeds=3, cells=4, cells_run=3)
+    common |= dict(cells_for=2, cells_against=1, rule="every interval above 0", needs="")
+    return pd.DataFrame(
+        [
+            common | dict(id=f"c{n}", verdict=v, value=1.25, low=-0.5, high=3.0)
+            for n, v in enumerate(verdicts)
+        ]
+    )
+
+
+def trained(cpu="EPYC"):
+    curve = pd.DataFrame({"step": range(1, 301), "value": np.linspace(4, 1, 300)})
+    provenance = dict(run="opmask-R50-voc", seed=0, iterations=300, wall_s=3600, precision="bf16")
+    provenance |= dict(peak_memory_gib=2.5, hardware={"cpu": cpu, "cores": 2}, commit="0123abcd")
+    run = Run("opmask-R50-voc", "opmask", "R50", "voc", "130k", 0)
+    return Trained(run, provenance, {"total_loss": curve, "lr": curve})
+
+
+def full_inputs(tmp_path, name="kite", sentence="It improves.", cpu="EPYC"):
+    """Inputs with every table, two figures and a run."""
+    classes = per_class(("cat", name, "NA"))
+    none = read_cam(tmp_path, [])
+    settings = dict(resamples=2, seed=0)
+    summary = summarise(classes)
+    gains = {("R50", "voc"): gain(5, 3, 7), ("R50", "nonvoc"): gain(5, -1, 11)}
+    curve = pd.DataFrame(columns=["method", "backbone", "supervised", "schedule", "seed", "key",
+                                  "iteration", "classes", "task", "metric", "value"])  # fmt: skip
+    points = pd.DataFrame({"iou": np.linspace(0, 0.4, 6), "category": list("abcdef"), "seeds": 1})
+    points = points.assign(maskrcnn=[5.0, 4, 6, 2, 3, 1], opmask=[5.0, 6, 6, 5, 7, 6])
+    points["difference"] = points["opmask"] - points["maskrcnn"]
+    for model in ("maskrcnn", "opmask"):
+        points[f"{model}_supervised"] = points[f"{model}_novelty"] = np.nan
+    tables = dict(per_class=classes, table1=table1(summary, gains), contrasts=contrast_rows())
+    tables |= dict(table2=table2(none, tmp_path, **settings).fillna({"minus_method": ""}))
+    tables |= dict(table3=table3(none, tmp_path, **settings))
+    tables |= dict(regression=regression.regress(points, resamples=5))
+    tables |= dict(schedule_search=search_table(tmp_path, curve, {}, 0.001, **settings))
+    picked = pd.DataFrame({"image_id": [1, 2], "annotation_id": [3, 4], "seed": 0, "rule": "By U."})
+    picture = tmp_path / "figure1.png"
+    Image.new("RGB", (300, 200), "white").save(picture, dpi=(200, 200))
+    return Inputs(
+        "miniature",
+        "130k",
+        tables=tables,
+        figure_data={"figure1": picked, "figure3": points, "figure5": picked},
+        pictures={"figure1": picture},
+        claims=claim_rows(sentence),
+        trained=[trained(cpu)],
+    )
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    return render(full_inputs(tmp_path_factory.mktemp("page"), EVIL, IMG, f"<b>{EVIL}"))
+
+
+@pytest.fixture(scope="module")
+def page(full):
+    return Page(full)
+
+
+@pytest.fixture(scope="module")
+def empty():
+    return render(Inputs("miniature", "130k"))
+
+
+def test_the_page_is_complete_in_itself(full, page):
+    assert full.startswith("<!DOCTYPE html>")
+    addresses = [a[k] for _, a in page.elements for k in ("src", "href", "action") if k in a]
+    outside = {a for a in addresses if re.match(r"(?i)\s*(\w+:)?//", a)}
+    assert outside == {CODE}
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|innerHTML|eval\(", full)
+    ids = Counter(a["id"] for _, a in page.elements if "id" in a)
+    assert max(ids.values()) == 1
+    anchors = {a[1:] for a in addresses if a.startswith("#")}
+    assert anchors <= set(ids) and anchors >= set(SECTIONS)
+    beside = {a for a in addresses if not re.match(r"#|data:|https:", a)}
+    assert beside == {"claims.md", "claims.csv", "README.md", "tables/per_class.csv"}
+
+
+def test_a_reader_who_does_not_see_it_is_told(page):
+    assert all(a["alt"].strip() for a in page.all("img")) and page.all("img")
+    assert all(a.get("aria-label") for a in page.all("svg")) and page.all("svg")
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all("scope" in a for a in page.all("th"))
+    assert page.all("html")[0]["lang"] == "en"
+
+
+def test_tables_are_rectangular(page):
+    """With rows and columns that cells span counted, every row is as wide as the first."""
+    for grid in page.grids:
+        taken = Counter()
+        widths = []
+        for y, row in enumerate(grid):
+            for _, _, down, right, _ in row:
+                for below in range(down):
+                    taken[y + below] += right
+            widths.append(taken[y])
+        assert len(set(widths)) <= 1, (widths, grid[0])
+        assert all(y < len(grid) for y in taken)
+
+
+def test_hostile_text_stays_text(full, page):
+    assert len(page.scripts) == 2  # the data and the code
+    assert "alert(1)" not in page.scripts[1]
+    assert not any("onerror" in a for _, a in page.elements)
+    assert all(a.get("src", "").startswith("data:image/png;base64,") for a in page.all("img"))
+    text = " ".join(page.text)
+    assert text.count(IMG) == 5 and f"<b>{EVIL}" in text
+    assert EVIL not in full
+    data = json.loads(page.scripts[0])
+    assert data["categories"] == ["cat", EVIL, "NA"]
+
+
+def test_every_section_is_there(page, empty):
+    sections = [a["id"] for a in page.all("section")]
+    assert sections == SECTIONS
+    bare = Page(empty)
+    assert [a["id"] for a in bare.all("section")] == SECTIONS
+    parts = re.split(r'<section id="(\w+)">', empty)
+    found = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert all("not run" in found[name] for name in SECTIONS[:-1])
+    assert found["figures"].count("not run") == len(SHOWN) + 1
+    assert not bare.all("img") and len(bare.scripts) == 1
+
+
+def test_the_summary_leads(full, page):
+    assert full.index("is ahead of its Mask R-CNN baseline") < full.index('id="claims"')
+    tiles = [" ".join(t.split()) for t in page.text]
+    assert "in 1 of 2 comparisons; 1 undecided" in " ".join(tiles)
+    summary = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", full))
+    assert "2 claims: holds 1 claim: does not hold" in summary
+
+
+def test_gains_are_drawn_on_one_axis_with_zero(page):
+    lines = {a["y1"]: a for a in page.all("line") if a.get("class") == "span"}
+    assert lines
+    row = next(r for r in page.cells("Paper’s gain") if "non-voc → voc" in r)
+    assert row[:4] == ["R-50-FPN", "non-voc → voc", "0.00", "5.00"]
+    assert row[4:] == ["+5.00", "−1.00 to +11.00", "1", "+10.1"]
+
+
+@given(
+    st.lists(
+        st.tuples(*[st.floats(-50, 50).map(lambda x: round(x, 3))] * 3).map(sorted), min_size=1
+    )
+)
+def test_whiskers_keep_order_and_zero(triples):
+    frame = pd.DataFrame(triples, columns=["low", "value", "high"])
+    for drawn, (low, value, high) in zip(views.intervals(frame, "value"), triples, strict=True):
+        assert 0 <= drawn.x(low) <= drawn.x(value) <= drawn.x(high) <= 100
+        assert 0 < drawn.x(0) < 100
+        assert (low > 0.5) <= (drawn.x(low) > drawn.x(0))
+
+
+def test_an_interval_that_there_is_not():
+    frame = pd.DataFrame({"value": [np.nan, 1.0], "low": [np.nan, 0.5], "high": [np.nan, 2.0]})
+    first, second = views.intervals(frame, "value")
+    assert first == "–" and second.text == "+0.50 to +2.00"
+    nothing = views.intervals(frame.iloc[:1], "value")
+    assert nothing == ["–"]
+
+
+def test_table1_shows_ours_the_papers_and_the_quoted(page):
+    rows = page.cells("mask AP of the non-voc classes") if False else page.grids[2]
+    texts = [[" ".join(c[-1].split()) for c in row] for row in rows]
+    assert texts[0] == ["Backbone", "Method", "whose", *METRICS]
+    ours = next(r for r in texts if r[:2] == ["R-50-FPN", "OPMask"])
+    # voc → non-voc: classes 1 and 2 are novel: (15 + 25) / 2; the paper's 31.9
+    assert ours[2:4] == ["ours", "20.0"] and ours[-1] == "–"
+    after = texts[texts.index(ours) + 1 : texts.index(ours) + 3]
+    assert [r[:2] for r in after] == [["paper", "31.9"], ["ours − paper", "−11.9"]]
+    assert [
+        "R-101-FPN",
+        "CPMask",
+        "quoted",
+        "34.0",
+        "53.7",
+        "36.5",
+        "18.5",
+        "38.9",
+        "47.4",
+    ] in texts
+
+
+def test_rows_that_go_on_share_their_heading():
+    frame = pd.DataFrame([["a", "ours", 1], ["", "paper", 2], ["b", "ours", None]])
+    table = views.table(frame, "c", headers=1, left=2, kinds=["x", "y", "z"])
+    assert [len(row.cells) for row in table.rows] == [3, 2, 3]
+    assert [row.cells[0].rows for row in table.rows] == [2, 1, 1]
+    assert table.rows[0].cells[0].header and not table.rows[1].cells[0].header
+    assert table.rows[2].cells[2].value == "–" and [row.kind for row in table.rows] == list("xyz")
+
+
+def test_claims_by_verdict(page):
+    claims = [a["data-verdict"] for a in page.all("li") if "data-verdict" in a]
+    assert claims == [*ledger.KINDS, "holds"]
+    buttons = [a["data-verdict"] for a in page.all("button")]
+    assert buttons == ["", *ledger.KINDS]
+    entry = ledger.entries(claim_rows())[0]
+    assert entry.facts["ours"] == "+1.25 AP (−0.50 to +3), R-101, 3 seeds"
+    assert entry.facts["cells"] == "2 of 4 decide for it, 1 against; 1 not run"
+    assert entry.facts["rule"] == "every interval above 0" and "needs" not in entry.facts
+    assert ledger.counts(claim_rows())["holds"] == 2
+
+
+def test_a_ledger_with_other_columns_is_shown_all_the_same():
+    claims = pd.DataFrame([{"id": 3, "verdict": "maybe", "odd_column": 0.5, "value": np.nan}])
+    entry = ledger.entries(claims)[0]
+    assert (entry.id, entry.verdict, entry.kind) == ("3", "maybe", "other")
+    assert entry.facts == {"ours": "not run", "odd column": "0.5"}
+    assert ledger.counts(claims) == {"maybe": 1}
+    render(Inputs("s", "1x", claims=claims))
+
+
+def test_explorer_data_are_means_over_seeds():
+    frame = per_class(seeds=(0, 1, 4))
+    data = explorer.explorer_data(frame)
+    assert [run["seeds"] for run in data["runs"]] == [3] * 4
+    assert len(data["results"]) == 8
+    for run, task, rows in data["results"]:
+        fields = data["runs"][run]
+        for category, objects, novel, *values in rows:
+            wanted = [
+                row
+                for row in frame.to_dict("records")
+                if row["category"] == data["categories"][category]
+                and row["task"] == task
+                and all(row[k] == fields[k] for k in ("method", "supervised"))
+            ]
+            assert len(wanted) == 3
+            assert values[0] == pytest.approx(sum(r["AP"] for r in wanted) / 3, abs=0.01)
+            assert values[5] is None and objects == wanted[0]["instances"]
+            assert novel == (wanted[0]["supervision"] == "novel")
+    json.dumps(data, allow_nan=False)
+    assert explorer.explorer_data(None) == explorer.explorer_data(frame.iloc[:0]) == {}
+
+
+@given(st.text(alphabet=st.sampled_from("ab *`<>&\"'/x_"), max_size=40))
+def test_inline_text_lets_only_its_own_marks_through(text):
+    found = str(inline(text))
+    tags = set(re.findall(r"<[^>]*>", found))
+    assert tags <= {f"<{end}{t}>" for end in ("", "/") for t in ("code", "strong", "em")}
+    plain = html.unescape(re.sub(r"</?(code|strong|em)>", "", found))
+    assert re.sub(r"[*`]", "", plain) == re.sub(r"[*`]", "", text)
+
+
+def test_inline_marks():
+    assert inline("a **b** `c*d*` *e*") == ("a <strong>b</strong> <code>c*d*</code> <em>e</em>")
+    assert inline("2 * 3 * 4") == "2 * 3 * 4"
+
+
+def test_a_large_picture_is_made_to_fit(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (500, 700, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png", dpi=(200, 200))
+    whole, small = embed(tmp_path / "noise.png"), embed(tmp_path / "noise.png", budget=200_000)
+    assert (whole.width, whole.height) == (small.width, small.height) == (420, 300)
+    for picture, most in ((whole, 1_100_000), (small, 200_000)):
+        content = base64.b64decode(picture.uri.removeprefix("data:image/png;base64,"))
+        assert len(content) <= most
+        shape = Image.open(io.BytesIO(content)).size
+        assert shape[0] / shape[1] == pytest.approx(1.4, abs=0.01)
+    (tmp_path / "bad.png").write_text("no")
+    with pytest.raises(UserError, match=r"bad\.png: cannot be read as a picture"):
+        embed(tmp_path / "bad.png")
+
+
+def test_captions_say_rule_number_and_seeds(full):
+    figure = re.search(r'<figure id="figure1">.*?</figure>', full, re.S).group()
+    assert "By U. n = 2. Seed 0." in figure and 'width="180" height="120"' in figure
+    third = re.search(r'<figure id="figure3">.*?</figure>', full, re.S).group()
+    assert "n = 6 classes. Seeds: 1." in third and "The two slopes" in third
+    photographs = re.search(r'<figure id="figure5">.*?</figure>', full, re.S).group()
+    assert "photographs" in photographs and "runs/miniature/figures/" in photographs
+
+
+def test_curves_are_thinned_and_share_their_axes():
+    long, short = trained(), trained()
+    short = Trained(short.run, short.provenance, {"total_loss": long.losses["total_loss"][:150]})
+    first, second = curves.run_lines([long, short])
+    assert first.curves[1] is None  # no mask loss
+    points = [tuple(map(float, p.split(","))) for p in first.curves[0].points.split()]
+    assert len(points) == 60 and points[0][0] < 2 and points[-1][0] > 0.98 * curves.WIDTH
+    assert points[0][1] == pytest.approx(0, abs=0.2)
+    # the last five of 300 values from 4 to 1 have the mean 1.02, of a top of 3.98
+    assert points[-1][1] == pytest.approx(curves.HEIGHT * (1 - 1.02 / 3.98), abs=0.1)
+    assert first.curves[0].last == "1.02"
+    half = [float(p.split(",")[0]) for p in second.curves[0].points.split()]
+    assert max(half) == pytest.approx(curves.WIDTH / 2, abs=1)
+    assert first.facts["Time"] == "60 min" and first.facts["Peak memory"] == "2.5 GiB"
+
+
+def test_text_that_looks_like_a_missing_number_stays(tmp_path):
+    (tmp_path / "a.csv").write_text("category,AP,minus\nNA,,\nnull,1.5,x\n")
+    frame = read_csv(tmp_path / "a.csv")
+    assert frame["category"].tolist() == ["NA", "null"] and frame["minus"].tolist() == ["", "x"]
+    assert np.isnan(frame["AP"][0])
+    (tmp_path / "b.csv").write_text("")
+    with pytest.raises(UserError, match=r"b\.csv: not a csv file"):
+        read_csv(tmp_path / "b.csv")
+
+
+def test_the_stage_reads_files_and_writes_the_same_page_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = PARAMS | {"runs": ["opmask-R50-voc", "maskrcnn-R50-voc"], "seeds": [0]}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    inputs = full_inputs(tmp_path)
+    reports = Path("reports", params["scale"])
+    for name, frame in inputs.tables.items():
+        path = reports / "tables" / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(path, index=False)
+    inputs.claims.to_csv(reports / "claims.csv", index=False)
+    losses = Path("runs", params["scale"], "train", "opmask-R50-voc-0", "losses")
+    losses.mkdir(parents=True)
+    curve = pd.DataFrame({"step": [1, 2, 3], "total_loss": [3.0, 2.0, 1.0]})
+    curve.to_csv(losses / "total_loss.tsv", sep="\t", index=False)
+    (losses.parent / "provenance.json").write_text(json.dumps(inputs.trained[0].provenance))
+    stage.run([])
+    text = (reports / "index.html").read_text()
+    assert len(Page(text).scripts) == 2 and "opmask-R50-voc-0" in text
+    assert "maskrcnn-R50-voc-0" not in text  # was not trained
+    stage.run([])
+    assert (reports / "index.html").read_text() == text
+    runs = [parse_run(name, 0, params) for name in params["runs"]]
+    read = read_inputs("miniature", "130k", runs, reports, Path("runs", params["scale"]))
+    assert [one.run.key for one in read.trained] == ["opmask-R50-voc-0"]
+    (losses / "loss_mask.tsv").write_text("step\tother\n1\t2\n")
+    with pytest.raises(SystemExit):
+        stage.run([])
