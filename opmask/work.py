@@ -75,7 +75,7 @@ def planned(key: str, params: Mapping[str, Any]) -> Planned:
 
 
 def folder(label: str, content: Any, files: Sequence[Path]) -> Path:
-    """`work/<label>-<hash>`: the hash covers `content`, the files that exist, the code and torch."""
+    """`work/<label>-<hash>`: the hash covers `content`, the files that exist, code and torch."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     digest.update(version("torch").encode())
     sources = [Path(__file__).with_name(f"{name}.py") for name in SOURCES]
