@@ -18,6 +18,7 @@ KEYS = [
     "methods",
     "schedules",
     "bootstrap",
+    "ambiguity",
     "cam",
     "overlap",
     "hardware",

@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.dag
 
 
+SEARCH, CAMS = "opmask-R50-voc-search", "fasterrcnn-R50-all"  # of section 4.5 and Table 2
+
+
 class Clone:
     """A repository with this working tree's files, committed, and DVC in it."""
 
@@ -36,6 +39,7 @@ class Clone:
                 shutil.copy(ROOT / name, path / name)
         self.run("git", "init", "-q")
         self.edit_params("scale: miniature", "scale: smoke")
+        self.edit_params("runs:\n", f"runs:\n  - {SEARCH}\n  - {CAMS}\n")
 
     def run(self, *command: str, check: bool = True) -> str:
         done = subprocess.run(
@@ -81,9 +85,14 @@ RUNS = [
 ]
 
 
+ANALYSES = ["table1", "tables", "regression", "contrasts", "figure6", "schedule_search"]
+ANALYSES += ["ambiguity", "gallery", "claims", "report", "page"]
+
+
 def test_every_stage_ran_once(clone):
-    expected = ["data", "splits", "plan", "pretrain", "sweep", "table1", "report"]
-    expected += [f"{stage}@{run}-0" for stage in ("train", "evaluate") for run in RUNS]
+    expected = ["data", "splits", "plan", "pretrain", "sweep", "overlap", *ANALYSES]
+    by_run = ("train", "evaluate", "cam", "search")
+    expected += [f"{stage}@{run}-0" for stage in by_run for run in [*RUNS, SEARCH, CAMS]]
     assert sorted(stages_run(clone.first)) == sorted(expected)
 
 
@@ -92,14 +101,21 @@ def test_reports_exist_and_parse(clone):
     table = pd.read_csv(reports / "smoke/tables/table1.csv")
     assert set(table["backbone"]) == {"R50", "R101"}
     novel = table.query("classes == 'novel' and task == 'segm' and metric == 'AP'")
-    assert (novel["seeds"] == 1).all()
-    assert novel["ours"].notna().all()
+    ours = novel[~novel["quoted"]]
+    assert (ours["seeds"] == 1).all()
+    assert ours["ours"].notna().all()
     per_class = pd.read_csv(reports / "smoke/tables/per_class.csv")
     assert per_class.groupby(["run", "task"]).size().eq(80).all()
-    assert per_class["run"].nunique() == 8
+    assert per_class["run"].nunique() == 10
+    curve = pd.read_csv(clone.path / f"runs/smoke/search/{SEARCH}-0.csv")
+    assert curve["iteration"].tolist() == sorted(curve["iteration"]) and len(curve)
+    cams = pd.read_csv(clone.path / f"runs/smoke/cam/{CAMS}-0/per_class.csv")
+    assert len(cams) == 80 and set(cams["task"]) == {"segm"}
+    for number in (1, 3, 4, 5, 6, 7, 8):
+        assert (reports / f"smoke/figures/figure{number}.png").stat().st_size > 5000
     json.loads((reports / "smoke/metrics.json").read_text())
     assert "smoke" in (reports / "README.md").read_text()
-    for page in ("README.md", "smoke/README.md", "smoke/tables/table1.md"):
+    for page in ("README.md", "smoke/README.md", "smoke/tables/table1.md", "smoke/index.html"):
         assert (reports / page).stat().st_mtime >= (
             reports / "smoke/tables/table1.csv"
         ).stat().st_mtime

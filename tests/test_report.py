@@ -193,7 +193,9 @@ def test_nothing_was_run(project):
 def test_seeds_are_averaged(project):
     folder = project(BOTH, seeds=(0, 1))
     table = pd.read_csv(folder / "miniature/tables/table1.csv")
-    rows = table.query("backbone == 'R50' and supervised == 'voc' and metric == 'AP' and not quoted")
+    rows = table.query(
+        "backbone == 'R50' and supervised == 'voc' and metric == 'AP' and not quoted"
+    )
     rows = rows.query("classes == 'novel' and task == 'segm'")
     assert set(rows["seeds"]) == {2} and set(rows["sd"]) == {0}
 
@@ -247,3 +249,39 @@ def test_initial_weights_are_stated_where_they_are_not_imagenets():
     assert "R101 starts as R50 with further blocks" in page
     cold = {"train": [{"seed": 0}], "pretrain": []}
     assert "Initial weights" not in opmask.report._made_with(Report(**common, provenance=cold))
+
+
+def bare_report(**more):
+    table = pd.DataFrame(columns=["backbone", "supervised", "method"])
+    common = dict(scale="mine", schedule="1x", table1=table, manifest={}, splits={})
+    return Report(**common | {"provenance": {"train": []}} | more)
+
+
+def test_verdict_counts_and_links_to_what_is_there():
+    claims = pd.DataFrame({"verdict": ["holds", "not run", "holds", "does not hold"]})
+    report = bare_report(claims=claims, files={"claims.md", "tables/table2.md", "index.html"})
+    text = opmask.report._claims(report)
+    assert "Of 4 claims of the paper: 2 holds; 1 does not hold; 1 not run." in text
+    assert "[claims.md](claims.md)" in text
+    pages = opmask.report._pages(report)
+    assert "[tables/table2.md](tables/table2.md): Table 2" in pages and "index.html" in pages
+    assert "table3" not in pages
+    assert opmask.report._claims(bare_report()) == opmask.report._pages(bare_report()) == ""
+
+
+def test_figures_are_shown_by_relative_path_with_their_rule():
+    picks = pd.DataFrame({"image_id": [1, 2], "seed": [0, 0], "rule": "By a | rule."})
+    figures = {"figure1": picks, "figure5": picks}
+    text = opmask.report._figures(bare_report(files={"figures/figure1.png"}, figures=figures))
+    assert "](figures/figure1.png)" in text and "By a \\| rule. n = 2. Seed 0." in text
+    assert "figure3" not in text  # was not made
+    assert "Figure 5 show photographs" in text and "`runs/mine/figures/`" in text
+    assert opmask.report._figures(bare_report()) == ""
+
+
+def test_every_run_has_its_results_and_its_cost(project):
+    page = (project(BOTH, seeds=(0, 1)) / "miniature/README.md").read_text()
+    line = next(x for x in page.splitlines() if x.startswith("| opmask-R50-voc, seed 1"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1] == f"{OPMASK_AP:.2f}" and cells[2] == "100.00"  # novel, supervised
+    assert cells[-3:] == ["260", "30 min", "not recorded"]

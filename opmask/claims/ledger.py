@@ -12,9 +12,10 @@ from opmask.claims.generalisation import GENERALISATION
 from opmask.claims.insights import INSIGHTS
 from opmask.claims.schedules import SCHEDULES
 from opmask.claims.sources import Tables
-from opmask.claims.verdict import Cell, deciding, judge, needs
+from opmask.claims.verdict import NOT_RUN, Cell, deciding, judge, needs
 
 CLAIMS: tuple[Claim, ...] = (*INSIGHTS, *GENERALISATION, *SCHEDULES)
+FOR, AGAINST, NEITHER = "for", "against", "neither"
 COLUMNS = ["id", "section", "sentence", "reading", "kind", "source", "test", "rule", "paper",
            "cell", "value", "low", "high", "unit", "seeds", "cells", "cells_run", "cells_for",
            "cells_against", "verdict", "needs"]  # fmt: skip
@@ -47,15 +48,15 @@ class Graded:
         """The cell that speaks least for the claim."""
         return deciding(self.cells, self.claim.rule)
 
-    @property
-    def against(self) -> int:
-        """How many cells refute it."""
-        return sum(self.claim.rule.refutes(self.ran))
+    def speaks(self) -> list[str]:
+        """Of each cell: FOR | AGAINST | NEITHER | not run."""
+        refuted = iter(self.claim.rule.refutes(self.ran))
+        return [self._one(cell, next(refuted)) if cell.ran else NOT_RUN for cell in self.cells]
 
-    @property
-    def supporting(self) -> int:
-        """How many cells decide for it."""
-        return sum(map(self.claim.rule.supports, self.ran))
+    def _one(self, cell: Cell, refuted: bool) -> str:
+        if refuted:
+            return AGAINST
+        return FOR if self.claim.rule.supports(cell) else NEITHER
 
     def paper_text(self) -> str:
         """The paper's value: its words, or its number, or the range of its numbers."""
@@ -105,8 +106,8 @@ def _row(one: Graded) -> dict[str, object]:
         "seeds": min((c.seeds for c in one.ran), default=0),
         "cells": len(one.cells),
         "cells_run": len(one.ran),
-        "cells_for": one.supporting,
-        "cells_against": one.against,
+        "cells_for": one.speaks().count(FOR),
+        "cells_against": one.speaks().count(AGAINST),
         "verdict": one.verdict,
         "needs": one.needs,
     }

@@ -7,7 +7,7 @@ import pandas as pd
 
 from opmask import markdown
 from opmask.claims.findings import findings
-from opmask.claims.ledger import Graded
+from opmask.claims.ledger import FOR, Graded
 from opmask.claims.sources import KINDS
 from opmask.claims.verdict import MIN_SEEDS, UNDECIDED, VERDICTS, Cell
 from opmask.comparison import NOT_RUN
@@ -95,7 +95,7 @@ def overview(graded: Sequence[Graded]) -> pd.DataFrame:
                 "What is tested": claim.reading,
                 "Paper": one.paper_text(),
                 "Ours": value_text(cell) if cell else NOT_RUN,
-                "For": f"{one.supporting} of {len(one.cells)}",
+                "For": f"{one.speaks().count(FOR)} of {len(one.cells)}",
                 "Verdict": one.verdict,
             }
         )
@@ -131,7 +131,13 @@ def details(one: Graded) -> str:
     ]
     if one.verdict == UNDECIDED:
         lines.append(f"Needs: {one.needs}.")
-    lines.append(markdown.table(pd.DataFrame([_cell_line(one, cell) for cell in one.cells])))
+    lines.append(
+        markdown.table(
+            pd.DataFrame(
+                [_cell_line(one, *pair) for pair in zip(one.cells, one.speaks(), strict=True)]
+            )
+        )
+    )
     return "\n\n".join(lines)
 
 
@@ -139,7 +145,7 @@ def _place(section: str) -> str:
     return f"section {section}" if section[0].isdigit() else section
 
 
-def _cell_line(one: Graded, cell: Cell) -> dict[str, str]:
+def _cell_line(one: Graded, cell: Cell, speaks: str) -> dict[str, str]:
     seeds = str(cell.seeds) if cell.seeds else markdown.MISSING
     line = {"Cell": cell.name, "Ours": value_text(cell)}
     if any(c.seeds for c in one.cells):
@@ -149,16 +155,7 @@ def _cell_line(one: Graded, cell: Cell) -> dict[str, str]:
         line["p"] = markdown.number(cell.p, 4)
     if any(not math.isnan(c.paper) for c in one.cells):
         line["Paper"] = markdown.signed(cell.paper, 2)
-    return line | {"Speaks": _speaks(one, cell)}
-
-
-def _speaks(one: Graded, cell: Cell) -> str:
-    if not cell.ran:
-        return NOT_RUN
-    if one.claim.rule.supports(cell):
-        return "for"
-    against = one.claim.rule.refutes(one.ran)[one.ran.index(cell)]
-    return "against" if against else "neither"
+    return line | {"Speaks": speaks}
 
 
 def _findings() -> list[str]:

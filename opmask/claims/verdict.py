@@ -157,10 +157,11 @@ class Significance:
         )
 
     def supports(self, cell: Cell) -> bool:
-        """Whether the cell is as the claim says."""
+        """Whether the cell is as the claim says; that it is not significant, `refutes` says."""
         p = self.p(cell)
-        small = p < self.alpha and self.sign * cell.value > 0
-        return not math.isnan(p) and small == self.significant
+        if math.isnan(p) or not self.significant:
+            return not math.isnan(p)
+        return p < self.alpha and self.sign * cell.value > 0
 
     def refutes(self, cells: Sequence[Cell]) -> list[bool]:
         """Which cells are not as the claim says."""

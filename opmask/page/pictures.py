@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from opmask.errors import UserError
 
 BUDGET = 400_000  # bytes of one PNG; ten of them, in base64, are 5.3 MB
-_WIDTHS = (1600, 1300, 1000, 800, 600, 400)
+_SMALLEST = 200  # pixels wide; no picture gets smaller
 _ENLARGED = 1.25  # on a screen, against the paper's column
 _SCREEN_DPI, _DEFAULT_DPI = 96, 300
 
@@ -44,12 +45,13 @@ def embed(path: Path, budget: int = BUDGET) -> Picture:
 
 
 def _shrink(content: bytes, image: Image.Image, budget: int) -> bytes:
-    for width in (image.width, *(w for w in _WIDTHS if w < image.width)):
-        if len(content) <= budget:
-            break
-        height = max(1, round(image.height * width / image.width))
-        smaller = image.resize((width, height), Image.Resampling.LANCZOS)
+    """`content`, the file of `image`, or a smaller picture of it in `budget` bytes."""
+    width = image.width
+    while len(content) > budget and width >= _SMALLEST:
+        size = width, max(1, round(image.height * width / image.width))
         stream = io.BytesIO()
-        smaller.quantize(256).save(stream, "PNG", optimize=True)
+        image.resize(size, Image.Resampling.LANCZOS).quantize(256).save(stream, "PNG")
         content = stream.getvalue()
+        # a little less than would do if the size went with the number of pixels
+        width = round(width * min(0.9, 0.97 * math.sqrt(budget / len(content))))
     return content
