@@ -25,8 +25,8 @@ from opmask.errors import UserError
 from opmask.evaluation import evaluate, subset_summary
 from opmask.plan import Run
 
-# A fifth of the box is more than a neighbour's edge, and it divides data sets fairly evenly: 40 %
-# of the miniature's validation instances lie above it, and 42 % of 2,451 real ones of COCO.
+# A fifth of the box is more than a neighbour's edge, and it divides real data fairly evenly: 42 %
+# of 2,451 validation instances of COCO lie above it.
 THRESHOLD = 0.2
 BOX_IOU = 0.5  # a detection found an instance of its class from here on, as in AP50 of boxes
 _RUN = ("run", "method", "backbone", "supervised", "schedule", "seed")

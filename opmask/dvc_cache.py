@@ -28,23 +28,17 @@ class DvcCache:
     @classmethod
     def here(cls) -> "DvcCache":
         from dvc.config import Config  # here: DVC takes half a second to import
-        from dvc.exceptions import NotDvcRepoError
 
-        try:
-            config = Config.from_cwd()
-        except NotDvcRepoError:
+        config = Config.from_cwd()
+        if not config.dvc_dir:
             return cls(None)
         return cls(Path(config["cache"].get("dir") or Path(config.dvc_dir, "cache")))
 
     def has_run(self, job: Planned) -> bool:
         """Whether `job`, trained with the present settings, data and code, can be restored."""
-        name = f"{job.out.as_posix()}/provenance.json"
-        return any(
-            self._is_whole(entry)
-            and has_present_code(entry)
-            and self._work(entry, name) == job.work
-            for entry in self._entries.get(f"python -m pipeline.train {job.key}", [])
-        )
+        entries = self._entries.get(f"python -m pipeline.train {job.key}", [])
+        usable = [one for one in entries if self._is_whole(one) and has_present_code(one)]
+        return any(self._work(one, job.out) == job.work for one in usable)
 
     @cached_property
     def _entries(self) -> dict[str, list[Entry]]:

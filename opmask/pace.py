@@ -158,10 +158,10 @@ def _in_process(name: str, environment: Mapping[str, str], places: int) -> None:
 
 def measure(name: str, params: Mapping[str, Any], places: int) -> None:
     """Time kind `name` in this process and write it to FILE, beside other kinds and scales."""
+    FILE.parent.mkdir(exist_ok=True)
     first, backbone = name.split("-")
     pace = _warm_start(backbone, params) if first == _WARM_START else _run(name, params)
     one = {"settings": fingerprint(name, params, places), "pace": pace}
-    FILE.parent.mkdir(exist_ok=True)
     with FileLock(FILE.with_suffix(".lock")):
         content = _calibrations()
         content.setdefault(params["scale"], {})[name] = one
