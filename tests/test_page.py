@@ -264,7 +264,7 @@ def test_the_summary_leads(full, page):
     tiles = [" ".join(t.split()) for t in page.text]
     assert "in 1 of 2 comparisons; 1 undecided" in " ".join(tiles)
     summary = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", full))
-    assert "2 claims: holds 1 claim: does not hold" in summary
+    assert "Of 5 claims of the paper, graded below : 2 holds 1 does not hold" in summary
 
 
 def test_gains_are_drawn_on_one_axis_with_zero(page):
@@ -335,8 +335,8 @@ def test_claims_by_verdict(page):
     assert buttons == ["", *ledger.KINDS]
     entry = ledger.entries(claim_rows())[0]
     assert entry.facts["ours"] == "+1.25 AP (−0.50 to +3), R-101, 3 seeds"
-    assert entry.facts["cells"] == "2 of 4 decide for it, 1 against; 1 not run"
-    assert entry.facts["rule"] == "every interval above 0" and "needs" not in entry.facts
+    assert entry.more["cells"] == "2 of 4 decide for it, 1 against; 1 not run"
+    assert entry.more["rule"] == "every interval above 0" and "needs" not in entry.facts
     assert ledger.counts(claim_rows())["holds"] == 2
 
 
@@ -344,7 +344,7 @@ def test_a_ledger_with_other_columns_is_shown_all_the_same():
     claims = pd.DataFrame([{"id": 3, "verdict": "maybe", "odd_column": 0.5, "value": np.nan}])
     entry = ledger.entries(claims)[0]
     assert (entry.id, entry.verdict, entry.kind) == ("3", "maybe", "other")
-    assert entry.facts == {"ours": "not run", "odd column": "0.5"}
+    assert (entry.facts, entry.more) == ({"ours": "not run"}, {"odd column": "0.5"})
     assert ledger.counts(claims) == {"maybe": 1}
     render(Inputs("s", "1x", claims=claims))
 
@@ -385,6 +385,7 @@ def test_inline_text_lets_only_its_own_marks_through(text):
 def test_inline_marks():
     assert inline("a **b** `c*d*` *e*") == ("a <strong>b</strong> <code>c*d*</code> <em>e</em>")
     assert inline("2 * 3 * 4") == "2 * 3 * 4"
+    assert inline("95 % of") == "95\N{NO-BREAK SPACE}% of"
 
 
 def test_a_large_picture_is_made_to_fit(tmp_path):

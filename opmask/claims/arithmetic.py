@@ -6,7 +6,7 @@ from importlib.resources import files
 import pandas as pd
 
 from opmask import paper
-from opmask.claims.sources import DEFINITION, PAPERS, Evidence, Tables
+from opmask.claims.sources import COST, DEFINITION, PAPERS, RANK, Evidence, Tables
 from opmask.claims.verdict import NAN, Cell
 from opmask.comparison import DIRECTIONS
 
@@ -59,7 +59,7 @@ def overlap_ranks() -> Evidence:
         return [exact(f"{row.category}, read as {row.reading}", row.rank) for row in rows]
 
     test = "every reading of `opmask/overlap.py` on all 849,942 boxes of train2017"
-    return Evidence("opmask/claims/coco_overlap.csv", test, "rank", cells, DEFINITION)
+    return Evidence("opmask/claims/coco_overlap.csv", test, RANK, cells, DEFINITION)
 
 
 def coco_overlap() -> pd.DataFrame:
@@ -100,7 +100,7 @@ def prior_cost() -> Evidence:
             exact("multiply-adds, percent of the box head's", percent),
         ]
 
-    return Evidence("section 3.1, equation 1", "counted", "weights; percent", cells, DEFINITION)
+    return Evidence("section 3.1, equation 1", "counted", COST, cells, DEFINITION)
 
 
 def prior_macs() -> int:

@@ -71,7 +71,7 @@ GENERALISATION = (
         "others-ap",
         "4.3",
         _BETTER_THAN_OTHERS,
-        "AP, in the paper's own Table 1 (R-101 against both, and R-50 against ShapeProp).",
+        "AP, in the paper's own Table 1 (R-101).",
         quoted_gap(_OPMASK, [_SHAPE_MASK, _SHAPE_PROP]),
         paper="better",
     ),

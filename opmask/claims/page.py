@@ -8,7 +8,7 @@ import pandas as pd
 from opmask import markdown
 from opmask.claims.findings import findings
 from opmask.claims.ledger import FOR, Graded
-from opmask.claims.sources import KINDS
+from opmask.claims.sources import COUNTS, KINDS
 from opmask.claims.verdict import MIN_SEEDS, UNDECIDED, VERDICTS, Cell
 from opmask.comparison import NOT_RUN
 
@@ -94,7 +94,7 @@ def overview(graded: Sequence[Graded]) -> pd.DataFrame:
                 "Where": claim.section,
                 "What is tested": claim.reading,
                 "Paper": one.paper_text(),
-                "Ours": value_text(cell) if cell else NOT_RUN,
+                "Ours": value_text(cell, claim.evidence.unit) if cell else NOT_RUN,
                 "For": f"{one.speaks().count(FOR)} of {len(one.cells)}",
                 "Verdict": one.verdict,
             }
@@ -102,21 +102,16 @@ def overview(graded: Sequence[Graded]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def value_text(cell: Cell) -> str:
-    """`+1.2 (+0.4 to +2.0)`; numbers without uncertainty alone."""
+def value_text(cell: Cell, unit: str = "AP") -> str:
+    """`+1.2 (+0.4 to +2.0)`; numbers without uncertainty alone, and counts without a sign."""
     if not cell.ran:
         return NOT_RUN
-    text = _signed(cell.value)
+    form = markdown.number if unit in COUNTS else markdown.signed
+    digits = 0 if all(v == round(v) for v in (cell.value, cell.low) if not math.isnan(v)) else 2
+    value, low, high = (form(v, digits) for v in (cell.value, cell.low, cell.high))
     if math.isnan(cell.low):
-        return f"{text} (no interval)"
-    return (
-        text if cell.low == cell.high else f"{text} ({_signed(cell.low)} to {_signed(cell.high)})"
-    )
-
-
-def _signed(value: float) -> str:
-    """Two decimals; whole numbers, such as ranks, without."""
-    return markdown.signed(value, 0 if value == round(value) else 2)
+        return f"{value} (no interval)"
+    return value if cell.low == cell.high else f"{value} ({low} to {high})"
 
 
 def details(one: Graded) -> str:
@@ -147,7 +142,7 @@ def _place(section: str) -> str:
 
 def _cell_line(one: Graded, cell: Cell, speaks: str) -> dict[str, str]:
     seeds = str(cell.seeds) if cell.seeds else markdown.MISSING
-    line = {"Cell": cell.name, "Ours": value_text(cell)}
+    line = {"Cell": cell.name, "Ours": value_text(cell, one.claim.evidence.unit)}
     if any(c.seeds for c in one.cells):
         spread = f" ± {markdown.number(cell.sd, 2)}" if not math.isnan(cell.sd) else ""
         line["Seeds"] = seeds + spread

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-import pandas as pd
-
 from opmask import paper
 from opmask.claims.sources import (
     CLASSES,
@@ -24,13 +22,12 @@ from opmask.comparison import BACKBONES, DIRECTIONS
 _HELD_OUT = "paired bootstrap over held-out images"
 
 
-def _schedules(
-    tables: Tables, minus_schedule: str, task: str, backbone: str, supervised: str
-) -> Cell:
+def _gap(tables: Tables, other: str, task: str, backbone: str, supervised: str) -> Cell:
+    """130k minus another schedule: mask AP of novel classes (segm), box AP of all (bbox)."""
     classes = "novel" if task == "segm" else "all"
-    key = {"minus": minus_schedule, "task": task, "classes": classes, "backbone": backbone}
+    key = {"minus": other, "task": task, "classes": classes, "backbone": backbone}
     rows = tables.rows("tables/table3", ["ours"], schedule="130k", supervised=supervised, **key)
-    name = f"{backbone}, {DIRECTIONS[supervised]}, 130k − {minus_schedule}"
+    name = f"{backbone}, {DIRECTIONS[supervised]}, 130k − {other}"
     return one(name, rows, "ours")
 
 
@@ -44,7 +41,7 @@ def table3(
 
     def cells(tables: Tables) -> list[Cell]:
         pairs = product(backbones, supervised)
-        return [_schedules(tables, other, task, *pair) for pair in pairs]
+        return [_gap(tables, other, task, *pair) for pair in pairs]
 
     return Evidence("tables/table3.csv", IMAGES, "AP", cells)
 
@@ -55,12 +52,12 @@ def box_best_at_3x() -> Evidence:
     def cells(tables: Tables) -> list[Cell]:
         found = []
         for backbone, supervised in product(BACKBONES, DIRECTIONS):
-            long = _schedules(tables, "3x", "bbox", backbone, supervised)
+            long = _gap(tables, "3x", "bbox", backbone, supervised)
             place = f"{backbone}, {DIRECTIONS[supervised]}"
             turned = replace(long, value=-long.value, low=-long.high, high=-long.low)
             found.append(replace(turned, name=f"{place}, 3x − 130k", paper=-long.paper))
             if backbone == "R50":  # the paper has no 1x with R-101
-                short = _schedules(tables, "1x", "bbox", backbone, supervised)
+                short = _gap(tables, "1x", "bbox", backbone, supervised)
                 found.append(minus(f"{place}, 3x − 1x", short, long))
         return found
 
@@ -74,7 +71,7 @@ def schedule_by_direction() -> Evidence:
     def cells(tables: Tables) -> list[Cell]:
         found = []
         for backbone in BACKBONES:
-            few, many = (_schedules(tables, "3x", "segm", backbone, s) for s in ("voc", "nonvoc"))
+            few, many = (_gap(tables, "3x", "segm", backbone, s) for s in ("voc", "nonvoc"))
             found.append(minus(f"{backbone}, voc → non-voc minus non-voc → voc", few, many))
         return found
 
@@ -87,24 +84,18 @@ def box_against_mask_by_run() -> Evidence:
 
     def cells(tables: Tables) -> list[Cell]:
         found = []
+        columns = ["backbone", "schedule", "task", "classes", "ours"]
         for supervised in DIRECTIONS:
-            rows = tables.rows("tables/table3", ["ours"], supervised=supervised, minus="")
-            keys = ["backbone", "schedule"]
-            box, mask = (
-                rows[(rows["task"] == task) & (rows["classes"] == classes)].set_index(keys)["ours"]
-                if len(rows)
-                else pd.Series(dtype=float)
-                for task, classes in (("bbox", "all"), ("segm", "novel"))
-            )
-            pairs = pd.concat([box, mask], axis=1, keys=["box", "mask"])
+            rows = tables.rows("tables/table3", columns, supervised=supervised, minus="")
+            rows = rows.assign(ours=numeric(rows["ours"]))
+            box = rows[(rows["task"] == "bbox") & (rows["classes"] == "all")]
+            mask = rows[(rows["task"] == "segm") & (rows["classes"] == "novel")]
+            pairs = box.merge(mask, on=["backbone", "schedule"], suffixes=("_box", "_mask"))
             published = paper.load("table3").query("supervised == @supervised")
             stated = float(published["AP_box"].corr(published["AP"]))
             name = f"{DIRECTIONS[supervised]}, over schedules and backbones"
-            found.append(
-                correlation(
-                    name, numeric(pairs["box"]), numeric(pairs["mask"]), "runs", paper=stated
-                )
-            )
+            aps = pairs["ours_box"], pairs["ours_mask"]
+            found.append(correlation(name, *aps, "runs", paper=stated))
         return found
 
     return Evidence("tables/table3.csv", "Pearson's r over runs, Fisher's interval", "r", cells)

@@ -21,6 +21,8 @@ JOINED = "the two joined by the square-and-add rule"
 CLASSES = "classes"
 OURS, PAPERS, DEFINITION = "our runs", "the paper's own numbers", "definitions and COCO's boxes"
 KINDS = (OURS, PAPERS, DEFINITION)
+RANK, COST = "rank", "weights; percent"
+COUNTS = (RANK, COST)  # units without a sign
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ _LEAD = ("id", "section", "sentence", "verdict", "kind")
 
 @dataclass(frozen=True)
 class Entry:
-    """One claim: the paper's sentence, its verdict, and by label all else that is known of it."""
+    """One claim: the paper's sentence, its verdict, and by label what was tested and found; `more`:
+    how that was decided, and whatever else the ledger says."""
 
     id: str
     section: str
@@ -36,6 +37,7 @@ class Entry:
     verdict: str
     kind: str
     facts: Mapping[str, str]
+    more: Mapping[str, str]
 
 
 def counts(claims: pd.DataFrame | None) -> dict[str, int]:
@@ -56,13 +58,13 @@ def _entry(row: Mapping[str, Any]) -> Entry:
     section = lead["section"]
     facts = {
         "tested": _text(row.get("reading")),
-        "paper": _text(row.get("paper")),
+        "paper": _text(row.get("paper")).strip(markdown.MISSING),
         "ours": _ours(row),
-        "cells": _cells(row),
         "needs": _text(row.get("needs")),
     }
     known = {*_LEAD, *_NUMBERS, *_COUNTS, "reading", "paper", "needs"}
-    facts |= {name.replace("_", " "): _text(row[name]) for name in row if name not in known}
+    more = {"cells": _cells(row)}
+    more |= {name.replace("_", " "): _text(row[name]) for name in row if name not in known}
     return Entry(
         lead["id"],
         f"section {section}" if section[:1].isdigit() else section,
@@ -71,6 +73,7 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         lead["verdict"],
         KINDS.get(lead["verdict"], "other"),
         {label: text for label, text in facts.items() if text},
+        {label: text for label, text in more.items() if text},
     )
 
 

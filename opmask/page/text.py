@@ -10,7 +10,7 @@ def inline(text: object) -> Markup:
 
     Nothing else of Markdown is understood, and no HTML in `text` survives.
     """
-    html = str(escape(text))
+    html = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", str(escape(text)))
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", html)
     html = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html)
     html = re.sub(r"(?<![\w*])\*(?!\s)([^*]+)(?<!\s)\*(?![\w*])", r"<em>\1</em>", html)
