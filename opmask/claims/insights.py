@@ -87,7 +87,7 @@ INSIGHTS = (
         "receptive-field",
         "3.2",
         "We use seven convolution layers to achieve a receptive field large enough such that "
-        "f_mask operates on the the entire input feature map.",
+        "f_mask operates on the the [sic] entire input feature map.",
         "The receptive field of seven 3×3 convolutions is no smaller than the 14×14 map.",
         receptive_field(),
         Side(1, -0.5),

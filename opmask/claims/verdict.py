@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 HOLDS, FAILS = "holds", "does not hold"
 UNDECIDED, NOT_RUN = "not decided at this scale", "not run"
@@ -90,9 +89,10 @@ class Side:
     def text(self) -> str:
         """The rule in words."""
         claimed, other = ("above", "below") if self.sign > 0 else ("below", "above")
+        threshold = f"{self.threshold:g}".replace("-", "\N{MINUS SIGN}")
         return (
-            f"holds if every cell's 95 % interval lies {claimed} {self.threshold:g}; does not hold "
-            f"if any lies {other} it, after Holm's correction"
+            f"holds if every cell lies {claimed} {threshold} with its whole 95 % interval; does "
+            f"not hold if any lies {other} it, after Holm's correction"
         )
 
     def supports(self, cell: Cell) -> bool:
@@ -208,8 +208,16 @@ class Equal:
 
 
 def holm(p_values: Sequence[float], alpha: float = ALPHA) -> list[bool]:
-    """Which hypotheses Holm's step-down procedure rejects."""
-    return multipletests(p_values, alpha=alpha, method="holm")[0].tolist()
+    """Which hypotheses Holm's step-down procedure rejects.
+
+    As statsmodels' `multipletests`, which collects garbage on each of our hundreds of calls.
+    """
+    rejected = [False] * len(p_values)
+    for step, n in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[n] > alpha / (len(p_values) - step):
+            break
+        rejected[n] = True
+    return rejected
 
 
 def judge(cells: Sequence[Cell], rule: Rule) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from opmask.page.facts import UNKNOWN, commit, hardware, time_text
+from opmask.page.facts import UNKNOWN, time_text
 from opmask.page.inputs import Trained
 
 LOSSES = {
@@ -15,7 +15,7 @@ LOSSES = {
     "loss_cls": "class",
     "loss_box_reg": "box",
 }
-WIDTH, HEIGHT = 110, 30  # of a drawing, CSS pixels
+WIDTH, HEIGHT = 84, 30  # of a drawing, CSS pixels
 _POINTS = 60  # of a curve: about one every two pixels
 
 
@@ -62,8 +62,6 @@ def _facts(one: Trained) -> dict[str, str]:
         "Iterations": str(entry.get("iterations", UNKNOWN)),
         "Time": time_text(entry),
         "Peak memory": f"{memory:.1f} GiB" if memory else UNKNOWN,
-        "Hardware": hardware(entry),
-        "Commit": commit(entry),
         "Date": str(entry.get("date", UNKNOWN)),
     }
 

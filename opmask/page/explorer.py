@@ -8,6 +8,7 @@ from opmask.figures.style import LABELS
 from opmask.results import METRICS
 
 _RUN = ["method", "backbone", "supervised", "schedule"]
+_ORDER = ["fasterrcnn", "maskrcnn", "maskrcnn7", "opmask_detached", "opmask"]
 
 
 def explorer_data(per_class: pd.DataFrame | None) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def explorer_data(per_class: pd.DataFrame | None) -> dict[str, Any]:
     categories = per_class[["category_id", "category"]].drop_duplicates("category_id")
     index = {number: n for n, number in enumerate(categories["category_id"])}
     runs, results = [], []
-    for key, rows in per_class.groupby(_RUN, sort=False):
+    for key, rows in sorted(per_class.groupby(_RUN, sort=False), key=lambda one: _rank(one[0][0])):
         seeds = int(rows["seed"].nunique())
         runs.append(dict(zip(_RUN, map(str, key), strict=True)) | {"seeds": seeds})
         for task, of_task in rows.groupby("task", sort=False):
@@ -39,6 +40,11 @@ def explorer_data(per_class: pd.DataFrame | None) -> dict[str, Any]:
         "runs": runs,
         "results": results,
     }
+
+
+def _rank(method: str) -> int:
+    """The place of a method among the columns; one that is not known comes last."""
+    return _ORDER.index(method) if method in _ORDER else len(_ORDER)
 
 
 def _by_class(rows: pd.DataFrame, index: dict[int, int]) -> list[list]:

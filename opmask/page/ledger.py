@@ -82,7 +82,10 @@ def _ours(row: Mapping[str, Any]) -> str:
     value, low, high = (_float(row.get(name)) for name in ("value", "low", "high"))
     if value != value:
         return NOT_RUN if "value" in row else ""
-    text = " ".join(filter(None, [_signed(value), _text(row.get("unit"))]))
+    if (unit := _text(row.get("unit"))) == "rank":
+        text = f"{unit} {value:g}"
+    else:
+        text = " ".join(filter(None, [_signed(value), unit]))
     if low == low and low != high:
         text += f" ({_signed(low)} to {_signed(high)})"
     if cell := _text(row.get("cell")):

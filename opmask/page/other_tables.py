@@ -1,6 +1,7 @@
 """What the paper does not tabulate: contrasts, regression, ambiguity and the schedule search."""
 
 import pandas as pd
+from markupsafe import Markup
 
 from opmask import markdown
 from opmask.comparison import DIRECTIONS, NOT_RUN, interval
@@ -29,9 +30,9 @@ def _contrast(row: dict) -> dict:
     classes = interval(row["class_low"], row["class_high"])
     return {
         "What": row["claim"],
-        "A, B": f"{row['a']}, {row['b']}",
+        "A and B": Markup("{}<br>{}").format(row["a"], row["b"]),
         "Classes": f"{row['tested']:.0f} {row['classes']}" if row["tested"] else row["classes"],
-        "A − B": f"{gain} ± {row['sd']:.2f}" if row["seeds"] > 1 else gain,
+        "Difference": f"{gain} ± {row['sd']:.2f}" if row["seeds"] > 1 else gain,
         "95 %, images": row["drawn"],
         "95 %, classes": classes if pd.notna(row["class_low"]) else markdown.MISSING,
         "p": markdown.number(row["p"], 3),

@@ -6,7 +6,7 @@ import pandas as pd
 
 from opmask import markdown
 from opmask.cells import SOURCE, gain_text
-from opmask.comparison import BACKBONES, DIFFERENCE, DIRECTIONS, NOT_RUN, Comparison, comparisons
+from opmask.comparison import BACKBONES, DIFFERENCE, DIRECTIONS, NOT_RUN, Comparison
 from opmask.page.views import Table, intervals, table
 from opmask.table2 import METHODS as CAM_METHODS
 from opmask.table2 import SUBSETS, table2_frame
@@ -14,6 +14,7 @@ from opmask.table3 import COLUMNS, SCHEDULE, table3_frame
 from opmask.tables import QUOTED, metrics_frame
 
 _LINES = {"ours": "ours", "paper": "paper", "ours − paper": "gap", QUOTED: "quoted"}
+_FIXED = "\N{NO-BREAK SPACE}"
 
 
 def headline_gains(found: Sequence[Comparison]) -> Table:
@@ -37,10 +38,11 @@ def headline_gains(found: Sequence[Comparison]) -> Table:
 
 
 def table1(frame: pd.DataFrame) -> list[Table]:
-    """The gains, then a table a direction. `frame` is `table1.csv`."""
+    """A table a direction; the gains with their intervals are in `headline_gains`. `frame` is
+    `table1.csv`."""
     if QUOTED not in frame:
         frame = frame.assign(**{QUOTED: False})
-    views = [headline_gains(comparisons(frame))]
+    views = []
     for supervised, direction in DIRECTIONS.items():
         rows = metrics_frame(frame[frame["supervised"] == supervised])
         tested = direction.split(" → ")[1]
@@ -64,7 +66,7 @@ def table2(frame: pd.DataFrame) -> list[Table]:
     gaps = _gaps(frame[frame["minus_method"] != ""], keys, name, column)
     return [
         _lines(plain, "AP and AP50 of class activation maps used as masks, percent", headers=2),
-        table(gaps, "Differences in AP with their 95 % interval", headers=1),
+        table(gaps, "Differences in AP with their 95 % interval", headers=1, wrap=True),
     ]
 
 
@@ -83,7 +85,7 @@ def table3(frame: pd.DataFrame) -> list[Table]:
     gaps = _gaps(frame[frame["minus"] != ""], ["backbone", "direction", "minus"], name, column)
     return [
         _lines(plain, "OPMask by training schedule: box and mask AP, percent", headers=2),
-        table(gaps, "Differences in AP with their 95 % interval", headers=3, left=3),
+        table(gaps, "Differences in AP with their 95 % interval", headers=3, left=3, wrap=True),
     ]
 
 
@@ -92,12 +94,8 @@ def _lines(frame: pd.DataFrame, caption: str, *, headers: int) -> Table:
     sources = frame.iloc[:, headers]
     methods = frame.iloc[:, headers - 1].replace("", None).ffill()
     kinds = [
-        "difference" if method == DIFFERENCE else _LINES.get(source, "")
+        ("difference " if method == DIFFERENCE else "") + _LINES.get(source, "")
         for source, method in zip(sources, methods, strict=True)
-    ]
-    kinds = [
-        f"{kind} first" if head else kind
-        for kind, head in zip(kinds, frame.iloc[:, 0], strict=True)
     ]
     named = {SOURCE: "whose", ("", SOURCE): ("", "whose")}
     frame = frame.set_axis([named.get(column, column) for column in frame.columns], axis="columns")
@@ -115,9 +113,9 @@ def _gaps(
     for key, group in rows.groupby(list(keys), sort=False):
         line = name(key)
         for _, row in group.iterrows():
-            words = gain_text(row)
+            words = gain_text(row).replace(" ", _FIXED)  # only the paper's may be on a new line
             if pd.notna(row["paper"]):
-                words += f"; paper {markdown.signed(row['paper'])}"
+                words += f"; paper{_FIXED}{markdown.signed(row['paper'])}"
             line[column(row)] = words
         found.append(line)
     return pd.DataFrame(found)

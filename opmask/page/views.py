@@ -1,7 +1,7 @@
 """Tables as the templates draw them: cells that span rows, intervals as small drawings."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -48,12 +48,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its header rows; `notes` stand below it."""
+    """A table with its header rows; `wrap`: its numbers may take several lines."""
 
     caption: str
     head: Sequence[Sequence[Cell]]
     rows: Sequence[Row]
-    notes: Sequence[str] = field(default_factory=tuple)
+    wrap: bool = False
 
 
 def intervals(frame: pd.DataFrame, estimate: str) -> list[Whisker | str]:
@@ -78,7 +78,7 @@ def table(
     headers: int = 1,
     left: int = 1,
     kinds: Sequence[str] = (),
-    notes: Sequence[str] = (),
+    wrap: bool = False,
 ) -> Table:
     """`frame` as a table.
 
@@ -89,7 +89,7 @@ def table(
             the one above, whose headers then span both.
         left: leading columns that are text, flushed left.
         kinds: of the rows, if any have one.
-        notes: lines below.
+        wrap: whether cells of numbers may take several lines.
     """
     rows = []
     values = frame.to_numpy(dtype=object).tolist()
@@ -104,7 +104,7 @@ def table(
             if not (goes_on and column < headers)
         ]  # fmt: skip
         rows.append(Row(cells, kind))
-    return Table(caption, _head(list(frame.columns), left), rows, tuple(notes))
+    return Table(caption, _head(list(frame.columns), left), rows, wrap)
 
 
 def _shown(value: object) -> object:

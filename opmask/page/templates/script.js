@@ -46,14 +46,15 @@
     if (first) add(select, "option", first).value = "";
     for (const value of new Set(values)) add(select, "option", words[value] ?? value).value = value;
   };
-  offer("supervised", data.runs.map((run) => run.supervised), SETS);
+  const sets = data.runs.map((run) => run.supervised);
+  offer("supervised", [...Object.keys(SETS).filter((name) => sets.includes(name)), ...sets], SETS);
   offer("backbone", data.runs.map((run) => run.backbone));
   offer("method", data.runs.map((run) => run.method), data.labels, "all");
   offer("task", Object.keys(TASKS).filter((task) => data.results.some((one) => one[1] === task)), TASKS);
   offer("metric", data.metrics);
 
-  const number = (value) => (value === null ? "–" : value.toFixed(1).replace("-", "−"));
-  const signed = (value) => (value > 0 ? "+" : "") + number(value);
+  const number = (value) => (value === null ? "–" : value.toFixed(1).replace("-0.0", "0.0").replace("-", "−"));
+  const signed = (value) => (value >= 0.05 ? "+" : "") + number(value);
 
   // What is compared: columns with a value by class, and the gain if both methods are there.
   const columns = (want) => {
