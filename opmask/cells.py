@@ -36,8 +36,8 @@ def difference(
 
     The spread is over equal seeds, which share initialisation and image order.
     """
-    ours = a.mean() - b.mean()
-    row = cell((a - b).dropna(), published) | {"ours": ours, "ours_minus_paper": ours - published}
+    ours, both = a.mean() - b.mean(), a.index.intersection(b.index)
+    row = cell(a[both] - b[both], published) | {"ours": ours, "ours_minus_paper": ours - published}
     return row | ({"low": gain.low, "high": gain.high} if gain else {})
 
 

@@ -80,8 +80,8 @@ def _claims(report: Report) -> str:
     counts = ledger.counts(report.claims)
     if not counts:
         return ""
-    words = "; ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    text = f"**Of {sum(counts.values())} claims of the paper: {words}.**"
+    words = "; ".join(f"{verdict.capitalize()}: {count}" for verdict, count in counts.items())
+    text = f"**{sum(counts.values())} claims of the paper. {words}.**"
     return text + (" One by one: [claims.md](claims.md)." if "claims.md" in report.files else "")
 
 

@@ -1,7 +1,7 @@
 """Stage `report`: the pages a reader starts from.
 
 Reads the ledger, tables and figures of `reports/<scale>/` and what the stages recorded; writes
-`reports/<scale>/README.md`, `metrics.json` (DVC metrics) and `tables/per_class.csv`, and
+`reports/<scale>/README.md` and `metrics.json` (DVC metrics), and
 `reports/README.md`, which sets all scales with a `metrics.json` side by side.
 """
 
@@ -52,7 +52,6 @@ def run(argv: Sequence[str]) -> None:
         figures=read_all(folder / "figures"),
         summary=summarise(per_class),
     )
-    per_class.round(2).to_csv(folder / "tables" / "per_class.csv", index=False)
     write_json(folder / "metrics.json", metrics(table))
     (folder / "README.md").write_text(render(report), encoding="utf-8")
     by_scale = {path.parent.name: read_json(path) for path in REPORTS.glob("*/metrics.json")}

@@ -1,6 +1,7 @@
 """Stage `table1`: Table 1 of the paper, from the evaluated runs of the global schedule.
 
-Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/tables/table1.{csv,md,tex}`.
+Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/tables/table1.{csv,md,tex}`
+and `per_class.csv`, of all runs.
 """
 
 import argparse
@@ -29,6 +30,8 @@ def run(argv: Sequence[str]) -> None:
     table = table1(summarise(per_class), gains).round(3)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "table1.csv", index=False)
+    everything = read_per_class(runs_dir, all_runs(params))
+    everything.round(2).to_csv(folder / "per_class.csv", index=False)
     text = f"# Table 1\n\n{table1_markdown(table, scale)}\n"
     (folder / "table1.md").write_text(text, encoding="utf-8")
     (folder / "table1.tex").write_text(table1_latex(table, scale), encoding="utf-8")

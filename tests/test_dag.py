@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from test_notebooks import execute_notebooks
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.dag
@@ -129,6 +130,14 @@ def test_a_run_leaves_what_dvc_and_detectron2_read(clone):
     assert losses["step"].tolist() == [1, 2, 3]
     assert "mask_AP" in clone.dvc("metrics", "show", "--json")
     assert not list((clone.path / "work").glob("smoke-*"))
+
+
+def test_notebooks_run(clone):
+    execute_notebooks(clone.path)
+
+
+def test_the_plan_says_that_all_is_done(clone):
+    assert "nothing is left to train" in clone.run(sys.executable, "-m", "pipeline.outline")
 
 
 def test_nothing_reruns(clone):

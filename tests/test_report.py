@@ -261,7 +261,7 @@ def test_verdict_counts_and_links_to_what_is_there():
     claims = pd.DataFrame({"verdict": ["holds", "not run", "holds", "does not hold"]})
     report = bare_report(claims=claims, files={"claims.md", "tables/table2.md", "index.html"})
     text = opmask.report._claims(report)
-    assert "Of 4 claims of the paper: 2 holds; 1 does not hold; 1 not run." in text
+    assert "**4 claims of the paper. Holds: 2; Does not hold: 1; Not run: 1.**" in text
     assert "[claims.md](claims.md)" in text
     pages = opmask.report._pages(report)
     assert "[tables/table2.md](tables/table2.md): Table 2" in pages and "index.html" in pages

@@ -152,9 +152,11 @@ def test_warm_start_phase_by_phase(tmp_path, monkeypatch):
     weights.parent.mkdir(parents=True)
     weights.touch()
     assert states() == ["published", "published", "waiting"]
+    publish(job_of(params))
+    assert state(params) == "published"
     params["scales"]["smoke"]["warm_start"]["R50"]["phases"][0]["SOLVER.MAX_ITER"] = 5
     assert states() == ["stale", "stale", "waiting"]
-    assert state(params) == "waiting"  # its initial weights are to be made again
+    assert state(params) == "stale"  # its initial weights are to be made again
 
 
 def test_phases_are_where_stage_pretrain_trains_them(tmp_path, monkeypatch):

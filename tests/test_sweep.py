@@ -8,7 +8,7 @@ import pytest
 
 from opmask import sweep
 from opmask.errors import UserError
-from opmask.sweep import Part, places, train_side_by_side
+from opmask.sweep import KEEP_MEMORY, Part, places, train_side_by_side
 
 CPU = {"gpus": "auto", "machines": 1, "side_by_side": "auto"}
 
@@ -23,9 +23,10 @@ def machine(monkeypatch):
 
 
 def test_cores_are_shared_as_far_as_memory_goes(machine):
-    assert places(CPU, 0) == [{"OMP_NUM_THREADS": "1"}] * 3
-    assert places({**CPU, "side_by_side": 2}, 0) == [{"OMP_NUM_THREADS": "2"}] * 2
-    assert places({**CPU, "gpus": 0}, 8) == [{"OMP_NUM_THREADS": "1"}] * 3
+    one, two = ({"OMP_NUM_THREADS": threads, **KEEP_MEMORY} for threads in "12")
+    assert places(CPU, 0) == [one] * 3
+    assert places({**CPU, "side_by_side": 2}, 0) == [two] * 2
+    assert places({**CPU, "gpus": 0}, 8) == [one] * 3
     assert len(places({**CPU, "machines": 2}, 0)) == 1
 
 

@@ -25,6 +25,7 @@ def ambiguity_figure(bins: pd.DataFrame, threshold: float, folder: Path) -> None
         rows = bins[(bins["backbone"] == backbone) & (bins["supervised"] == supervised)]
         _panel(axis, rows, 100 * threshold)
         axis.set_title(f"{BACKBONES[backbone]}, {DIRECTIONS[supervised]}", fontsize=8)
+    axes.flat[0].set_xlim(left=-3)  # of all, once they show all their points
     figure.supxlabel("share of the box that other instances cover (%)", fontsize=8)
     figure.supylabel("gain in mask IoU over Mask R-CNN (points)", fontsize=8)
     handles, labels = next(
@@ -39,7 +40,6 @@ def ambiguity_figure(bins: pd.DataFrame, threshold: float, folder: Path) -> None
 def _panel(axis: Axes, rows: pd.DataFrame, threshold: float) -> None:
     axis.axhline(0, color="black", linewidth=0.6)
     axis.axvline(threshold, color="grey", linewidth=0.8, linestyle="--")
-    axis.set_xlim(left=-3)
     if not len(rows):
         axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", va="center")
     for shift, (contrast, method) in zip((-0.6, 0.6), _LINES.items(), strict=True):
