@@ -22,10 +22,10 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from opmask.config import paper_config
-from opmask.params import load_params
-from opmask.plan import parse_run
-from opmask.splits import COCO_CLASSES, resolve
-from opmask.training import use_precision
+from opmask.data.splits import COCO_CLASSES, resolve
+from opmask.planning.params import load_params
+from opmask.planning.plan import parse_run
+from opmask.training.trainer import use_precision
 
 HEIGHT, WIDTH, OBJECTS = 800, 1066, 8
 RUNS = [f"{m}-{b}-voc" for b in ("R50", "R101") for m in ("fasterrcnn", "maskrcnn", "opmask")]

@@ -14,7 +14,8 @@ def _make_compatible(_module: object) -> None:
 
 
 def _register_heads(_module: object) -> None:
-    from opmask import roi_heads, warm_start  # noqa: F401  registers with detectron2
+    from opmask import roi_heads  # noqa: F401  registers with detectron2
+    from opmask.training import warm_start  # noqa: F401  registers with detectron2
 
 
 wrapt.register_post_import_hook(_make_compatible, "detectron2")

@@ -22,7 +22,7 @@ def add_opmask_config(cfg: CfgNode) -> None:
     cfg.MODEL.OPMASK.PRIOR_GRADIENTS = True
     # Contiguous ids, 0-based, of the classes whose masks supervise the mask head.
     cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(range(80))
-    # The stand-in for ImageNet (`opmask.warm_start`), unused in the paper's runs.
+    # The stand-in for ImageNet (`opmask.training.warm_start`), unused in the paper's runs.
     cfg.MODEL.WARM_START = CfgNode()
     cfg.MODEL.WARM_START.CROP_SIZE = 64  # pixels
     cfg.MODEL.WARM_START.JITTERED_PER_BOX = 4

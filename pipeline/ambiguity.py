@@ -14,17 +14,17 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from opmask import ambiguity
-from opmask.ambiguity_effect import METHODS, bin_table, effect_table
-from opmask.ambiguity_page import markdown_page
-from opmask.coco import load_manifest, read_json
-from opmask.comparison import DIRECTIONS
+from opmask.analysis import ambiguity
+from opmask.analysis.ambiguity_effect import METHODS, bin_table, effect_table
+from opmask.analysis.comparison import DIRECTIONS
+from opmask.data.coco import load_manifest, read_json
+from opmask.data.splits import resolve
 from opmask.errors import main
+from opmask.evaluation.results import evaluation_dir
 from opmask.figures.ambiguity import ambiguity_figure
-from opmask.params import load_params
-from opmask.plan import Run, all_runs
-from opmask.results import evaluation_dir
-from opmask.splits import resolve
+from opmask.planning.params import load_params
+from opmask.planning.plan import Run, all_runs
+from opmask.reporting.ambiguity_page import markdown_page
 
 _AP = ["backbone", "supervised", "method", "seed", "group", "AP"]
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opmask.coco import Manifest, load_manifest
+from opmask.data.coco import Manifest, load_manifest
 from opmask.errors import main
-from opmask.params import load_params
-from opmask.plan import Run, load_specification
-from opmask.table2 import is_row
+from opmask.planning.params import load_params
+from opmask.planning.plan import Run, load_specification
+from opmask.tables.table2 import is_row
 from pipeline import RUN_HELP
 
 
@@ -43,22 +43,23 @@ def detect(trained: Path, manifest: Manifest, params: Mapping[str, Any], key: st
     """COCO results of a trained run whose masks are its class activation maps."""
     from detectron2.config import CfgNode
 
-    from opmask import inference, jobs, training
-    from opmask.cam_masks import cam_config
+    from opmask.evaluation import inference
+    from opmask.evaluation.cam_masks import cam_config
+    from opmask.training import jobs, trainer
 
     cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
     cfg = cam_config(cfg, params["cam"]["threshold"])
     workers = jobs.hardware(params["hardware"]).workers
     description = f"{key} CAM"
-    found = inference.detect_run(cfg, trained / training.FINAL, manifest, workers, description)
+    found = inference.detect_run(cfg, trained / trainer.FINAL, manifest, workers, description)
     return found["detections"]
 
 
 def write(found: list[dict], manifest: Manifest, spec: Mapping[str, Any], folder: Path) -> None:
     """Evaluates masks as stage `evaluate` does."""
-    from opmask.evaluation import evaluate
-    from opmask.results import describe
-    from opmask.splits import resolve
+    from opmask.data.splits import resolve
+    from opmask.evaluation.coco_ap import evaluate
+    from opmask.evaluation.results import describe
 
     split = resolve(spec["run"]["supervised"], manifest.categories, spec["splits"])
     result = evaluate(manifest.val.annotations, found, task="segm")

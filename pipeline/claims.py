@@ -12,7 +12,7 @@ from opmask.claims.ledger import grade, ledger_table
 from opmask.claims.page import page
 from opmask.claims.sources import Tables
 from opmask.errors import main
-from opmask.params import load_params
+from opmask.planning.params import load_params
 
 
 @main

@@ -8,11 +8,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.contrasts import Resampler, contrast_table, contrasts_markdown
+from opmask.analysis.contrasts import Resampler, contrast_table, contrasts_markdown
 from opmask.errors import main
-from opmask.params import load_params
-from opmask.plan import all_runs
-from opmask.results import read_per_class
+from opmask.evaluation.results import read_per_class
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs
 
 
 @main

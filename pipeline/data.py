@@ -13,9 +13,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from opmask import coco, coco_layout
+from opmask.data import coco, layout
 from opmask.errors import UserError, main
-from opmask.params import load_params
+from opmask.planning.params import load_params
 from pipeline import write_json
 
 DATA = Path("data")
@@ -79,7 +79,7 @@ def check_settings(params: Mapping[str, Any]) -> None:
             raise UserError(f"{where}.{key}: '{value}' is not one of {choice}")
     root = _root(params)
     official = _options(settings)["official"]
-    lacks = coco_layout.missing(root) if official else _lacks(root, _places(settings))
+    lacks = layout.missing(root) if official else _lacks(root, _places(settings))
     if lacks:
         raise UserError(
             f"data_root lacks {len(lacks)} item(s): {'; '.join(lacks)} (another folder: "

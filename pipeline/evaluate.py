@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from opmask.coco import Manifest, load_manifest
+from opmask.data.coco import Manifest, load_manifest
+from opmask.data.splits import resolve
 from opmask.errors import main
-from opmask.evaluation import evaluate, subset_summary
-from opmask.params import load_params
-from opmask.plan import Run, load_specification
-from opmask.results import describe, read_json
-from opmask.splits import resolve
-from opmask.work import detections_file
+from opmask.evaluation.coco_ap import evaluate, subset_summary
+from opmask.evaluation.results import describe, read_json
+from opmask.planning.params import load_params
+from opmask.planning.plan import Run, load_specification
+from opmask.training.work import detections_file
 from pipeline import RUN_HELP
 
 
@@ -62,10 +62,11 @@ def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> di
         return read_json(ahead)
     from detectron2.config import CfgNode
 
-    from opmask import inference, jobs, training
+    from opmask.evaluation import inference
+    from opmask.training import jobs, trainer
 
     cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
-    weights, workers = trained / training.FINAL, jobs.hardware(hardware).workers
+    weights, workers = trained / trainer.FINAL, jobs.hardware(hardware).workers
     return inference.detect_run(cfg, weights, manifest, workers, key)
 
 

@@ -7,13 +7,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.contrasts import Resampler
+from opmask.analysis.contrasts import Resampler
 from opmask.errors import main
+from opmask.evaluation.results import read_per_class
 from opmask.figures import style
 from opmask.figures.figure6 import draw, figure6_table
-from opmask.params import load_params
-from opmask.plan import all_runs
-from opmask.results import read_per_class
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs
 
 
 @main

@@ -12,15 +12,15 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from opmask import gallery
-from opmask.coco import Manifest, load_manifest, read_json
-from opmask.comparison import BACKBONES, BASELINE, NOT_RUN, OURS
+from opmask.analysis import gallery
+from opmask.analysis.comparison import BACKBONES, BASELINE, NOT_RUN, OURS
+from opmask.analysis.gallery import Roi
+from opmask.data.coco import Manifest, load_manifest, read_json
 from opmask.errors import main
 from opmask.figures import gallery as drawing
 from opmask.figures import pictures
-from opmask.gallery import Roi
-from opmask.params import load_params
-from opmask.plan import Run, all_runs
+from opmask.planning.params import load_params
+from opmask.planning.plan import Run, all_runs
 
 CREDIT = "Drawings: Twemoji, CC BY 4.0, and OpenMoji, CC BY-SA 4.0; see NOTICE."
 
@@ -106,7 +106,9 @@ def prior_maps(
     result = {}
     for key in sorted({key for key, _ in wanted}):
         if (trained / key / gallery.WEIGHTS).is_file():
-            from opmask.priors import prior_maps as compute  # torch: seconds, only if needed
+            from opmask.analysis.priors import (
+                prior_maps as compute,  # torch: seconds, only if needed
+            )
 
             rois = [roi for wanted_key, roi in wanted if wanted_key == key]
             maps = compute(trained / key, rois, scenes.images, scenes.folder)

@@ -15,12 +15,12 @@ from typing import Any
 from tabulate import tabulate
 
 from opmask.errors import main
-from opmask.markdown import duration
-from opmask.outline import CACHED, DONE, Line, incomplete, outline, total
-from opmask.pace import FILE, ITERATIONS, calibrate, known_paces, measure
-from opmask.params import load_params
-from opmask.plan import all_runs
-from opmask.sweep import places
+from opmask.planning.outline import CACHED, DONE, Line, incomplete, outline, total
+from opmask.planning.pace import FILE, ITERATIONS, calibrate, known_paces, measure
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs
+from opmask.reporting.markdown import duration
+from opmask.training.sweep import places
 
 EPILOG = f"""
 states:

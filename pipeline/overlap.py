@@ -8,10 +8,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.coco import load_manifest
+from opmask.analysis.overlap import class_overlap
+from opmask.data.coco import load_manifest
 from opmask.errors import main
-from opmask.overlap import class_overlap
-from opmask.params import load_params
+from opmask.planning.params import load_params
 
 
 @main

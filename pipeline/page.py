@@ -11,8 +11,8 @@ from pathlib import Path
 from opmask.errors import main
 from opmask.page.inputs import read_inputs
 from opmask.page.render import render
-from opmask.params import load_params
-from opmask.plan import all_runs
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs
 
 
 @main

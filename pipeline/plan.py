@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from opmask.errors import main
-from opmask.params import load_params
-from opmask.plan import all_runs, shared_specifications, specification
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs, shared_specifications, specification
 from pipeline.data import check_settings
 
 

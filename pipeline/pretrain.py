@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from opmask.errors import main
-from opmask.params import load_params
-from opmask.work import folder
+from opmask.planning.params import load_params
+from opmask.training.work import folder
 from pipeline import write_json
 
 
@@ -31,12 +31,12 @@ def run(argv: Sequence[str]) -> None:
 
 def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> list[Path]:
     """Train one backbone's phases, each from the one before; returns their work folders."""
-    from opmask import jobs, training, warm_start
-    from opmask.coco import load_manifest
-    from opmask.provenance import provenance
+    from opmask.data.coco import load_manifest
+    from opmask.training import jobs, trainer, warm_start
+    from opmask.training.provenance import provenance
 
     manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
-    data = training.TrainingData(manifest.train.annotations, manifest.train.images, ())
+    data = trainer.TrainingData(manifest.train.annotations, manifest.train.images, ())
     hardware = jobs.hardware(params["hardware"])
     scale = params["scales"][params["scale"]]
     works: list[Path] = []
@@ -52,10 +52,10 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
         content = [phase, scale["config"], scale["precision"], backbone]
         works.append(folder(label, content, [data.annotations, Path(weights)]))
         description = f"pretrain {backbone} {number}/{len(recipe['phases'])}"
-        weights = training.train(cfg, data, works[-1], hardware, description=description)
+        weights = trainer.train(cfg, data, works[-1], hardware, description=description)
     about = provenance(cfg, hardware, works, backbone=backbone)
-    training.export(works[-1], out / backbone, about)
-    (out / backbone / training.FINAL).rename(out / "weights" / f"{backbone}.pth")
+    trainer.export(works[-1], out / backbone, about)
+    (out / backbone / trainer.FINAL).rename(out / "weights" / f"{backbone}.pth")
     return works
 
 

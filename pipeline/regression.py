@@ -9,16 +9,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask import overlap
-from opmask.class_points import class_points, largest_relative
+from opmask.analysis import overlap
+from opmask.analysis.class_points import class_points, largest_relative
+from opmask.analysis.regression import regress, regress_readings
 from opmask.errors import main
+from opmask.evaluation.results import read_per_class
 from opmask.figures.figure3 import figure3
 from opmask.figures.style import save
-from opmask.params import load_params
-from opmask.plan import all_runs
-from opmask.regression import regress, regress_readings
-from opmask.regression_page import page
-from opmask.results import read_per_class
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs
+from opmask.reporting.regression_page import page
 
 
 @main

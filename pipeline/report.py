@@ -12,12 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from opmask.errors import UserError, main
-from opmask.overview import metrics, render_index
+from opmask.evaluation.results import read_json, read_per_class, read_provenance, summarise
 from opmask.page.inputs import read_all, read_csv
-from opmask.params import load_params
-from opmask.plan import all_runs
-from opmask.report import Report, render
-from opmask.results import read_json, read_per_class, read_provenance, summarise
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs
+from opmask.reporting.overview import metrics, render_index
+from opmask.reporting.report import Report, render
 from pipeline import write_json
 
 REPORTS = Path("reports")

@@ -1,8 +1,8 @@
 """Stage `search`: section 4.5's search for a schedule, on training images held out of training.
 
 With a run, e.g. `opmask-R50-voc-search-0`: measures every snapshot that it left, into
-`runs/<scale>/search/<run>.csv` (columns: `opmask.search.CURVE`), with mask matches in `<run>/`
-beside it; a run that left no snapshots gives an empty table. Without a run: writes
+`runs/<scale>/search/<run>.csv` (columns: `opmask.analysis.search.CURVE`), with mask matches in
+`<run>/` beside it; a run that left no snapshots gives an empty table. Without a run: writes
 `schedule_search`, a table in `reports/<scale>/tables/` and a figure in `reports/<scale>/figures/`,
 of all that were measured.
 """
@@ -17,13 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from opmask.bootstrap import interval
-from opmask.coco import Manifest, load_manifest, read_json
-from opmask.errors import UserError, main
-from opmask.evaluation import Matches, evaluate, subset_summary
-from opmask.params import load_params
-from opmask.plan import all_runs, load_specification
-from opmask.search import (
+from opmask.analysis.search import (
     CURVE,
     NAN,
     Groups,
@@ -34,6 +28,12 @@ from opmask.search import (
     search_markdown,
     search_table,
 )
+from opmask.data.coco import Manifest, load_manifest, read_json
+from opmask.errors import UserError, main
+from opmask.evaluation.bootstrap import interval
+from opmask.evaluation.coco_ap import Matches, evaluate, subset_summary
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs, load_specification
 from pipeline import RUN_HELP
 
 Detect = Callable[[Path], list[dict[str, Any]]]  # COCO results of a snapshot
@@ -84,7 +84,8 @@ def detector(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> 
     """Runs a snapshot on the run's held-out images. torch is imported only here."""
     from detectron2.config import CfgNode
 
-    from opmask import inference, jobs
+    from opmask.evaluation import inference
+    from opmask.training import jobs
 
     cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
     wanted = set(held_out(trained))

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opmask import coco, splits
-from opmask.coco import Manifest, Summary
+from opmask.data import coco, splits
+from opmask.data.coco import Manifest, Summary
 from opmask.errors import UserError, main
-from opmask.params import load_params
+from opmask.planning.params import load_params
 from pipeline import write_json
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from opmask.errors import UserError, main
-from opmask.markdown import duration
-from opmask.params import load_params
-from opmask.status import STATES, Progress, abandoned, progress
+from opmask.planning.params import load_params
+from opmask.planning.status import STATES, Progress, abandoned, progress
+from opmask.reporting.markdown import duration
 
 CLEAR = "\033[2J\033[H"  # the screen, and the cursor to its top
 

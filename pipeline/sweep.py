@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opmask.errors import main
-from opmask.params import load_params
-from opmask.plan import all_runs
-from opmask.sweep import Part, places, train_side_by_side
-from opmask.work import planned
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs
+from opmask.training.sweep import Part, places, train_side_by_side
+from opmask.training.work import planned
 from pipeline import write_json
 
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opmask.errors import main
-from opmask.params import load_params
-from opmask.plan import all_runs
-from opmask.results import read_per_class, summarise
-from opmask.tables import novel_gains, table1, table1_latex, table1_markdown
+from opmask.evaluation.results import read_per_class, summarise
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs
+from opmask.tables.table1 import novel_gains, table1, table1_latex, table1_markdown
 
 
 @main

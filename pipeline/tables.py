@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from opmask.errors import main
-from opmask.params import load_params
-from opmask.plan import all_runs
-from opmask.results import read_per_class
-from opmask.table2 import is_row, read_cam, table2, table2_latex, table2_markdown
-from opmask.table3 import table3, table3_latex, table3_markdown
+from opmask.evaluation.results import read_per_class
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs
+from opmask.tables.table2 import is_row, read_cam, table2, table2_latex, table2_markdown
+from opmask.tables.table3 import table3, table3_latex, table3_markdown
 
 
 @main

@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 
 from opmask.errors import main
-from opmask.params import load_params
-from opmask.work import PUBLISHED, Planned, detections_file, planned
+from opmask.planning.params import load_params
+from opmask.training.work import PUBLISHED, Planned, detections_file, planned
 from pipeline import RUN_HELP
 
 
@@ -32,13 +32,14 @@ def run(argv: Sequence[str]) -> None:
 def train(job: Planned, settings: dict, *, ahead: bool) -> None:
     """Train `job` to its end in its work folder; `ahead` also detects on the validation images."""
     # torch and detectron2: seconds of start-up, only where something is left to do
-    from opmask import inference, jobs, training
-    from opmask.provenance import provenance
+    from opmask.evaluation import inference
+    from opmask.training import jobs, trainer
+    from opmask.training.provenance import provenance
 
     cfg = jobs.run_config(job.specification, job.manifest, job.weights)
     data = jobs.training_data(job.specification, job.manifest)
     hardware = jobs.hardware(settings)
-    weights = training.train(cfg, data, job.work, hardware, description=job.key)
+    weights = trainer.train(cfg, data, job.work, hardware, description=job.key)
     if hardware.machine_rank > 0:
         return  # the first machine has the results
     if ahead:
@@ -48,7 +49,7 @@ def train(job: Planned, settings: dict, *, ahead: bool) -> None:
         partial.rename(detections_file(job.work))
     run = job.specification["run"]
     about = provenance(cfg, hardware, [job.work], run=run["name"], seed=run["seed"])
-    training.export(job.work, job.work / PUBLISHED, about)
+    trainer.export(job.work, job.work / PUBLISHED, about)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as rle
 
-from opmask.evaluation import evaluate
-from opmask.plan import Run
+from opmask.evaluation.coco_ap import evaluate
+from opmask.planning.plan import Run
 
 IMAGES = 10
 CLASSES = {1: "cat", 2: "dog", 3: "kite", 4: "cup", 5: "book"}  # two of VOC, three others

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from opmask.plan import Run, all_runs, shared_specifications
-from opmask.status import as_planned
-from opmask.work import PUBLISHED, Planned
+from opmask.planning.plan import Run, all_runs, shared_specifications
+from opmask.planning.status import as_planned
+from opmask.training.work import PUBLISHED, Planned
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 PARAMS |= {"scale": "smoke", "schedule": "130k", "seeds": [0]}  # 130k is 3 iterations

@@ -17,14 +17,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
-from opmask import ambiguity
-from opmask.ambiguity_effect import bin_table, effect_table, pairs
-from opmask.ambiguity_page import markdown_page, sentences
-from opmask.bootstrap import image_weights
+from opmask.analysis import ambiguity
+from opmask.analysis.ambiguity_effect import bin_table, effect_table, pairs
+from opmask.data.splits import COCO_CLASSES
 from opmask.errors import UserError
-from opmask.evaluation import evaluate, subset_summary
-from opmask.plan import Run
-from opmask.splits import COCO_CLASSES
+from opmask.evaluation.bootstrap import image_weights
+from opmask.evaluation.coco_ap import evaluate, subset_summary
+from opmask.planning.plan import Run
+from opmask.reporting.ambiguity_page import markdown_page, sentences
 from pipeline import ambiguity as stage
 
 SIZE = 12

@@ -16,8 +16,8 @@ from coco_reference import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opmask.bootstrap import image_weights, interval, paired_difference, weighted_ap
-from opmask.evaluation import Matches, evaluate
+from opmask.evaluation.bootstrap import image_weights, interval, paired_difference, weighted_ap
+from opmask.evaluation.coco_ap import Matches, evaluate
 
 IDS = sorted(CATEGORIES)
 
@@ -108,7 +108,7 @@ def test_large_runs_are_split_without_a_seam(monkeypatch):
     matches = simulate(np.random.default_rng(0))[0]
     weights = image_weights(len(matches.image_ids), 7, seed=0)
     whole = weighted_ap(matches, weights)
-    monkeypatch.setattr("opmask.bootstrap._CHUNK_ELEMENTS", 60)
+    monkeypatch.setattr("opmask.evaluation.bootstrap._CHUNK_ELEMENTS", 60)
     np.testing.assert_allclose(weighted_ap(matches, weights), whole, atol=1e-9)
 
 

@@ -11,11 +11,11 @@ import yaml
 from detectron2.modeling import build_model
 from tiny import CLASSES, IDS, tiny_cfg, write_images
 
-from opmask.cam_masks import cam_config
 from opmask.errors import UserError
-from opmask.evaluation import Matches
-from opmask.plan import Run
-from opmask.table2 import read_cam
+from opmask.evaluation.cam_masks import cam_config
+from opmask.evaluation.coco_ap import Matches
+from opmask.planning.plan import Run
+from opmask.tables.table2 import read_cam
 from pipeline import cam as stage
 
 FASTERRCNN = {"MODEL__MASK_ON": False, "MODEL__OPMASK__PRIOR": False}

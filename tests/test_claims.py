@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from opmask import overlap
-from opmask.ambiguity_effect import effect_table
+from opmask.analysis import overlap
+from opmask.analysis.ambiguity_effect import effect_table
+from opmask.analysis.class_points import class_points
+from opmask.analysis.contrasts import Resampler, contrast_table
+from opmask.analysis.regression import regress
+from opmask.analysis.search import read_curves, search_table
 from opmask.claims import arithmetic, findings
 from opmask.claims.claim import Claim
 from opmask.claims.ledger import CLAIMS, COLUMNS, Graded, grade, ledger_table
@@ -35,16 +39,12 @@ from opmask.claims.verdict import (
     judge,
     needs,
 )
-from opmask.class_points import class_points
-from opmask.contrasts import Resampler, contrast_table
 from opmask.errors import UserError
+from opmask.evaluation.results import METRICS, read_per_class, summarise
 from opmask.figures.figure6 import figure6_table
-from opmask.regression import regress
-from opmask.results import METRICS, read_per_class, summarise
-from opmask.search import read_curves, search_table
-from opmask.table2 import table2
-from opmask.table3 import table3
-from opmask.tables import table1
+from opmask.tables.table1 import table1
+from opmask.tables.table2 import table2
+from opmask.tables.table3 import table3
 from pipeline import claims as stage
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())

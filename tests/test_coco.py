@@ -9,7 +9,7 @@ import pytest
 from coco_samples import COMPRESSED, CONTENT, SQUARE, write
 from pycocotools import mask as mask_util
 
-from opmask import coco, coco_layout
+from opmask.data import coco, layout
 from opmask.errors import UserError
 
 
@@ -116,8 +116,8 @@ def test_a_split_without_masks_is_refused(tmp_path, content):
 
 
 def test_layout_names_what_is_missing_and_where_it_comes_from(tmp_path):
-    assert coco_layout.missing(tmp_path / "x") == [f"{tmp_path / 'x'}: no such folder"]
-    lines = coco_layout.missing(tmp_path)
+    assert layout.missing(tmp_path / "x") == [f"{tmp_path / 'x'}: no such folder"]
+    lines = layout.missing(tmp_path)
     assert len(lines) == 4
     assert "instances_train2017.json" in lines[0] and "(241 MB)" in lines[0]
     assert "0 of 118,287 images" in lines[2] and "zips/train2017.zip (18 GB)" in lines[2]
@@ -125,14 +125,14 @@ def test_layout_names_what_is_missing_and_where_it_comes_from(tmp_path):
 
 
 def test_layout_counts_images(tmp_path):
-    archives = (coco_layout.Archive("a.zip", "1 GB", ("a.json",), "val", 2),)
+    archives = (layout.Archive("a.zip", "1 GB", ("a.json",), "val", 2),)
     (tmp_path / "val").mkdir()
     for name in ("a.json", "val/1.jpg", "val/2.txt"):
         (tmp_path / name).touch()
-    (line,) = coco_layout.missing(tmp_path, archives)
+    (line,) = layout.missing(tmp_path, archives)
     assert f"{tmp_path / 'val'}: 1 of 2 images" in line
     (tmp_path / "val/2.jpg").touch()
-    assert coco_layout.missing(tmp_path, archives) == []
+    assert layout.missing(tmp_path, archives) == []
 
 
 @pytest.mark.skipif("OPMASK_COCO_ROOT" not in os.environ, reason="OPMASK_COCO_ROOT is not set")

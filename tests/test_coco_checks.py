@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from opmask import coco
-from opmask.coco_shapes import rle_counts
+from opmask.data import coco
+from opmask.data.shapes import rle_counts
 from opmask.errors import UserError
 
 

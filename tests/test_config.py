@@ -7,12 +7,12 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 
-from opmask import jobs
-from opmask.coco import ImageSet, Manifest
-from opmask.params import load_params
-from opmask.plan import parse_run, specification
-from opmask.splits import COCO_CLASSES, VOC_CLASSES
-from opmask.warm_start import deepen, jitter
+from opmask.data.coco import ImageSet, Manifest
+from opmask.data.splits import COCO_CLASSES, VOC_CLASSES
+from opmask.planning.params import load_params
+from opmask.planning.plan import parse_run, specification
+from opmask.training import jobs
+from opmask.training.warm_start import deepen, jitter
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 NOWHERE = ImageSet(Path("annotations.json"), Path("images"), {})

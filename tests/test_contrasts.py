@@ -13,8 +13,7 @@ from scipy import stats
 from test_bootstrap import simulate
 
 from opmask import paper
-from opmask.bootstrap import interval, paired_difference, weighted_ap
-from opmask.contrasts import (
+from opmask.analysis.contrasts import (
     CONTRASTS,
     Contrast,
     Resampler,
@@ -24,8 +23,9 @@ from opmask.contrasts import (
     p_value,
     spread,
 )
-from opmask.plan import Run, parse_run
-from opmask.results import METRICS, read_per_class
+from opmask.evaluation.bootstrap import interval, paired_difference, weighted_ap
+from opmask.evaluation.results import METRICS, read_per_class
+from opmask.planning.plan import Run, parse_run
 from pipeline import contrasts as stage
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opmask.errors import UserError
-from opmask.evaluation import METRICS, Matches, evaluate, subset_summary
+from opmask.evaluation.coco_ap import METRICS, Matches, evaluate, subset_summary
 
 TASKS = ["bbox", "segm"]
 

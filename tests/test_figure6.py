@@ -10,9 +10,9 @@ from test_bootstrap import simulate
 from test_contrasts import BOOTSTRAP, CLASSES, resampler, write_run
 
 from opmask import paper
-from opmask.bootstrap import interval, paired_difference
+from opmask.data.splits import COCO_CLASSES, resolve
+from opmask.evaluation.bootstrap import interval, paired_difference
 from opmask.figures.figure6 import POINTS, TESTED, draw, figure6_table
-from opmask.splits import COCO_CLASSES, resolve
 from pipeline import figure6 as stage
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())

@@ -14,13 +14,13 @@ from PIL import Image
 from pycocotools import mask as mask_util
 from tiny import CLASSES, IDS, tiny_cfg, write_images
 
-from opmask import ambiguity, gallery
+from opmask.analysis import ambiguity, gallery
+from opmask.analysis.gallery import THREE, Roi, at_quantiles
 from opmask.errors import UserError
 from opmask.figures import gallery as drawing
 from opmask.figures import pictures
-from opmask.gallery import THREE, Roi, at_quantiles
-from opmask.plan import Run
-from opmask.training import FINAL
+from opmask.planning.plan import Run
+from opmask.training.trainer import FINAL
 from pipeline import gallery as stage
 
 NOVEL = CLASSES[2:]
@@ -199,8 +199,8 @@ def test_priors_are_the_maps_of_the_given_boxes(trained, tmp_path):
     from detectron2.config import CfgNode
     from detectron2.structures import Boxes
 
-    from opmask.inference import TestImages, load_model
-    from opmask.priors import prior_maps
+    from opmask.analysis.priors import prior_maps
+    from opmask.evaluation.inference import TestImages, load_model
 
     data = write_images(tmp_path)
     images = {i["id"]: i for i in json.loads(data.annotations.read_text())["images"]}

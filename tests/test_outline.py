@@ -12,14 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planned_project import RUNS, job_of, log_line, make_params, publish, run_of, write_plan
 
-from opmask import class_points, contrasts, gallery, pace, paper, search, table2
-from opmask.comparison import DIRECTIONS
-from opmask.dvc_cache import DvcCache
+from opmask import paper
+from opmask.analysis import class_points, contrasts, gallery, search
+from opmask.analysis.comparison import DIRECTIONS
 from opmask.errors import UserError
 from opmask.figures import figure6
-from opmask.outline import NEEDS, abbreviate, configurations, incomplete, needed_by, outline, total
-from opmask.pace import Pace, makespan
-from opmask.plan import all_runs, parse_run
+from opmask.planning import pace
+from opmask.planning.dvc_cache import DvcCache
+from opmask.planning.outline import (
+    NEEDS,
+    abbreviate,
+    configurations,
+    incomplete,
+    needed_by,
+    outline,
+    total,
+)
+from opmask.planning.pace import Pace, makespan
+from opmask.planning.plan import all_runs, parse_run
+from opmask.tables import table2
 from pipeline import outline as command
 
 ROOT = Path(__file__).parents[1]

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from opmask import overlap
+from opmask.analysis import overlap
+from opmask.analysis.overlap import READINGS, chosen_reading, class_overlap, compute, load
 from opmask.errors import UserError
-from opmask.overlap import READINGS, chosen_reading, class_overlap, compute, load
 from pipeline.overlap import run
 
 COCO_BOXES = os.environ.get("OPMASK_COCO_BOXES")

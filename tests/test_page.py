@@ -18,22 +18,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from opmask import regression
-from opmask.bootstrap import Difference
-from opmask.contrasts import CONTRASTS
+from opmask.analysis import regression
+from opmask.analysis.contrasts import CONTRASTS
+from opmask.analysis.search import search_table
 from opmask.errors import UserError
+from opmask.evaluation.bootstrap import Difference
+from opmask.evaluation.results import METRICS, summarise
 from opmask.page import curves, explorer, ledger, views
 from opmask.page.captions import SHOWN
 from opmask.page.inputs import Inputs, Trained, read_csv, read_inputs
 from opmask.page.pictures import embed
 from opmask.page.render import CODE, render
 from opmask.page.text import inline
-from opmask.plan import Run, parse_run
-from opmask.results import METRICS, summarise
-from opmask.search import search_table
-from opmask.table2 import read_cam, table2
-from opmask.table3 import table3
-from opmask.tables import table1
+from opmask.planning.plan import Run, parse_run
+from opmask.tables.table1 import table1
+from opmask.tables.table2 import read_cam, table2
+from opmask.tables.table3 import table3
 from pipeline import page as stage
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())

@@ -15,7 +15,7 @@ from detectron2.structures import Boxes, ImageList, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from opmask.config import paper_config
-from opmask.splits import COCO_CLASSES, VOC_CLASSES
+from opmask.data.splits import COCO_CLASSES, VOC_CLASSES
 
 OVERRIDES = {
     "MODEL.DEVICE": "cpu",

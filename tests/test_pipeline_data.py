@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from opmask import coco
+from opmask.data import coco
 from opmask.errors import UserError, main
 from pipeline import data, splits, write_json
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from opmask.errors import UserError
-from opmask.params import load_params
-from opmask.plan import Run, all_runs, parse_run, specification
+from opmask.planning.params import load_params
+from opmask.planning.plan import Run, all_runs, parse_run, specification
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 

@@ -14,14 +14,14 @@ from matplotlib.text import Annotation, Text
 from scipy import stats
 
 from opmask import paper
-from opmask.class_points import class_points, largest_relative
+from opmask.analysis.class_points import class_points, largest_relative
+from opmask.analysis.overlap import READINGS
+from opmask.analysis.regression import fit_line, implied_r, regress, regress_readings, williams
+from opmask.data.splits import COCO_CLASSES, VOC_CLASSES
+from opmask.evaluation.results import METRICS
 from opmask.figures.figure3 import figure3
-from opmask.overlap import READINGS
-from opmask.plan import all_runs
-from opmask.regression import fit_line, implied_r, regress, regress_readings, williams
-from opmask.regression_page import finding, page
-from opmask.results import METRICS
-from opmask.splits import COCO_CLASSES, VOC_CLASSES
+from opmask.planning.plan import all_runs
+from opmask.reporting.regression_page import finding, page
 from pipeline.regression import run
 
 NAN = float("nan")

@@ -14,11 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bootstrap import simulate
 
-from opmask.bootstrap import paired_difference
-from opmask.errors import UserError
-from opmask.figures.search import draw, figure_data
-from opmask.plan import Run
-from opmask.search import (
+from opmask.analysis.search import (
     CURVE,
     class_groups,
     matches_path,
@@ -30,6 +26,10 @@ from opmask.search import (
     search_table,
     verdict,
 )
+from opmask.errors import UserError
+from opmask.evaluation.bootstrap import paired_difference
+from opmask.figures.search import draw, figure_data
+from opmask.planning.plan import Run
 from pipeline import search as stage
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
@@ -303,7 +303,7 @@ def test_a_real_snapshot_is_run_on_the_held_out_images_alone(tmp_path):
     from detectron2.modeling import build_model
     from tiny import CLASSES, IDS, tiny_cfg, write_images
 
-    from opmask.coco import ImageSet, Manifest
+    from opmask.data.coco import ImageSet, Manifest
 
     cfg, data = tiny_cfg(), write_images(tmp_path / "images")
     (tmp_path / "snapshots").mkdir()

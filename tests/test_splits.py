@@ -3,8 +3,8 @@
 import pytest
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
+from opmask.data.splits import COCO_CLASSES, SUPERVISED_SETS, available, resolve
 from opmask.errors import UserError
-from opmask.splits import COCO_CLASSES, SUPERVISED_SETS, available, resolve
 
 CATEGORIES = [c for c in COCO_CATEGORIES if c["isthing"]]
 # COCO ids of the Pascal VOC classes, from the partially supervised literature (Mask^X R-CNN).

@@ -11,10 +11,10 @@ import yaml
 from filelock import FileLock
 from planned_project import job_of, log_line, make_params, publish, run_of, write_plan
 
-from opmask import status as library
-from opmask.plan import all_runs, specification
-from opmask.status import STATES, Progress, run_progress
-from opmask.work import PUBLISHED, detections_file, planned
+from opmask.planning import status as library
+from opmask.planning.plan import all_runs, specification
+from opmask.planning.status import STATES, Progress, run_progress
+from opmask.training.work import PUBLISHED, detections_file, planned
 from pipeline import status
 
 
@@ -27,7 +27,7 @@ def params(tmp_path, monkeypatch):
 
 
 def started(params, number=0):
-    """The work folder of a run that was started, as training.train leaves it."""
+    """The work folder of a run that was started, as trainer.train leaves it."""
     job = job_of(params, number)
     job.work.mkdir(parents=True)
     with FileLock(job.work / "lock0"):
@@ -161,7 +161,7 @@ def test_warm_start_phase_by_phase(tmp_path, monkeypatch):
 
 def test_phases_are_where_stage_pretrain_trains_them(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    from opmask import training, warm_start
+    from opmask.training import trainer, warm_start
     from pipeline import pretrain
 
     monkeypatch.chdir(tmp_path)
@@ -181,10 +181,10 @@ def test_phases_are_where_stage_pretrain_trains_them(tmp_path, monkeypatch):
         path.write_text("deep")
         return path
 
-    monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(training, "export", export)
+    monkeypatch.setattr(trainer, "train", train)
+    monkeypatch.setattr(trainer, "export", export)
     monkeypatch.setattr(warm_start, "deepen", deepen)
-    monkeypatch.setattr("opmask.provenance.provenance", lambda *_, **__: "")
+    monkeypatch.setattr("opmask.training.provenance.provenance", lambda *_, **__: "")
     Path("runs/smoke/pretrain/weights").mkdir(parents=True)
     for backbone, recipe in params["scales"]["smoke"]["warm_start"].items():
         works = pretrain.pretrain(backbone, recipe, Path("runs/smoke/pretrain"), params)

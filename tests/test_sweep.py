@@ -6,9 +6,9 @@ import time
 import psutil
 import pytest
 
-from opmask import sweep
 from opmask.errors import UserError
-from opmask.sweep import KEEP_MEMORY, Part, places, train_side_by_side
+from opmask.training import sweep
+from opmask.training.sweep import KEEP_MEMORY, Part, places, train_side_by_side
 
 CPU = {"gpus": "auto", "machines": 1, "side_by_side": "auto"}
 

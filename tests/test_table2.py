@@ -6,10 +6,10 @@ import pytest
 from known_ap import ap, write_ground_truth, write_run
 
 from opmask import paper
-from opmask.bootstrap import paired_difference
-from opmask.evaluation import Matches
-from opmask.plan import Run
-from opmask.table2 import (
+from opmask.evaluation.bootstrap import paired_difference
+from opmask.evaluation.coco_ap import Matches
+from opmask.planning.plan import Run
+from opmask.tables.table2 import (
     CONTRASTS,
     is_row,
     read_cam,

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from opmask import latex, markdown, paper
-from opmask.comparison import METHODS, Comparison, comparisons, headline
+from opmask import paper
+from opmask.analysis.comparison import METHODS, Comparison, comparisons, headline
 from opmask.errors import UserError
-from opmask.plan import Run
-from opmask.results import METRICS, read_per_class, summarise
-from opmask.tables import metrics_frame, table1, table1_latex, table1_markdown
+from opmask.evaluation.results import METRICS, read_per_class, summarise
+from opmask.planning.plan import Run
+from opmask.reporting import latex, markdown
+from opmask.tables.table1 import metrics_frame, table1, table1_latex, table1_markdown
 
 NAN = float("nan")
 

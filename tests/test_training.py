@@ -18,12 +18,12 @@ from detectron2.engine import DefaultPredictor
 from filelock import FileLock
 from tiny import tiny_cfg, write_images
 
-from opmask import training
 from opmask.config import add_opmask_config
+from opmask.data.loader import TrainingBatches, build_loader
 from opmask.errors import UserError
-from opmask.hooks import SafeCheckpointer
-from opmask.loader import TrainingBatches, build_loader
-from opmask.training import Hardware
+from opmask.training import trainer
+from opmask.training.hooks import SafeCheckpointer
+from opmask.training.trainer import Hardware
 
 CPU = Hardware()
 
@@ -34,7 +34,7 @@ def data(tmp_path_factory):
 
 
 def train(cfg, data, work: Path) -> dict[str, torch.Tensor]:
-    final = training.train(cfg, data, work, CPU, description="test")
+    final = trainer.train(cfg, data, work, CPU, description="test")
     return torch.load(final, weights_only=True)["model"]
 
 
@@ -53,9 +53,9 @@ def start_in_background(cfg, data, work: Path) -> subprocess.Popen:
     job = work.with_suffix(".pkl")
     job.write_bytes(pickle.dumps((cfg, data, work)))
     code = (
-        "import sys, pickle; import opmask; from opmask import training\n"
+        "import sys, pickle; import opmask; from opmask.training import trainer\n"
         f"cfg, data, work = pickle.load(open({str(job)!r}, 'rb'))\n"
-        "training.train(cfg, data, work, training.Hardware(), description='test')\n"
+        "trainer.train(cfg, data, work, trainer.Hardware(), description='test')\n"
     )
     return subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
 
@@ -78,14 +78,14 @@ def test_resumed_training_equals_uninterrupted(number, data, tmp_path, uninterru
         process.wait(600)
     finally:
         process.kill()
-    assert not (work / training.FINAL).exists(), "it finished before it could be interrupted"
+    assert not (work / trainer.FINAL).exists(), "it finished before it could be interrupted"
     assert (work / "last_checkpoint").read_text().startswith("model_00000")
     assert_same(train(tiny_cfg(12), data, work), uninterrupted)
 
 
 def test_losses_are_logged_once_an_iteration_after_resuming(data, tmp_path):
     train(tiny_cfg(4), data, tmp_path)
-    (tmp_path / training.FINAL).unlink()
+    (tmp_path / trainer.FINAL).unlink()
     (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
     train(tiny_cfg(8), data, tmp_path)
     lines = (tmp_path / "dvclive/plots/metrics/total_loss.tsv").read_text().splitlines()
@@ -129,7 +129,7 @@ def test_a_second_trainer_is_refused(data, tmp_path):
         FileLock(tmp_path / "lock0"),
         pytest.raises(UserError, match="another process is training"),
     ):
-        training.train(tiny_cfg(), data, tmp_path, CPU, description="test")
+        trainer.train(tiny_cfg(), data, tmp_path, CPU, description="test")
     assert os.listdir(tmp_path) == ["lock0"]
 
 
@@ -159,7 +159,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(data, tmp
     last = tmp_path / (tmp_path / "last_checkpoint").read_text()
     weights = torch.load(last, weights_only=True)["model"]
     assert all(v.isfinite().all() for v in weights.values() if v.is_floating_point())
-    assert not (tmp_path / training.FINAL).exists()
+    assert not (tmp_path / trainer.FINAL).exists()
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
@@ -176,14 +176,14 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 def test_detectron2_loads_what_a_run_leaves(data, tmp_path):
     train(tiny_cfg(2), data, tmp_path / "work")
     out = tmp_path / "out"
-    training.export(tmp_path / "work", out, "{}")
+    trainer.export(tmp_path / "work", out, "{}")
     shutil.rmtree(tmp_path / "work")
     from detectron2.config import get_cfg
 
     cfg = get_cfg()
     add_opmask_config(cfg)
     cfg.merge_from_file(out / "config.yaml")
-    cfg.MODEL.WEIGHTS = str(out / training.FINAL)
+    cfg.MODEL.WEIGHTS = str(out / trainer.FINAL)
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.DATASETS.TEST = ()
     image = torch.randint(0, 255, (64, 64, 3), dtype=torch.uint8).numpy()
@@ -208,10 +208,10 @@ def test_batches_do_not_depend_on_where_one_starts():
 def test_processes_share_every_batch(monkeypatch):
     whole = iter(TrainingBatches([True] * 5, 4, seed=0))
     expected = [next(whole) for _ in range(5)]
-    monkeypatch.setattr("opmask.loader.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr("opmask.data.loader.comm.get_world_size", lambda: 2)
     shares = []
     for rank in range(2):
-        monkeypatch.setattr("opmask.loader.comm.get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr("opmask.data.loader.comm.get_rank", lambda rank=rank: rank)
         batches = iter(TrainingBatches([True] * 5, 4, seed=0))
         shares.append([next(batches) for _ in range(5)])
     for first, second, whole_batch in zip(*shares, expected, strict=True):
@@ -220,7 +220,7 @@ def test_processes_share_every_batch(monkeypatch):
 
 
 def test_loader_processes_change_nothing(data):
-    from opmask.coco import load_training_dicts
+    from opmask.data.coco import load_training_dicts
 
     dicts, _ = load_training_dicts(data.annotations, data.images, data.supervised_ids)
     cfg = tiny_cfg()
@@ -252,7 +252,7 @@ def test_an_unusable_image_is_named(what, data, tmp_path):
 
 def test_unknown_precision():
     with pytest.raises(UserError, match="fp32 or bf16"):
-        training.use_precision(torch.nn.Linear(1, 1), "fp16")
+        trainer.use_precision(torch.nn.Linear(1, 1), "fp16")
 
 
 def test_snapshots_and_held_out_images(data, tmp_path):

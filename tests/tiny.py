@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from opmask.config import paper_config
-from opmask.training import TrainingData
+from opmask.training.trainer import TrainingData
 
 SIZE = 64
 CLASSES = ("disc", "box", "bar", "dot")  # ids 3, 5, 7, 11: not contiguous, as in COCO

@@ -7,6 +7,6 @@ evidence that it is tested on (`evidence` and `schedule_evidence`, from the tabl
 `page` writes them up, and `findings` says what is wrong or unclear in the paper.
 
 `coco_overlap.csv`: person and cat, the paper's examples of classes with high mean IoU, among the 80
-classes of COCO, by every reading of `opmask.overlap`, on all 849,942 boxes of train2017 that are no
-crowds: images, reading, category, rank (1: largest mean IoU), mean_iou, classes.
+classes of COCO, by every reading of `opmask.analysis.overlap`, on all 849,942 boxes of train2017
+that are no crowds: images, reading, category, rank (1: largest mean IoU), mean_iou, classes.
 """

@@ -6,9 +6,9 @@ from importlib.resources import files
 import pandas as pd
 
 from opmask import paper
+from opmask.analysis.comparison import DIRECTIONS
 from opmask.claims.sources import COST, DEFINITION, PAPERS, RANK, Evidence, Tables
 from opmask.claims.verdict import NAN, Cell
-from opmask.comparison import DIRECTIONS
 
 _ARITHMETIC = "arithmetic on the paper's tables: are its sentences consistent with them?"
 # Section 3.1 and the authors' code: channels of the box head, RoI sizes (pixels), mask channels.
@@ -58,7 +58,7 @@ def overlap_ranks() -> Evidence:
         rows = coco_overlap().itertuples()
         return [exact(f"{row.category}, read as {row.reading}", row.rank) for row in rows]
 
-    test = "every reading of `opmask/overlap.py` on all 849,942 boxes of train2017"
+    test = "every reading of `opmask/analysis/overlap.py` on all 849,942 boxes of train2017"
     return Evidence("opmask/claims/coco_overlap.csv", test, RANK, cells, DEFINITION)
 
 

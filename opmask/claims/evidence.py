@@ -11,6 +11,7 @@ from itertools import product
 import pandas as pd
 
 from opmask import paper
+from opmask.analysis.comparison import BACKBONES, DIFFERENCE, DIRECTIONS, METHODS
 from opmask.claims.sources import (
     CLASSES,
     IMAGES,
@@ -24,7 +25,6 @@ from opmask.claims.sources import (
     one,
 )
 from opmask.claims.verdict import MIN_SEEDS, Cell
-from opmask.comparison import BACKBONES, DIFFERENCE, DIRECTIONS, METHODS
 
 SLOPE_STEP = 0.1  # slopes are told in AP per this much IoU
 
@@ -117,7 +117,7 @@ def figure6_stability() -> Evidence:
 def ambiguity(measures: Sequence[str], groups: Sequence[str], classes: str = "novel") -> Evidence:
     """OPMask minus baseline on the instances that both found, by how ambiguous their RoI is.
 
-    `measures` of `opmask.ambiguity.MEASURES`; `groups`: ambiguous | clean | difference.
+    `measures` of `opmask.analysis.ambiguity.MEASURES`; `groups`: ambiguous | clean | difference.
     """
 
     def cells(tables: Tables) -> list[Cell]:

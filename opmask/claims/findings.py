@@ -6,7 +6,10 @@ None of it depends on our runs. What our runs say against the paper is in the le
 import numpy as np
 import pandas as pd
 
-from opmask import markdown, paper
+from opmask import paper
+from opmask.analysis.comparison import BACKBONES, DIRECTIONS
+from opmask.analysis.regression import implied_r, williams
+from opmask.analysis.regression_robustness import published
 from opmask.claims.arithmetic import (
     BASELINE_CONVS,
     MASK_SIZE,
@@ -17,10 +20,8 @@ from opmask.claims.arithmetic import (
     seeing_all,
 )
 from opmask.claims.verdict import ALPHA
-from opmask.comparison import BACKBONES, DIRECTIONS
-from opmask.regression import implied_r, williams
-from opmask.regression_robustness import published
-from opmask.results import METRICS
+from opmask.evaluation.results import METRICS
+from opmask.reporting import markdown
 
 VOC, NONVOC = 20, 60  # classes
 SEED_SD = (0.10, 0.13)  # of mask AP between identical trainings: 130 public Mask R-CNN runs

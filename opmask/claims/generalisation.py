@@ -4,7 +4,7 @@ from opmask.claims import evidence as e
 from opmask.claims.arithmetic import quoted_gap
 from opmask.claims.claim import Claim
 from opmask.claims.verdict import Equal, Side
-from opmask.results import METRICS
+from opmask.evaluation.results import METRICS
 
 COMPETITIVE = 1.0  # AP: not further behind than this
 _ROUNDING = 0.05  # of the paper's numbers

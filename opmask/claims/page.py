@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from opmask import markdown
+from opmask.analysis.comparison import NOT_RUN
 from opmask.claims.findings import findings
 from opmask.claims.ledger import FOR, Graded
 from opmask.claims.sources import COUNTS, KINDS
 from opmask.claims.verdict import MIN_SEEDS, UNDECIDED, VERDICTS, Cell
-from opmask.comparison import NOT_RUN
+from opmask.reporting import markdown
 
 
 def page(graded: Sequence[Graded], scale: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import product
 
 from opmask import paper
+from opmask.analysis.comparison import BACKBONES, DIRECTIONS
 from opmask.claims.sources import (
     CLASSES,
     IMAGES,
@@ -17,7 +18,6 @@ from opmask.claims.sources import (
     one,
 )
 from opmask.claims.verdict import Cell
-from opmask.comparison import BACKBONES, DIRECTIONS
 
 _HELD_OUT = "paired bootstrap over held-out images"
 

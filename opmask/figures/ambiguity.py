@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from opmask.ambiguity_effect import CONTRAST_NAMES, CONTRASTS
-from opmask.comparison import BACKBONES, DIRECTIONS
+from opmask.analysis.ambiguity_effect import CONTRAST_NAMES, CONTRASTS
+from opmask.analysis.comparison import BACKBONES, DIRECTIONS
 from opmask.figures import style
 
 _LINES = dict(zip(CONTRASTS[:2], ("opmask", "maskrcnn7"), strict=True))

@@ -11,11 +11,11 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from opmask import markdown
-from opmask.class_points import MODELS, largest_relative
-from opmask.comparison import NOT_RUN
+from opmask.analysis.class_points import MODELS, largest_relative
+from opmask.analysis.comparison import NOT_RUN
+from opmask.analysis.regression import can_fit, fit_line
 from opmask.figures.style import COLOURS, LABELS, MARKERS, PAGE, new_figure
-from opmask.regression import can_fit, fit_line
+from opmask.reporting import markdown
 
 _READING_LABELS = {
     "other_class": "mean IoU with overlapping boxes of other classes",

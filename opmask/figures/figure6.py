@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from opmask import paper
-from opmask.comparison import BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS
-from opmask.contrasts import Resampler, spread
+from opmask.analysis.comparison import BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS
+from opmask.analysis.contrasts import Resampler, spread
 from opmask.figures.style import COLOURS, LABELS, MARKERS, new_figure
 
 POINTS = {"voc": 20, "voc20": 40, "nonvoc": 60, "all": 80}  # classes with masks in training

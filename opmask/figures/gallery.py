@@ -16,7 +16,7 @@ from matplotlib.path import Path as MplPath
 from numpy.typing import NDArray
 from PIL import Image
 
-from opmask.comparison import NOT_RUN
+from opmask.analysis.comparison import NOT_RUN
 from opmask.figures import style
 
 DPI = 200

@@ -1,4 +1,4 @@
-"""Turns the picks of `opmask.gallery` into panels: what the cells of figures 1, 4, 5, 7, 8 show."""
+"""Turns the picks of `opmask.analysis.gallery` into panels: the cells of figures 1, 4, 5, 7, 8."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pycocotools import mask as mask_util
 
-from opmask.ambiguity import box_window, to_rle
-from opmask.coco_shapes import usable_mask
-from opmask.comparison import BASELINE, DIRECTIONS, OURS
+from opmask.analysis.ambiguity import box_window, to_rle
+from opmask.analysis.comparison import BASELINE, DIRECTIONS, OURS
+from opmask.analysis.gallery import Roi, box_of
+from opmask.data.shapes import usable_mask
 from opmask.figures import style
 from opmask.figures.gallery import INSTANCE_COLOURS, Outline, Panel, crop, square_window
-from opmask.gallery import Roi, box_of
 
 ROI_TITLES = ("input", "prior (OMP)", "OPMask", "Mask R-CNN", "ground truth")
 IMAGE_TITLES = ("ground truth", "OPMask", "Mask R-CNN")

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from opmask.comparison import DIRECTIONS
+from opmask.analysis.comparison import DIRECTIONS
+from opmask.analysis.search import NOT_RUN, PAPER_RUNS, RUN, search_runs
 from opmask.figures.style import COLOURS, PAGE, new_figure
-from opmask.search import NOT_RUN, PAPER_RUNS, RUN, search_runs
 
 _LOOKS = {
     "novel": {"color": COLOURS["opmask"], "marker": "o", "ls": "-"},

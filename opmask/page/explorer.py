@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
+from opmask.evaluation.results import METRICS
 from opmask.figures.style import LABELS
-from opmask.results import METRICS
 
 _RUN = ["method", "backbone", "supervised", "schedule"]
 _ORDER = ["fasterrcnn", "maskrcnn", "maskrcnn7", "opmask_detached", "opmask"]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from opmask import markdown
+from opmask.reporting import markdown
 
 UNKNOWN = "not recorded"
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from opmask import ambiguity_page
-from opmask.comparison import NOT_RUN
+from opmask.analysis.comparison import NOT_RUN
 from opmask.page.captions import PICTURES, SHOWN, caption
 from opmask.page.inputs import Inputs
 from opmask.page.pictures import Picture, embed
-from opmask.regression_page import finding
+from opmask.reporting import ambiguity_page
+from opmask.reporting.regression_page import finding
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from opmask.errors import UserError
-from opmask.plan import Run
-from opmask.results import read_json
+from opmask.evaluation.results import read_json
+from opmask.planning.plan import Run
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from opmask import markdown
-from opmask.comparison import NOT_RUN
+from opmask.analysis.comparison import NOT_RUN
+from opmask.reporting import markdown
 
 # The kinds of verdict, for their colour and their sign; what is none of these is shown as it is.
 KINDS = {

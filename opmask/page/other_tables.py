@@ -3,9 +3,9 @@
 import pandas as pd
 from markupsafe import Markup
 
-from opmask import markdown
-from opmask.comparison import DIRECTIONS, NOT_RUN, interval
+from opmask.analysis.comparison import DIRECTIONS, NOT_RUN, interval
 from opmask.page.views import Table, intervals, table
+from opmask.reporting import markdown
 
 
 def contrasts(frame: pd.DataFrame) -> list[Table]:

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from opmask import markdown
-from opmask.cells import SOURCE, gain_text
-from opmask.comparison import BACKBONES, DIFFERENCE, DIRECTIONS, NOT_RUN, Comparison
+from opmask.analysis.comparison import BACKBONES, DIFFERENCE, DIRECTIONS, NOT_RUN, Comparison
 from opmask.page.views import Table, intervals, table
-from opmask.table2 import METHODS as CAM_METHODS
-from opmask.table2 import SUBSETS, table2_frame
-from opmask.table3 import COLUMNS, SCHEDULE, table3_frame
-from opmask.tables import QUOTED, metrics_frame
+from opmask.reporting import markdown
+from opmask.tables.cells import SOURCE, gain_text
+from opmask.tables.table1 import QUOTED, metrics_frame
+from opmask.tables.table2 import METHODS as CAM_METHODS
+from opmask.tables.table2 import SUBSETS, table2_frame
+from opmask.tables.table3 import COLUMNS, SCHEDULE, table3_frame
 
 _LINES = {"ours": "ours", "paper": "paper", "ours − paper": "gap", QUOTED: "quoted"}
 _FIXED = "\N{NO-BREAK SPACE}"

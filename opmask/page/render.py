@@ -5,15 +5,15 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from opmask import markdown
-from opmask.comparison import comparisons, headline
-from opmask.overview import OWN_SCALE, SCALES
+from opmask.analysis.comparison import comparisons, headline
 from opmask.page import curves, ledger, other_tables, paper_tables
 from opmask.page.explorer import explorer_data
 from opmask.page.facts import facts, seconds
 from opmask.page.figures import figures
 from opmask.page.inputs import Inputs
 from opmask.page.text import inline
+from opmask.reporting import markdown
+from opmask.reporting.overview import OWN_SCALE, SCALES
 
 # Of the published code, named once in the page; the only address in it.
 CODE = "https://github.com/dbtimp/OPMask"

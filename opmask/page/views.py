@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from opmask import markdown
-from opmask.comparison import interval
+from opmask.analysis.comparison import interval
+from opmask.reporting import markdown
 
 
 @dataclass(frozen=True)

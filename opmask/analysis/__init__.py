@@ -1,0 +1,1 @@
+"""What the paper concludes from AP: class overlap, ambiguous RoIs, contrasts, schedules."""

@@ -1,0 +1,1 @@
+"""COCO data: reading and checking it, class splits, training batches."""

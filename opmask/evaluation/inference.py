@@ -1,0 +1,107 @@
+"""Runs a trained model over a set of images: detectron2's inference loop, COCO results out."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from tqdm import tqdm
+
+from opmask.data.coco import Manifest, read_json
+from opmask.data.loader import read_image
+from opmask.training.hooks import SafeCheckpointer
+from opmask.training.trainer import use_precision
+
+
+class CocoResults(DatasetEvaluator):
+    """Collects detections as COCO results: boxes in xywh pixels, masks as compressed RLE."""
+
+    def __init__(self, category_ids: Sequence[int], images: int, description: str):
+        self.category_ids, self.images, self.description = category_ids, images, description
+
+    def reset(self) -> None:
+        self.results: list[dict[str, Any]] = []
+        self.bar = tqdm(
+            total=self.images, desc=self.description, unit="img", disable=not comm.is_main_process()
+        )
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        for image, output in zip(inputs, outputs, strict=True):
+            found = output["instances"].to("cpu")
+            for result in instances_to_coco_json(found, image["image_id"]):
+                result["category_id"] = self.category_ids[result["category_id"]]
+                self.results.append(result)
+        self.bar.update(len(inputs) * comm.get_world_size())
+
+    def evaluate(self) -> list[dict[str, Any]]:
+        """All processes' results, by image id; empty but in the main process."""
+        self.bar.close()
+        parts = comm.gather(self.results)
+        return sorted((r for part in parts for r in part), key=lambda r: r["image_id"])
+
+
+class TestImages:
+    """Maps an image of a COCO json to detectron2's model input, at test size."""
+
+    def __init__(self, cfg: CfgNode, image_dir: Path):
+        self.augmentations = T.AugmentationList(utils.build_augmentation(cfg, is_train=False))
+        self.image_format, self.image_dir = cfg.INPUT.FORMAT, image_dir
+
+    def __call__(self, image: Mapping[str, Any]) -> dict[str, Any]:
+        size = {key: image[key] for key in ("height", "width")}
+        record = {**size, "file_name": str(self.image_dir / image["file_name"])}
+        resized = T.AugInput(read_image(record, self.image_format))
+        self.augmentations(resized)
+        pixels = torch.as_tensor(resized.image.transpose(2, 0, 1).copy())
+        return {**size, "image": pixels, "image_id": image["id"]}
+
+
+def load_model(cfg: CfgNode, weights: Path) -> torch.nn.Module:
+    """The model of `cfg` with `weights`, ready for inference on `cfg.MODEL.DEVICE`."""
+    model = build_model(cfg).eval()
+    SafeCheckpointer(model).load(str(weights))
+    use_precision(model, cfg.SOLVER.PRECISION)
+    return model
+
+
+def detect_run(
+    cfg: CfgNode, weights: Path, manifest: Manifest, workers: int, description: str
+) -> dict[str, Any]:
+    """`detections`, COCO results of a trained run on the validation images; `seconds` it took."""
+    started = time.monotonic()
+    images = read_json(manifest.val.annotations)["images"]
+    ids = [c["id"] for c in manifest.categories]
+    model = load_model(cfg, weights)
+    found = detect(
+        model, cfg, images, manifest.val.images, ids, workers=workers, description=description
+    )
+    return {"seconds": round(time.monotonic() - started, 1), "detections": found}
+
+
+def detect(
+    model: torch.nn.Module,
+    cfg: CfgNode,
+    images: Sequence[Mapping[str, Any]],
+    image_dir: Path,
+    category_ids: Sequence[int],
+    *,
+    workers: int = 0,
+    description: str = "inference",
+) -> list[dict[str, Any]]:
+    """COCO results of `model` on `images` (entries of a COCO json), at most 100 an image."""
+    logging.getLogger("detectron2").setLevel(logging.WARNING)
+    loader = build_detection_test_loader(
+        dataset=list(images), mapper=TestImages(cfg, image_dir), num_workers=workers
+    )
+    evaluator = CocoResults(category_ids, len(images), description)
+    return inference_on_dataset(model, loader, evaluator) or []

@@ -1,0 +1,89 @@
+"""Which trained runs DVC can bring back from its cache, without asking DVC to try.
+
+DVC keeps what a stage made under a hash of all it was made from: the last time in dvc.lock, earlier
+times in the run cache. A run is recognised by its provenance.json there, which names the work
+folder and with it everything that determines the run (`opmask.training.work`).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opmask.training.work import Planned
+
+Entry = Mapping[str, Any]  # a stage as dvc.lock has it: cmd, deps, outs
+
+
+class DvcCache:
+    """The cache of the DVC repository that the working directory is in; empty outside of one."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+
+    @classmethod
+    def here(cls) -> "DvcCache":
+        from dvc.config import Config  # here: DVC takes half a second to import
+
+        config = Config.from_cwd()
+        if not config.dvc_dir:
+            return cls(None)
+        return cls(Path(config["cache"].get("dir") or Path(config.dvc_dir, "cache")))
+
+    def has_run(self, job: Planned) -> bool:
+        """Whether `job`, trained with the present settings, data and code, can be restored."""
+        entries = self._entries.get(f"python -m pipeline.train {job.key}", [])
+        usable = [one for one in entries if self._is_whole(one) and has_present_code(one)]
+        return any(self._work(one, job.out) == job.work for one in usable)
+
+    @cached_property
+    def _entries(self) -> dict[str, list[Entry]]:
+        """Entries of training stages by command."""
+        found: dict[str, list[Entry]] = {}
+        for entry in (*last_run().values(), *self._run_cache()):
+            found.setdefault(entry["cmd"], []).append(entry)
+        return found
+
+    def _run_cache(self) -> Iterator[Entry]:
+        files = sorted(self.folder.glob("runs/??/*/*")) if self.folder else []
+        for path in files:
+            text = path.read_text() if path.is_file() else ""
+            if text.startswith("cmd: python -m pipeline.train "):  # the others are not needed
+                yield _load(text)
+
+    def _is_whole(self, entry: Entry) -> bool:
+        return all(self._object(out["md5"]).is_file() for out in entry["outs"])
+
+    def _work(self, entry: Entry, published: Path) -> Path | None:
+        """The work folder that the run in `entry` was trained in."""
+        for out in entry["outs"]:
+            if Path(out["path"]) == published / "provenance.json":
+                return Path("work", json.loads(self._object(out["md5"]).read_text())["work"])
+        return None
+
+    def _object(self, md5: str) -> Path:
+        return Path(self.folder or "", "files", "md5", md5[:2], md5[2:])
+
+
+def last_run() -> dict[str, Entry]:
+    """What dvc.lock says of each stage, by its name."""
+    lock = Path("dvc.lock")
+    return (_load(lock.read_text()).get("stages") or {}) if lock.is_file() else {}
+
+
+def has_present_code(entry: Entry) -> bool:
+    """Whether the modules that a stage depends on are those that it was run with."""
+    code = [dep for dep in entry.get("deps", []) if dep["path"].endswith(".py")]
+    return all(_md5(Path(dep["path"])) == dep["md5"] for dep in code)
+
+
+def _md5(path: Path) -> str | None:
+    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _load(text: str) -> dict[str, Any]:
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}

@@ -1,0 +1,96 @@
+"""Work folders: where trainings live until they are published, named by all that determines them.
+
+Needs neither torch nor detectron2, so that finding out that all is done takes no time.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from opmask.data.coco import Manifest, load_manifest
+from opmask.planning.plan import load_specification
+
+# A checkpoint is resumed only by the code that wrote it.
+SOURCES = (
+    *("config", "roi_heads", "training/roi_align", "training/hooks", "training/jobs"),
+    *("training/trainer", "training/warm_start"),
+    *("data/coco", "data/checks", "data/shapes", "data/loader", "data/splits"),
+)
+PACKAGE = Path(__file__).parents[1]
+PUBLISHED = "published"  # in a work folder: the finished run, ready to be moved
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One planned run: what determines it, where it trains and what it publishes."""
+
+    key: str
+    specification: dict[str, Any]
+    manifest: Manifest
+    weights: str  # initial ones, "" where the configuration names them
+    work: Path
+    out: Path
+
+    def is_published(self) -> bool:
+        """Whether `out` holds this very run, of this configuration, data and code."""
+        try:
+            about = json.loads((self.out / "provenance.json").read_text())
+        except FileNotFoundError:
+            return False
+        return about["work"] == self.work.name
+
+    def publish(self) -> None:
+        """Move the finished run to `out`, and clear its work folder but for its detections."""
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        (self.work / PUBLISHED).rename(self.out)
+        keep = detections_file(self.work)
+        if not keep.exists():
+            shutil.rmtree(self.work)
+            return
+        for path in self.work.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != keep:
+                path.unlink()
+
+
+def planned(key: str, params: Mapping[str, Any]) -> Planned:
+    """The planned run `key` (`runs/<scale>/plan/<key>.yaml`).
+
+    Raises:
+        UserError: no such run is planned; lists those that are.
+    """
+    scale = params["scale"]
+    root = Path("runs", scale)
+    specification = load_specification(root / "plan" / f"{key}.yaml")
+    manifest = load_manifest(Path("data", scale, "manifest.json"))
+    weights = root / "pretrain" / "weights" / f"{specification['run']['backbone']}.pth"
+    work = folder(f"{scale}-{key}", specification, [manifest.train.annotations, weights])
+    given = str(weights) if weights.exists() else ""
+    return Planned(key, specification, manifest, given, work, root / "train" / key)
+
+
+def folder(label: str, content: Any, files: Sequence[Path]) -> Path:
+    """`work/<label>-<hash>`: the hash covers `content`, the files that exist, code and torch."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    digest.update(version("torch").encode())
+    sources = [PACKAGE / f"{name}.py" for name in SOURCES]
+    for path in [*files, *sources]:
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return Path("work", f"{label}-{digest.hexdigest()[:12]}")
+
+
+def detections_file(work: Path) -> Path:
+    """Where a run that was trained ahead leaves its detections; its name has their code's hash."""
+    digest = hashlib.sha256()
+    for name in ("evaluation/inference", "roi_heads"):
+        digest.update((PACKAGE / f"{name}.py").read_bytes())
+    return work / f"detections-{digest.hexdigest()[:8]}.json"
