@@ -60,7 +60,7 @@ def coco_model(
     supervised = [COCO_CLASSES.index(n) for n in split.supervised]
     cfg = paper_config(
         method=params["methods"][run.method],
-        backbone=run.backbone,
+        backbone=params["backbones"][run.backbone],
         supervised=supervised,
         num_classes=80,
         overrides={"MODEL.DEVICE": device},

@@ -14,7 +14,7 @@ def _make_compatible(_module: object) -> None:
 
 
 def _register_heads(_module: object) -> None:
-    from opmask import roi_heads  # noqa: F401  registers with detectron2
+    from opmask import backbones, roi_heads  # noqa: F401  register with detectron2
     from opmask.training import warm_start  # noqa: F401  registers with detectron2
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
-BACKBONE_DEPTHS = {"R50": 50, "R101": 101}
+from opmask.training import weights
 
 
 def add_opmask_config(cfg: CfgNode) -> None:
@@ -22,6 +22,14 @@ def add_opmask_config(cfg: CfgNode) -> None:
     cfg.MODEL.OPMASK.PRIOR_GRADIENTS = True
     # Contiguous ids, 0-based, of the classes whose masks supervise the mask head.
     cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(range(80))
+    # Names and category ids of the data set's classes, by contiguous id; left with the trained
+    # model for whoever uses it (`opmask.predict`), read by nothing in training.
+    cfg.MODEL.OPMASK.CLASS_NAMES = []
+    cfg.MODEL.OPMASK.CATEGORY_IDS = []
+    # Backbone `build_timm_fpn_backbone` (`opmask.backbones`): timm's name of the model.
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = ""
+    cfg.MODEL.TIMM.NORM = "FrozenBN"  # or "BN", which learns
     # The stand-in for ImageNet (`opmask.training.warm_start`), unused in the paper's runs.
     cfg.MODEL.WARM_START = CfgNode()
     cfg.MODEL.WARM_START.CROP_SIZE = 64  # pixels
@@ -34,7 +42,7 @@ def add_opmask_config(cfg: CfgNode) -> None:
 def paper_config(
     *,
     method: Mapping[str, Any],
-    backbone: str,
+    backbone: Mapping[str, Any],
     supervised: Sequence[int],
     num_classes: int,
     overrides: Mapping[str, Any] | None = None,
@@ -44,7 +52,8 @@ def paper_config(
     Args:
         method: an entry of `methods` in params.yaml: `mask_head`, `prior`, `mask_gradients`,
             `mask_convs`.
-        backbone: "R50" or "R101", an ImageNet ResNet with FPN.
+        backbone: an entry of `backbones` in params.yaml: `resnet` (its depth) or `timm` (a name),
+            `weights`, `sha256`.
         supervised: contiguous ids of the classes with masks.
         num_classes: number of classes with boxes.
         overrides: detectron2 keys and values that a scale changes.
@@ -54,7 +63,8 @@ def paper_config(
     """
     cfg = get_cfg()
     add_opmask_config(cfg)
-    _set_architecture(cfg, backbone, num_classes)
+    _set_architecture(cfg, num_classes)
+    _set_backbone(cfg, backbone)
     _set_optimisation(cfg)
     cfg.MODEL.MASK_ON = method["mask_head"]
     cfg.MODEL.OPMASK.PRIOR = method.get("prior", False)
@@ -65,13 +75,30 @@ def paper_config(
     return cfg
 
 
-def _set_architecture(cfg: CfgNode, backbone: str, num_classes: int) -> None:
+def _set_backbone(cfg: CfgNode, definition: Mapping[str, Any]) -> None:
+    """The bottom-up network with its initial weights, and the input that these expect."""
+    cfg.MODEL.WEIGHTS = weights.address(definition)
+    if "timm" in definition:
+        from opmask.backbones import pixel_statistics
+
+        cfg.MODEL.BACKBONE.NAME = "build_timm_fpn_backbone"
+        cfg.MODEL.TIMM.NAME = definition["timm"]
+        cfg.INPUT.FORMAT = "RGB"
+        cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = pixel_statistics(definition["timm"])
+        return
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    cfg.MODEL.RESNETS.DEPTH = definition["resnet"]
+    if weights.has_torchvision_layout(cfg.MODEL.WEIGHTS):
+        cfg.MODEL.RESNETS.STRIDE_IN_1X1 = False
+        cfg.INPUT.FORMAT = "RGB"
+        cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]
+        cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
+
+
+def _set_architecture(cfg: CfgNode, num_classes: int) -> None:
     """ResNet-FPN Mask R-CNN as in detectron2's Base-RCNN-FPN, with the paper's heads."""
     model = cfg.MODEL
     model.META_ARCHITECTURE = "GeneralizedRCNN"
-    model.WEIGHTS = f"detectron2://ImageNetPretrained/MSRA/R-{BACKBONE_DEPTHS[backbone]}.pkl"
-    model.BACKBONE.NAME = "build_resnet_fpn_backbone"
-    model.RESNETS.DEPTH = BACKBONE_DEPTHS[backbone]
     model.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
     model.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
     model.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]

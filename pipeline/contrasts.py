@@ -8,11 +8,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.analysis.contrasts import Resampler, contrast_table, contrasts_markdown
+from opmask.analysis.contrasts import contrast_table
+from opmask.analysis.resampling import Resampler
 from opmask.errors import main
 from opmask.evaluation.results import read_per_class
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
+from opmask.reporting.contrasts_page import contrasts_markdown
 
 
 @main

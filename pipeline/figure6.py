@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.analysis.contrasts import Resampler
+from opmask.analysis.resampling import Resampler
 from opmask.errors import main
 from opmask.evaluation.results import read_per_class
 from opmask.figures import style

@@ -40,16 +40,18 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
     hardware = jobs.hardware(params["hardware"])
     scale = params["scales"][params["scale"]]
     works: list[Path] = []
-    weights = ""
+    definition = params["backbones"][backbone]
     for number, phase in enumerate(recipe["phases"], start=1):
-        cfg = jobs.warm_start_config(phase, scale, backbone, manifest)
+        cfg = jobs.warm_start_config(phase, scale, definition, manifest)
+        if number == 1:  # from ImageNet only where params.yaml says so
+            weights = cfg.MODEL.WEIGHTS if "weights" in definition else ""
         if number == 1 and "deepen" in recipe:
             shallow = out / "weights" / f"{recipe['deepen']}.pth"
             deepened = Path("work", f"{params['scale']}-{backbone}-deepened.pth")
             weights = warm_start.deepen(shallow, cfg, deepened)
         cfg.MODEL.WEIGHTS = str(weights)
         label = f"{params['scale']}-pretrain-{backbone}-{number}"
-        content = [phase, scale["config"], scale["precision"], backbone]
+        content = [phase, scale["config"], scale["precision"], definition]
         works.append(folder(label, content, [data.annotations, Path(weights)]))
         description = f"pretrain {backbone} {number}/{len(recipe['phases'])}"
         weights = trainer.train(cfg, data, works[-1], hardware, description=description)

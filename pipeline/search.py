@@ -1,40 +1,33 @@
-"""Stage `search`: section 4.5's search for a schedule, on training images held out of training.
+"""Stage `search`: every snapshot that a training left, on training images held out of it (§ 4.5).
 
-With a run, e.g. `opmask-R50-voc-search-0`: measures every snapshot that it left, into
-`runs/<scale>/search/<run>.csv` (columns: `opmask.analysis.search.CURVE`), with mask matches in
-`<run>/` beside it; a run that left no snapshots gives an empty table. Without a run: writes
-`schedule_search`, a table in `reports/<scale>/tables/` and a figure in `reports/<scale>/figures/`,
-of all that were measured.
+Writes `runs/<scale>/search/<run>/`: `curve.csv` (columns: `opmask.analysis.held_out.CURVE`) and
+the mask matches of each snapshot; and `runs.json`, which runs these are. Only trainings whose
+schedule has a `snapshot_period` leave snapshots.
 """
 
 import argparse
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from opmask.analysis.search import (
-    CURVE,
-    NAN,
-    Groups,
-    class_groups,
-    matches_path,
-    read_curves,
-    restrict,
-    search_markdown,
-    search_table,
-)
+from opmask.analysis.held_out import CURVE, FILE, Groups, class_groups, matches_path, restrict
 from opmask.data.coco import Manifest, load_manifest, read_json
 from opmask.errors import UserError, main
 from opmask.evaluation.bootstrap import interval
 from opmask.evaluation.coco_ap import Matches, evaluate, subset_summary
+from opmask.evaluation.kept import KEPT, Part, code, collect
 from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs, load_specification
-from pipeline import RUN_HELP
+from opmask.planning.plan import all_runs
+
+NAN = float("nan")
+HELD_OUT, CONFIG = "held_out.json", "config.yaml"  # of a trained run
+_MODULES = ("analysis/held_out", "evaluation/bootstrap", "evaluation/weighted_ap")
+CODE = [*code(*_MODULES), Path(__file__)]
 
 Detect = Callable[[Path], list[dict[str, Any]]]  # COCO results of a snapshot
 
@@ -43,26 +36,22 @@ Detect = Callable[[Path], list[dict[str, Any]]]  # COCO results of a snapshot
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.search", description=__doc__)
-    parser.add_argument("run", nargs="?", help=RUN_HELP)
-    key = parser.parse_args(argv).run
+    parser.parse_args(argv)
     params = load_params()
     root = Path("runs", params["scale"])
-    manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
-    if not key:
-        report(root, Path("reports", params["scale"]), manifest, params)
-        return
-    spec = load_specification(root / "plan" / f"{key}.yaml")
-    out, partial = root / "search" / key, root / "search" / f"{key}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    curve = pd.DataFrame(columns=CURVE)
-    if snapshots(root / "train" / key):
-        groups = class_groups(spec["run"]["supervised"], manifest.categories, spec["splits"])
-        detect = detector(root / "train" / key, manifest, params["hardware"], key)
-        curve = measure_all(root / "train" / key, manifest, groups, detect, partial, params)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
-    curve.to_csv(out.with_suffix(".csv"), index=False)
+    found = {one.key: one for one in all_runs(params) if snapshots(root / "train" / one.key)}
+    parts = [_part(key, root / "train" / key, one.supervised, params) for key, one in found.items()]
+    collect(parts, root / "search", KEPT / f"{params['scale']}-search")
+
+
+def _part(key: str, trained: Path, supervised: str, params: Mapping[str, Any]) -> Part:
+    data = Path("data", params["scale"], "manifest.json")
+    manifest = load_manifest(data)
+    groups = class_groups(supervised, manifest.categories, params["splits"])
+    files = [*snapshots(trained).values(), trained / HELD_OUT, trained / CONFIG, data]
+    measure = partial(measure_all, trained, manifest, groups, params)
+    settings = {"groups": groups, "bootstrap": params["bootstrap"]}
+    return Part(key, settings, [*files, *CODE], measure)
 
 
 def snapshots(trained: Path) -> dict[int, Path]:
@@ -73,28 +62,28 @@ def snapshots(trained: Path) -> dict[int, Path]:
 
 def held_out(trained: Path) -> list[int]:
     """Ids of the images that a run was not trained on. Raises UserError if there are none."""
-    path = trained / "held_out.json"
+    path = trained / HELD_OUT
     ids = json.loads(path.read_text()) if path.is_file() else []
     if not ids:
         raise UserError(f"{path}: names no held-out image; set `hold_out: true` in the schedule")
     return ids
 
 
-def detector(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> Detect:
+def detector(trained: Path, manifest: Manifest, hardware: Mapping[str, Any]) -> Detect:
     """Runs a snapshot on the run's held-out images. torch is imported only here."""
     from detectron2.config import CfgNode
 
     from opmask.evaluation import inference
     from opmask.training import jobs
 
-    cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
+    cfg = CfgNode.load_cfg((trained / CONFIG).read_text())
     wanted = set(held_out(trained))
     images = [i for i in read_json(manifest.train.annotations)["images"] if i["id"] in wanted]
     ids = [category["id"] for category in manifest.categories]
     workers = jobs.hardware(hardware).workers
 
     def detect(weights: Path) -> list[dict[str, Any]]:
-        model, name = inference.load_model(cfg, weights), f"{key} {weights.stem}"
+        model, name = inference.load_model(cfg, weights), f"{trained.name} {weights.stem}"
         folder = manifest.train.images
         return inference.detect(model, cfg, images, folder, ids, workers=workers, description=name)
 
@@ -102,14 +91,10 @@ def detector(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> 
 
 
 def measure_all(
-    trained: Path,
-    manifest: Manifest,
-    groups: Groups,
-    detect: Detect,
-    out: Path,
-    params: Mapping[str, Any],
-) -> pd.DataFrame:
-    """The curve of a run, columns CURVE; mask matches of each snapshot go to `out`."""
+    trained: Path, manifest: Manifest, groups: Groups, params: Mapping[str, Any], out: Path
+) -> None:
+    """The curve of a run, `curve.csv` in `out`, and beside it mask matches of each snapshot."""
+    detect = detector(trained, manifest, params["hardware"])
     dataset, frames = read_json(manifest.train.annotations), []
     with tempfile.TemporaryDirectory() as folder:
         truth = {task: Path(folder, f"{task}.json") for task in ("segm", "bbox")}
@@ -119,7 +104,7 @@ def measure_all(
             rows, matches = measure(truth, detect(weights), groups, **params["bootstrap"])
             matches.save(matches_path(out, iteration))
             frames.append(rows.assign(iteration=iteration)[CURVE])
-    return pd.concat(frames).round(4)
+    pd.concat(frames).round(4).to_csv(out / FILE, index=False)
 
 
 def measure(
@@ -153,29 +138,6 @@ def measure(
             rows.append((classes, task, "AP", summary["AP"], *ends))
             rows.append((classes, task, "AP50", summary["AP50"], NAN, NAN))
     return pd.DataFrame(rows, columns=CURVE[1:]), matches["segm"]
-
-
-def report(root: Path, reports: Path, manifest: Manifest, params: Mapping[str, Any]) -> None:
-    """Table and figure of every run that was measured."""
-    from opmask.figures import search as figure
-    from opmask.figures import style
-
-    runs, factor = all_runs(params), params["scales"][params["scale"]]["schedule_factor"]
-    curves = read_curves(root / "search", runs)
-    groups = {
-        name: class_groups(name, manifest.categories, params["splits"])
-        for name in curves["supervised"].unique()
-    }
-    table = search_table(root / "search", curves, groups, factor, **params["bootstrap"]).round(4)
-    (reports / "tables").mkdir(parents=True, exist_ok=True)
-    table.to_csv(reports / "tables" / "schedule_search.csv", index=False)
-    text = f"# Schedule search\n\n{search_markdown(table)}\n"
-    (reports / "tables" / "schedule_search.md").write_text(text, encoding="utf-8")
-    data = figure.figure_data(curves, table, factor)
-    style.save(
-        figure.draw(data, params["schedules"], factor), reports / "figures", "schedule_search"
-    )
-    data.to_csv(reports / "figures" / "schedule_search.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def run(argv: Sequence[str]) -> None:
     if len(environments) > 1:
         runs = [planned(run.key, params) for run in all_runs(params)]
         parts = [
-            Part(run.key, run.specification["max_iter"], run.work)
+            Part(run.key, run.specification["max_iter"], run.work, run.trunk)
             for run in runs
             if not run.is_published()
         ]

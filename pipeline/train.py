@@ -39,7 +39,7 @@ def train(job: Planned, settings: dict, *, ahead: bool) -> None:
     cfg = jobs.run_config(job.specification, job.manifest, job.weights)
     data = jobs.training_data(job.specification, job.manifest)
     hardware = jobs.hardware(settings)
-    weights = trainer.train(cfg, data, job.work, hardware, description=job.key)
+    weights = trainer.train(cfg, data, job.work, hardware, description=job.key, trunk=job.trunk)
     if hardware.machine_rank > 0:
         return  # the first machine has the results
     if ahead:

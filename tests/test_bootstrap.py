@@ -16,8 +16,14 @@ from coco_reference import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opmask.evaluation.bootstrap import image_weights, interval, paired_difference, weighted_ap
+from opmask.evaluation.bootstrap import (
+    image_weights,
+    interval,
+    paired_difference,
+    paired_differences,
+)
 from opmask.evaluation.coco_ap import Matches, evaluate
+from opmask.evaluation.weighted_ap import METRICS, weighted_ap, weighted_metrics
 
 IDS = sorted(CATEGORIES)
 
@@ -32,8 +38,9 @@ def match(tmp_path_factory):
     return run
 
 
-def duplicated_ap(ground_truth: dict, detections: list[dict], copies: dict[int, int]) -> list:
-    """AP of each class by pycocotools, image i really there copies[i] times, under new ids."""
+def duplicated(ground_truth: dict, detections: list[dict], copies: dict[int, int]) -> list:
+    """AP, AP50 and AP75, each of each class, by pycocotools, image i really there copies[i] times,
+    under new ids."""
 
     def repeat(records: list[dict], key: str) -> list[dict]:
         return [
@@ -49,10 +56,11 @@ def duplicated_ap(ground_truth: dict, detections: list[dict], copies: dict[int, 
     for n, annotation in enumerate(repeated["annotations"], start=1):
         annotation["id"] = n
     if not repeated["images"]:
-        return [np.nan] * len(IDS)
+        return [[np.nan] * len(IDS)] * 3
     reference = pycocotools_eval(repeated, repeat(detections, "image_id"), "bbox")
     precision = reference.eval["precision"][..., -1]
-    return [metrics_of(precision[:, :, [k]])[0] for k in range(len(IDS))]
+    by_class = [metrics_of(precision[:, :, [k]])[:3] for k in range(len(IDS))]
+    return list(zip(*by_class, strict=True))
 
 
 @given(data=datasets())
@@ -61,8 +69,11 @@ def test_unit_weights_give_the_ap_of_the_evaluation(tmp_path_factory, data):
     ground_truth, detections = data
     path = write(tmp_path_factory.getbasetemp() / "unit.json", ground_truth)
     result = evaluate(path, detections, task="bbox")
-    ap = weighted_ap(result.matches, np.ones((2, len(ground_truth["images"]))))
-    np.testing.assert_allclose(ap, [result.per_class()["AP"]] * 2, atol=1e-9)
+    weights = np.ones((2, len(ground_truth["images"])))
+    found, table = weighted_metrics(result.matches, weights), result.per_class()
+    for metric, values in zip(METRICS, found, strict=True):
+        np.testing.assert_allclose(values, [table[metric]] * 2, atol=1e-9)
+    np.testing.assert_array_equal(weighted_ap(result.matches, weights), found[0])
 
 
 @given(data=datasets(distinct_scores=True), draw=st.data())
@@ -73,11 +84,11 @@ def test_whole_weights_equal_duplicated_images(match, data, draw):
     n = len(matches.image_ids)
     weights = draw.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
     copies = dict(zip(matches.image_ids.tolist(), weights, strict=True))
-    expected = duplicated_ap(ground_truth, detections, copies)
-    np.testing.assert_allclose(weighted_ap(matches, [weights])[0], expected, atol=1e-9)
+    expected = duplicated(ground_truth, detections, copies)
+    np.testing.assert_allclose(weighted_metrics(matches, [weights])[:, 0], expected, atol=1e-9)
     # Precision and recall are ratios: a common factor, whole or not, changes nothing.
-    scaled = weighted_ap(matches, np.array([weights]) * 0.25)
-    np.testing.assert_allclose(scaled[0], expected, atol=1e-9)
+    scaled = weighted_metrics(matches, np.array([weights]) * 0.25)
+    np.testing.assert_allclose(scaled[:, 0], expected, atol=1e-9)
 
 
 def test_by_hand():
@@ -102,13 +113,15 @@ def test_by_hand():
     np.testing.assert_allclose(ap[:, 0], [200 / 3, 75, 100, 50, np.nan])
     assert np.isnan(ap[:, 1]).all()
     np.testing.assert_array_equal(weighted_ap(matches, [[1, 1]], [2, 1]), ap[:1, ::-1])
+    _, at50, at75 = weighted_metrics(matches, [[1, 1]])
+    assert at50[0, 0] == ap[0, 0] and np.isnan(at75).all()  # .75 was not measured
 
 
 def test_large_runs_are_split_without_a_seam(monkeypatch):
     matches = simulate(np.random.default_rng(0))[0]
     weights = image_weights(len(matches.image_ids), 7, seed=0)
     whole = weighted_ap(matches, weights)
-    monkeypatch.setattr("opmask.evaluation.bootstrap._CHUNK_ELEMENTS", 60)
+    monkeypatch.setattr("opmask.evaluation.weighted_ap._CHUNK_ELEMENTS", 60)
     np.testing.assert_allclose(weighted_ap(matches, weights), whole, atol=1e-9)
 
 
@@ -144,8 +157,8 @@ def test_paired_difference_equals_a_naive_bootstrap(match):
     columns = [IDS.index(c) for c in subset]
 
     def naive(runs, copies):
-        per_class = np.mean([duplicated_ap(*run, copies) for run in runs], axis=0)[columns]
-        return np.nanmean(per_class)
+        per_class = np.mean([duplicated(*run, copies) for run in runs], axis=0)[:, columns]
+        return np.nanmean(per_class, axis=1)  # of AP, AP50, AP75
 
     weights = image_weights(5, resamples, seed=7).astype(int)
     each = [dict(zip([1, 2, 3, 4, 5], row, strict=True)) for row in weights.tolist()]
@@ -154,13 +167,20 @@ def test_paired_difference_equals_a_naive_bootstrap(match):
     mean_a, mean_b = naive(method_a, once), naive(method_b, once)
 
     a, b = ([match(*run) for run in runs] for runs in (method_a, method_b))
-    result = paired_difference(a, b, subset, resamples=resamples, seed=7, level=0.8)
-    low, high = mean_a - mean_b + np.quantile(draws - draws.mean(), [0.1, 0.9])
-    expected = (mean_a - mean_b, low, high, draws.std(ddof=1), mean_a, mean_b, resamples, 2, 1)
-    np.testing.assert_allclose(tuple(vars(result).values()), expected, atol=1e-9)
+    results = paired_differences(a, b, subset, resamples=resamples, seed=7, level=0.8)
+    low, high = mean_a - mean_b + np.quantile(draws - draws.mean(axis=0), [0.1, 0.9], axis=0)
+    errors = draws.std(ddof=1, axis=0)
+    for n, one in enumerate(results.values()):
+        expected = (mean_a[n] - mean_b[n], low[n], high[n], errors[n], mean_a[n], mean_b[n])
+        np.testing.assert_allclose(
+            tuple(vars(one).values()), (*expected, resamples, 2, 1), atol=1e-9
+        )
+    assert vars(paired_difference(a, b, subset, resamples=resamples, seed=7, level=0.8)) == vars(
+        results["AP"]
+    )
 
     alone = interval(a, subset, resamples=resamples, seed=7)
-    assert (alone.estimate, alone.runs) == (pytest.approx(mean_a), 2)
+    assert (alone.estimate, alone.runs) == (pytest.approx(mean_a[0]), 2)
     same = paired_difference(a, a[::-1], subset, resamples=resamples)
     np.testing.assert_allclose((same.low, same.high, same.standard_error), 0, atol=1e-9)
     nothing = paired_difference(a, b, IDS[3:], resamples=resamples)

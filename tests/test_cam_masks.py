@@ -1,13 +1,11 @@
 """Class activation maps as masks, against a loop over detections and a naive paste."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from detectron2.modeling import build_model
 from tiny import CLASSES, IDS, tiny_cfg, write_images
 
@@ -156,26 +154,28 @@ def test_an_image_without_detections():
 PARAMS = {
     "scale": "tiny",
     "schedule": "130k",
+    "seeds": [0],
+    "runs": ["fasterrcnn-R50-all", "maskrcnn7-R50-all"],
+    "splits": {},
     "cam": {"threshold": 0.5},
     "hardware": {"gpus": 0, "workers": 0, "machines": 1, "machine_rank": 0, "dist_url": "auto"},
 }
 
 
+RUNS = [Run(f"{m}-R50-all", m, "R50", "all", "130k", 0) for m in ("fasterrcnn", "maskrcnn7")]
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project with two planned runs, of which the Faster R-CNN is a row of Table 2."""
+    """A project with two runs, of which the Faster R-CNN is a row of Table 2."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stage, "load_params", lambda: PARAMS)
+    monkeypatch.setattr(stage, "all_runs", lambda params: RUNS)
     write_images(Path("data/tiny/images"), count=2)
     part = {"annotations": "images/instances.json", "images": "images", "counts": {"images": 2}}
     categories = [{"id": i, "name": name} for i, name in zip(IDS, CLASSES, strict=True)]
     manifest = {"kind": "coco", "root": ".", "train": part, "val": part, "categories": categories}
     Path("data/tiny/manifest.json").write_text(json.dumps(manifest))
-    Path("runs/tiny/plan").mkdir(parents=True)
-    for method in ("fasterrcnn", "maskrcnn7"):
-        run = Run(f"{method}-R50-all", method, "R50", "all", "130k", 0)
-        spec = {"run": asdict(run), "splits": {}}
-        Path(f"runs/tiny/plan/{run.key}.yaml").write_text(yaml.safe_dump(spec))
     folder = Path("runs/tiny/train/fasterrcnn-R50-all-0")
     folder.mkdir(parents=True)
     cfg = config("fasterrcnn")
@@ -183,21 +183,34 @@ def project(tmp_path, monkeypatch):
     torch.save({"model": trained(cfg).state_dict()}, folder / "model_final.pth")
 
 
-def test_the_stage_evaluates_a_faster_rcnn_s_masks(project):
-    stage.run(["fasterrcnn-R50-all-0"])
-    run = Run("fasterrcnn-R50-all", "fasterrcnn", "R50", "all", "130k", 0)
+def test_the_stage_evaluates_a_faster_rcnn_s_masks_and_no_others(project):
+    stage.run([])
+    run = RUNS[0]
+    assert json.loads(Path("runs/tiny/cam/runs.json").read_text()) == [run.key]
     table = read_cam(Path("runs/tiny/cam"), [run])
     assert table["category_id"].tolist() == list(IDS)
     assert set(table["task"]) == {"segm"} and set(table["supervision"]) == {"supervised"}
     matches = Matches.load(Path("runs/tiny/cam", run.key, "matches_segm.npz"))
     assert len(matches.image) == 16  # 8 detections an image
-    assert not Path("runs/tiny/cam", f"{run.key}.partial").exists()
+    assert {path.name for path in Path("runs/tiny/cam").iterdir()} == {run.key, "runs.json"}
 
 
-def test_the_stage_leaves_a_run_of_no_row_empty(project):
-    stage.run(["maskrcnn7-R50-all-0"])
-    assert list(Path("runs/tiny/cam").iterdir()) == [Path("runs/tiny/cam/maskrcnn7-R50-all-0")]
-    assert not list(Path("runs/tiny/cam/maskrcnn7-R50-all-0").iterdir())
+def test_maps_are_measured_again_only_if_what_determines_them_changed(project, monkeypatch):
+    measured = []
+
+    def detect(trained, manifest, params, description):
+        measured.append((description, params["cam"]["threshold"]))
+        return []
+
+    monkeypatch.setattr(stage, "detect", detect)
+    for threshold in (0.5, 0.5, 0.4):
+        monkeypatch.setitem(PARAMS, "cam", {"threshold": threshold})
+        stage.run([])
+    assert measured == [("fasterrcnn-R50-all-0 CAM", 0.5), ("fasterrcnn-R50-all-0 CAM", 0.4)]
+    config = Path("runs/tiny/train/fasterrcnn-R50-all-0/config.yaml")
+    config.write_text(config.read_text() + "\n")
+    stage.run([])
+    assert len(measured) == 3
 
 
 @pytest.mark.parametrize("threshold", [0, -0.1, 1.5])

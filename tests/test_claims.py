@@ -17,9 +17,11 @@ from statsmodels.stats.multitest import multipletests
 from opmask.analysis import overlap
 from opmask.analysis.ambiguity_effect import effect_table
 from opmask.analysis.class_points import class_points
-from opmask.analysis.contrasts import Resampler, contrast_table
+from opmask.analysis.contrasts import contrast_table
+from opmask.analysis.held_out import read_curves
 from opmask.analysis.regression import regress
-from opmask.analysis.search import read_curves, search_table
+from opmask.analysis.resampling import Resampler
+from opmask.analysis.search import search_table
 from opmask.claims import arithmetic, findings
 from opmask.claims.claim import Claim
 from opmask.claims.ledger import CLAIMS, COLUMNS, Graded, grade, ledger_table
@@ -402,11 +404,18 @@ def test_a_metric_without_objects_is_no_cell(tmp_path, empty):
     large = table["metric"] == "APl"
     table.loc[large, "ours"] = math.nan
     table.loc[large & (table["method"] == "difference"), "seeds"] = 0
-    one = {o.claim.id: o for o in grade(write(tmp_path, {"tables/table1": table}))}["all-metrics"]
-    assert len(one.cells) == 4 * 5 and one.verdict == HOLDS
+    found = {o.claim.id: o for o in grade(write(tmp_path, {"tables/table1": table}))}
+    assert len(found["all-sizes"].cells) == 4 * 2 and found["all-sizes"].verdict == HOLDS
+    assert len(found["all-metrics"].cells) == 4 * 3 and found["all-metrics"].verdict == HOLDS
     table.loc[large, "seeds"] = 0  # not run
-    one = {o.claim.id: o for o in grade(write(tmp_path, {"tables/table1": table}))}["all-metrics"]
-    assert len(one.cells) == 4 * len(METRICS) and one.verdict == UNDECIDED
+    one = {o.claim.id: o for o in grade(write(tmp_path, {"tables/table1": table}))}["all-sizes"]
+    assert len(one.cells) == 4 * 3 and one.verdict == UNDECIDED
+
+
+def test_every_metric_of_table1_is_in_one_of_its_two_claims(tmp_path, empty):
+    found = {o.claim.id: o for o in grade(write(tmp_path, empty))}
+    cells = [*found["all-metrics"].cells, *found["all-sizes"].cells]
+    assert {c.name.rpartition(", ")[2] for c in cells} == set(METRICS) and len(cells) == 24
 
 
 ARITHMETIC = {

@@ -119,13 +119,14 @@ def test_layout_names_what_is_missing_and_where_it_comes_from(tmp_path):
     assert layout.missing(tmp_path / "x") == [f"{tmp_path / 'x'}: no such folder"]
     lines = layout.missing(tmp_path)
     assert len(lines) == 4
-    assert "instances_train2017.json" in lines[0] and "(241 MB)" in lines[0]
-    assert "0 of 118,287 images" in lines[2] and "zips/train2017.zip (18 GB)" in lines[2]
-    assert "0 of 5,000 images" in lines[3] and "zips/val2017.zip (1 GB)" in lines[3]
+    assert "instances_train2017.json" in lines[0] and "(253 MB)" in lines[0]
+    assert "0 of 118,287 images" in lines[2] and "zips/train2017.zip (19.3 GB)" in lines[2]
+    assert "0 of 5,000 images" in lines[3] and "zips/val2017.zip (816 MB)" in lines[3]
 
 
 def test_layout_counts_images(tmp_path):
-    archives = (layout.Archive("a.zip", "1 GB", ("a.json",), "val", 2),)
+    zipped, file = layout.File("a.zip", 10**9), layout.File("a.json", 0)
+    archives = (layout.Archive(zipped, (file,), "val", 2),)
     (tmp_path / "val").mkdir()
     for name in ("a.json", "val/1.jpg", "val/2.txt"):
         (tmp_path / name).touch()

@@ -85,15 +85,15 @@ def clone(tmp_path_factory):
     return clone
 
 
-ANALYSES = ["table1", "tables", "regression", "contrasts", "figure6", "schedule_search"]
-ANALYSES += ["ambiguity", "gallery", "claims", "report", "page"]
+ANALYSES = ["table1", "cam", "tables", "regression", "contrasts", "figure6", "search"]
+ANALYSES += ["schedule_search", "ambiguity", "gallery", "claims", "report", "page"]
 
 
 def test_every_stage_ran_once(clone):
     expected = ["data", "splits", "plan", "pretrain", "sweep", "overlap", *ANALYSES]
-    by_run = ("train", "evaluate", "cam", "search")
-    expected += [f"{stage}@{run}-0" for stage in by_run for run in ALL_RUNS]
+    expected += [f"{stage}@{run}-0" for stage in ("train", "evaluate") for run in ALL_RUNS]
     assert sorted(stages_run(clone.first)) == sorted(expected)
+    assert "WARNING" not in clone.first
 
 
 def test_reports_exist_and_parse(clone):
@@ -108,7 +108,7 @@ def test_reports_exist_and_parse(clone):
     per_class = pd.read_csv(reports / "smoke/tables/per_class.csv")
     assert per_class.groupby(["run", "task"]).size().eq(80).all()
     assert per_class["run"].nunique() == len(ALL_RUNS)
-    curve = pd.read_csv(clone.path / f"runs/smoke/search/{SEARCH}-0.csv")
+    curve = pd.read_csv(clone.path / f"runs/smoke/search/{SEARCH}-0/curve.csv")
     assert curve["iteration"].tolist() == sorted(curve["iteration"]) and len(curve)
     cams = pd.read_csv(clone.path / f"runs/smoke/cam/{CAMS}-0/per_class.csv")
     assert len(cams) == 80 and set(cams["task"]) == {"segm"}

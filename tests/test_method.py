@@ -31,7 +31,7 @@ def build(method: dict | None = None) -> torch.nn.Module:
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
     }
     cfg = paper_config(
-        method=method or OPMASK, backbone="R50", supervised=SUPERVISED, num_classes=6,
+        method=method or OPMASK, backbone={"resnet": 50}, supervised=SUPERVISED, num_classes=6,
         overrides=overrides,
     )  # fmt: skip
     torch.manual_seed(0)

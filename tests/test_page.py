@@ -340,7 +340,7 @@ def test_claims_by_verdict(page):
     buttons = [a["data-verdict"] for a in page.all("button")]
     assert buttons == ["", *ledger.KINDS]
     entry = ledger.entries(claim_rows())[0]
-    assert entry.facts["ours"] == "+1.25 AP (−0.50 to +3), R-101, 3 seeds"
+    assert entry.facts["ours"] == "+1.25 AP (−0.50 to +3.00), R-101, 3 seeds"
     assert entry.more["cells"] == "2 of 4 decide for it, 1 against; 1 not run"
     assert entry.more["rule"] == "every interval above 0" and "needs" not in entry.facts
     assert ledger.counts(claim_rows())["holds"] == 2

@@ -52,7 +52,7 @@ def ours(name: str) -> str:
 def build_heads(reference: dict[str, np.ndarray]) -> torch.nn.Module:
     voc = [k for k, name in enumerate(COCO_CLASSES) if name in VOC_CLASSES]
     cfg = paper_config(
-        method=OPMASK, backbone="R50", supervised=voc, num_classes=80, overrides=OVERRIDES
+        method=OPMASK, backbone={"resnet": 50}, supervised=voc, num_classes=80, overrides=OVERRIDES
     )
     shapes = {f"p{k}": ShapeSpec(channels=16, stride=2**k) for k in range(2, 6)}
     heads = build_roi_heads(cfg, shapes)

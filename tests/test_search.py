@@ -14,22 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bootstrap import simulate
 
-from opmask.analysis.search import (
+from opmask.analysis.held_out import (
     CURVE,
+    FILE,
     class_groups,
     matches_path,
-    nearest,
-    pick,
     read_curves,
     restrict,
-    search_markdown,
-    search_table,
-    verdict,
 )
+from opmask.analysis.search import nearest, pick, search_table, verdict
 from opmask.errors import UserError
 from opmask.evaluation.bootstrap import paired_difference
 from opmask.figures.search import draw, figure_data
 from opmask.planning.plan import Run
+from opmask.reporting.search_page import search_markdown
+from pipeline import schedule_search as report_stage
 from pipeline import search as stage
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
@@ -165,7 +164,7 @@ def made_runs(folder, splits=("voc", "nonvoc"), seeds=(0,)):
                     value += seed * 1e-3
                     rows.append((iteration, classes, "segm", "AP", value, value - 1, value + 1))
             frame = pd.DataFrame(rows, columns=CURVE)
-            frame.to_csv(folder / f"{run.key}.csv", index=False)
+            frame.to_csv(folder / run.key / FILE, index=False)
             runs.append(run)
     return runs, kept
 
@@ -249,15 +248,14 @@ def project(tmp_path, monkeypatch):
     content = {"kind": "coco", "root": ".", "categories": truth["categories"]}
     (data / "manifest.json").write_text(json.dumps(content | {"train": part, "val": part}))
     for key in (KEY, "opmask-R50-mine-0"):
-        (root / "plan").mkdir(parents=True, exist_ok=True)
-        spec = {"run": {"supervised": "mine"}, "splits": params["splits"]}
-        (root / "plan" / f"{key}.yaml").write_text(yaml.safe_dump(spec))
         (root / "train" / key / "snapshots").mkdir(parents=True)
         (root / "train" / key / "held_out.json").write_text("[1, 3]" if key == KEY else "[]")
     for done in (180000, 120000):
         (root / "train" / KEY / "snapshots" / f"model_{done:07d}.pth").touch()
 
-    def detector(trained, manifest, hardware, key):
+    (root / "train" / KEY / "config.yaml").write_text("")
+
+    def detector(trained, manifest, hardware):
         assert stage.held_out(trained) == [1, 3]
         boxes = {"model_0120000": (BOX, OTHER), "model_0180000": (BOX,)}
         return lambda weights: [
@@ -273,16 +271,17 @@ def project(tmp_path, monkeypatch):
 
 
 def test_stage(project):
-    stage.run([KEY])
-    curve = pd.read_csv(project / "runs" / "coco" / "search" / f"{KEY}.csv")
+    stage.run([])
+    found = project / "runs" / "coco" / "search"
+    assert json.loads((found / "runs.json").read_text()) == [KEY]  # the other has no snapshots
+    curve = pd.read_csv(found / KEY / FILE)
     assert curve.columns.tolist() == CURVE and curve["iteration"].unique().tolist() == [
         120000,
         180000,
     ]
     novel = curve.query("classes == 'novel' and task == 'segm' and metric == 'AP'")["value"]
     assert novel.tolist() == pytest.approx([100, 100 * 51 / 101], abs=1e-3)
-    stage.run(["opmask-R50-mine-0"])  # an ordinary run has no snapshots
-    stage.run([])
+    report_stage.run([])
     table = pd.read_csv(project / "reports/coco/tables/schedule_search.csv")
     mine = table.query("supervised == 'mine' and classes == 'novel' and choice == 'best'").iloc[0]
     assert (mine["iteration"], mine["last"]) == (120000, 180000)
@@ -314,12 +313,12 @@ def test_a_real_snapshot_is_run_on_the_held_out_images_alone(tmp_path):
     images = ImageSet(data.annotations, data.images, {})
     categories = [{"id": i, "name": n} for i, n in zip(IDS, CLASSES, strict=True)]
     manifest = Manifest("coco", categories, images, images)
-    detect = stage.detector(tmp_path, manifest, PARAMS["hardware"] | {"gpus": 0}, "x")
+    detect = stage.detector(tmp_path, manifest, PARAMS["hardware"] | {"gpus": 0})
     assert stage.snapshots(tmp_path) == {4: weights}
     groups = {"all": list(IDS)}
-    curve = stage.measure_all(
-        tmp_path, manifest, groups, detect, tmp_path, {"bootstrap": BOOTSTRAP}
-    )
+    params = {"bootstrap": BOOTSTRAP, "hardware": PARAMS["hardware"] | {"gpus": 0}}
+    stage.measure_all(tmp_path, manifest, groups, params, tmp_path)
+    curve = pd.read_csv(tmp_path / FILE)
     assert {d["image_id"] for d in detect(weights)} <= {2, 5}
     assert curve["iteration"].unique().tolist() == [4] and curve["value"].notna().all()
     assert matches_path(tmp_path, 4).is_file()

@@ -69,6 +69,8 @@ def test_available_offers_the_papers_splits_only_with_cocos_classes():
         ("mine", PETS, {"mine": []}, "splits.mine: is empty"),
         ("all", PETS, {"mine": "cat"}, "splits.mine: must be a list"),
         ("all", PETS, {"voc": ["cat"]}, "splits.voc: this name is taken"),
+        ("all", PETS, {"my-pets": ["cat"]}, "splits.my-pets: the name must be text without '-'"),
+        ("all", PETS, {2: ["cat"]}, "splits.2: the name must be text"),
         ("all", PETS, ["cat"], "splits: must map"),
         ("mine", PETS, {"mine": ["cat", "dog", "hamster"]}, "leaves none novel: use 'all'"),
         ("all", [], None, "has no categories"),

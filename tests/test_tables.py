@@ -49,11 +49,11 @@ def cell(table, method, metric="AP", task="segm", classes="novel", backbone="R50
 
 
 ONE_SEED = per_class("maskrcnn", 0, [10, 20]), per_class("opmask", 0, [20, 40], box=(60, 80))
-GAIN = SimpleNamespace(low=12.345, high=17.0)
+GAINS = {"AP": SimpleNamespace(low=12.345, high=17.0), "AP75": SimpleNamespace(low=9.0, high=21.0)}
 
 
 def test_cells_of_one_seed():
-    table = make_table(*ONE_SEED, gains={("R50", "voc"): GAIN})
+    table = make_table(*ONE_SEED, gains={("R50", "voc"): GAINS})
     baseline, ours = cell(table, "Our Mask R-CNN"), cell(table, "OPMask")
     assert (baseline["ours"], ours["ours"]) == (15, 30)  # means of 10 20 and of 20 40
     assert (baseline["paper"], ours["paper"]) == (18.9, 31.9)
@@ -64,7 +64,10 @@ def test_cells_of_one_seed():
     assert gain["paper"] == pytest.approx(13.0) and gain["ours_minus_paper"] == pytest.approx(2.0)
     assert cell(table, "OPMask", "AP50")["ours"] == 31
     assert cell(table, "OPMask", "APs")["ours"] == 23  # the class without small objects is left out
-    assert math.isnan(cell(table, "difference", "AP50")["low"])  # bootstrapped for AP alone
+    strict = cell(table, "difference", "AP75")
+    assert (strict["ours"], strict["low"], strict["high"]) == (15, 9, 21)
+    assert math.isnan(cell(table, "difference", "AP50")["low"])  # not bootstrapped here
+    assert math.isnan(cell(table, "difference", task="bbox")["low"])
 
 
 def test_context_has_no_number_of_the_paper():
@@ -92,7 +95,7 @@ def test_unequal_seeds_keep_the_columns_consistent():
 
 
 def test_what_was_not_run_says_so():
-    table = make_table(*ONE_SEED, gains={("R50", "voc"): GAIN})
+    table = make_table(*ONE_SEED, gains={("R50", "voc"): GAINS})
     assert cell(table, "OPMask", backbone="R101")["seeds"] == 0
     found = comparisons(table)
     assert [one.verdict for one in found] == ["not run", "shown", "not run", "not run"]
@@ -121,7 +124,7 @@ def test_other_systems_are_quoted_and_never_ours():
 
 
 def test_latex_has_the_rows_of_the_markdown():
-    table = make_table(*ONE_SEED, gains={("R50", "voc"): GAIN})
+    table = make_table(*ONE_SEED, gains={("R50", "voc"): GAINS})
     text = table1_latex(table, "a_b")
     assert text.count(r"\begin{tabular}{lllrrrrrr}") == text.count(r"\bottomrule") == 2
     assert r"non-voc $\rightarrow$ voc, scale a\_b" in text and r"$-$1.9" in text
@@ -142,11 +145,12 @@ def test_one_method_alone_is_not_a_comparison():
 
 
 def test_markdown_rows_have_equal_cells():
-    text = table1_markdown(make_table(*ONE_SEED, gains={("R50", "voc"): GAIN}), "miniature")
+    text = table1_markdown(make_table(*ONE_SEED, gains={("R50", "voc"): GAINS}), "miniature")
     for block in text.split("\n\n"):
         if block.startswith("|"):
             assert len({line.count("|") for line in block.splitlines()}) == 1
     assert "+12.35 to +17.00" in text or "+12.34 to +17.00" in text
+    assert "+15.00 (+9.00 to +21.00)" in text
     assert "context, not a target" in text
     assert "context, not a target" not in table1_markdown(make_table(*ONE_SEED), "coco")
 

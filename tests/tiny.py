@@ -42,7 +42,11 @@ def tiny_cfg(max_iter: int = 4, **changes):
     """OPMask on four classes, two of them supervised; `changes` with `__` for dots."""
     overrides = {**OVERRIDES, **{k.replace("__", "."): v for k, v in changes.items()}}
     cfg = paper_config(
-        method=OPMASK, backbone="R50", supervised=[0, 1], num_classes=4, overrides=overrides
+        method=OPMASK,
+        backbone={"resnet": 50},
+        supervised=[0, 1],
+        num_classes=4,
+        overrides=overrides,
     )
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SEED = max_iter, (max_iter - 1,), 7
     return cfg

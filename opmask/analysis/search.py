@@ -10,88 +10,21 @@ A maximum over snapshots is high by chance too: "best − last" cannot be negati
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from opmask.analysis.comparison import DIRECTIONS, interval
-from opmask.data.shapes import usable_mask
-from opmask.data.splits import resolve
-from opmask.errors import UserError
+from opmask.analysis.comparison import NOT_RUN
+from opmask.analysis.held_out import RUN, Groups, matches_path
 from opmask.evaluation.bootstrap import paired_difference
 from opmask.evaluation.coco_ap import Matches
-from opmask.planning.plan import Run
-from opmask.reporting import markdown
 
 PAPER_PICK = 130_000  # iterations
 PAPER_RUNS = [("opmask", "R50", "nonvoc"), ("opmask", "R50", "voc")]
-# A snapshot's measures: iterations done; classes (novel | supervised | all); task (segm | bbox);
-# metric (AP | AP50); value in percent, NaN without objects; low, high (95 %, bootstrap over the
-# held-out images; NaN but for mask AP).
-CURVE = ["iteration", "classes", "task", "metric", "value", "low", "high"]
 CHOICES = ("best", "compromise", "paper")
-SAME, NOTHING, NOT_RUN = "same snapshot", "nothing to measure", "not run"
-RUN = ["method", "backbone", "supervised", "schedule"]
+SAME, NOTHING = "same snapshot", "nothing to measure"
 NAN = float("nan")
-
-Groups = Mapping[str, Sequence[int]]
-
-
-def class_groups(supervised: str, categories: Sequence[Mapping], custom: Mapping) -> Groups:
-    """Dataset ids of the novel, supervised and all classes of a split, empty groups left out."""
-    split = resolve(supervised, categories, custom)
-    names = {"novel": split.novel, "supervised": split.supervised}
-    ids = {group: [c["id"] for c in categories if c["name"] in n] for group, n in names.items()}
-    return {k: v for k, v in ids.items() if v} | {"all": [c["id"] for c in categories]}
-
-
-def restrict(dataset: Mapping[str, Any], image_ids: Collection[int], task: str) -> dict[str, Any]:
-    """The part of a COCO training json on `image_ids` that `evaluate` can measure `task` on.
-
-    An object without a usable mask is no ground truth for masks, but a detection of it is no error
-    either: its box becomes a crowd region, in which detections count neither way.
-    """
-    wanted = set(image_ids)
-    images = [image for image in dataset["images"] if image["id"] in wanted]
-    if not images or len(images) < len(wanted):
-        raise UserError(f"held_out.json: {len(wanted)} images, {len(images)} of them in the data")
-    annotations = [
-        _for_masks(annotation) if task == "segm" else _with_area(annotation)
-        for annotation in dataset["annotations"]
-        if annotation["image_id"] in wanted
-    ]
-    return {**dataset, "images": images, "annotations": annotations}
-
-
-def _with_area(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    width, height = annotation["bbox"][2:]
-    return {**annotation, "area": annotation.get("area") or width * height}
-
-
-def _for_masks(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    mask, (x, y, w, h) = usable_mask(annotation), annotation["bbox"]
-    if mask is not None:
-        return _with_area(annotation) | {"segmentation": mask}
-    box = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-    return _with_area(annotation) | {"segmentation": box, "iscrowd": 1}
-
-
-def matches_path(folder: Path, iteration: int) -> Path:
-    """Where one snapshot's mask matches are kept, for paired intervals; `folder` is the run's."""
-    return folder / f"segm_{iteration:07d}.npz"
-
-
-def read_curves(search_dir: Path, runs: Sequence[Run]) -> pd.DataFrame:
-    """Curves of all search runs: method, backbone, supervised, schedule, seed, key, then CURVE."""
-    frames = [pd.DataFrame(columns=[*RUN, "seed", "key", *CURVE])]
-    for run in runs:
-        path = search_dir / f"{run.key}.csv"
-        if path.is_file() and len(frame := pd.read_csv(path)):
-            about = {name: getattr(run, name) for name in (*RUN, "seed", "key")}
-            frames.append(frame.assign(**about)[frames[0].columns])
-    return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
 def mask_curve(curves: pd.DataFrame, classes: str) -> pd.Series:
@@ -218,58 +151,3 @@ def verdict(novel: Mapping[str, float], supervised: Mapping[str, float]) -> str:
     if novel["low"] > 0:
         return "falls for both" if supervised["low"] > 0 else "overfits"
     return "rises" if novel["high"] < 0 else "undecided"
-
-
-def search_markdown(table: pd.DataFrame) -> str:
-    """`search_table` for people: each split's choices, then how to read them."""
-    lines = [_line(row) for row in table.to_dict("records")]
-    return "\n\n".join([_finding(table), markdown.table(pd.DataFrame(lines), left=4), _NOTES])
-
-
-def _finding(table: pd.DataFrame) -> str:
-    """Where the novel classes were best, and what longer training did to them."""
-    parts = []
-    for row in table.query("classes == 'novel' and choice != 'compromise'").to_dict("records"):
-        if row["seeds"] and row["choice"] == "best":
-            parts.append(
-                f"{DIRECTIONS.get(row['supervised'], row['supervised'])}: novel classes are best "
-                f"at {row['thousands']:.0f}k of {row['last_thousands']:.0f}k."
-            )
-        elif row["seeds"]:
-            parts.append(
-                f"From {row['thousands']:.0f}k to the end their mask AP changes by "
-                f"{markdown.signed(-row['drop'], 2)} ({interval(-row['high'], -row['low'])}): "
-                f"{row['verdict']}."
-            )
-    return " ".join(parts) or f"The schedule search was {NOT_RUN}."
-
-
-def _line(row: Mapping[str, Any]) -> dict[str, str]:
-    ran = row["seeds"] > 0
-    missing = NOT_RUN if row["verdict"] == NOT_RUN else markdown.MISSING
-    return {
-        "Direction": DIRECTIONS.get(row["supervised"], row["supervised"]),
-        "Run": f"{row['method']}-{row['backbone']}-{row['supervised']}",
-        "Chosen": row["choice"],
-        "Classes": row["classes"],
-        "At": f"{row['thousands']:.0f}k ({row['iteration']:.0f})" if ran else missing,
-        "Last": f"{row['last_thousands']:.0f}k ({row['last']:.0f})" if ran else markdown.MISSING,
-        "AP": markdown.number(row["ap"], 2),
-        "AP of the last": markdown.number(row["ap_last"], 2),
-        "Drop": markdown.signed(row["drop"], 2),
-        "95 % interval": interval(row["low"], row["high"]) if ran else markdown.MISSING,
-        "Seeds": str(row["seeds"]) if ran else markdown.MISSING,
-        "Verdict": row["verdict"],
-    }
-
-
-_NOTES = (
-    "Mask AP in percent on the held-out training images. Iterations are the paper's, thousands; in "
-    "brackets those done at this scale. Chosen: *best* on the novel classes of this split; "
-    "*compromise*, best in the mean of both splits; *paper*, the snapshot nearest to its 130k. Of "
-    "equal iterations the earliest is taken. The interval is a paired bootstrap over the held-out "
-    "images. *best* was chosen on these very images and cannot lose to the last: only *paper*, "
-    "fixed beforehand, tests whether longer training overfits. *overfits*: the interval of the "
-    "novel classes' drop lies above 0 and that of the supervised ones does not. What the paper "
-    "says of a *second* learning rate step is about the 1x and 3x schedules: Table 3."
-)

@@ -9,6 +9,7 @@ from opmask.analysis.comparison import NOT_RUN
 from opmask.claims.findings import findings
 from opmask.claims.ledger import FOR, Graded
 from opmask.claims.sources import COUNTS, KINDS
+from opmask.claims.text import value_text
 from opmask.claims.verdict import MIN_SEEDS, UNDECIDED, VERDICTS, Cell
 from opmask.reporting import markdown
 
@@ -94,7 +95,7 @@ def overview(graded: Sequence[Graded]) -> pd.DataFrame:
                 "Where": claim.section,
                 "What is tested": claim.reading,
                 "Paper": one.paper_text(),
-                "Ours": value_text(cell, claim.evidence.unit) if cell else NOT_RUN,
+                "Ours": _ours(cell, claim.evidence.unit) if cell else NOT_RUN,
                 "For": f"{one.speaks().count(FOR)} of {len(one.cells)}",
                 "Verdict": one.verdict,
             }
@@ -102,16 +103,8 @@ def overview(graded: Sequence[Graded]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def value_text(cell: Cell, unit: str = "AP") -> str:
-    """`+1.2 (+0.4 to +2.0)`; numbers without uncertainty alone, and counts without a sign."""
-    if not cell.ran:
-        return NOT_RUN
-    form = markdown.number if unit in COUNTS else markdown.signed
-    digits = 0 if all(v == round(v) for v in (cell.value, cell.low) if not math.isnan(v)) else 2
-    value, low, high = (form(v, digits) for v in (cell.value, cell.low, cell.high))
-    if math.isnan(cell.low):
-        return f"{value} (no interval)"
-    return value if cell.low == cell.high else f"{value} ({low} to {high})"
+def _ours(cell: Cell, unit: str) -> str:
+    return value_text(cell.value, cell.low, cell.high, unit) if cell.ran else NOT_RUN
 
 
 def details(one: Graded) -> str:
@@ -142,7 +135,7 @@ def _place(section: str) -> str:
 
 def _cell_line(one: Graded, cell: Cell, speaks: str) -> dict[str, str]:
     seeds = str(cell.seeds) if cell.seeds else markdown.MISSING
-    line = {"Cell": cell.name, "Ours": value_text(cell, one.claim.evidence.unit)}
+    line = {"Cell": cell.name, "Ours": _ours(cell, one.claim.evidence.unit)}
     if any(c.seeds for c in one.cells):
         spread = f" ± {markdown.number(cell.sd, 2)}" if not math.isnan(cell.sd) else ""
         line["Seeds"] = seeds + spread

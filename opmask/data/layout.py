@@ -1,37 +1,96 @@
-"""The official COCO 2017 layout: what a folder still lacks, and where to get it."""
+"""The official COCO 2017 layout: what a folder holds of it, what it lacks, where to get that.
 
+COCO publishes no checksums. Those here are what many projects agree on: MD5 of the archives, of the
+smallest of which it is also the server's own ETag, and SHA-256 of the annotation files.
+"""
+
+import hashlib
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 from opmask.errors import UserError
 
 ADDRESS = "http://images.cocodataset.org"
+_BLOCK = 2**22  # bytes
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as published: where it lies below the data root, or below ADDRESS."""
+
+    path: str
+    size: int  # bytes
+    checksum: str = ""  # ALGORITHM:HEXADECIMAL; "" if not known
 
 
 @dataclass(frozen=True)
 class Archive:
     """A zip file of the official distribution, unpacked in the data root."""
 
-    path: str  # below ADDRESS
-    size: str  # of the download
-    files: tuple[str, ...] = ()  # annotation files that it brings, relative to the root
+    zip: File
+    files: tuple[File, ...] = ()  # annotation files that it brings
     folder: str = ""  # image folder that it brings
     images: int = 0  # .jpg files in that folder
+
+    @property
+    def address(self) -> str:
+        return f"{ADDRESS}/{self.zip.path}"
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is to be said of one file or folder."""
+
+    name: str
+    state: str  # complete | missing | incomplete | differs | not needed
+    size: str  # as found or, if it is missing, as published
+    checksum: str
+    archive: Archive  # that brings it
 
 
 ARCHIVES = (
     Archive(
-        "annotations/annotations_trainval2017.zip",
-        "241 MB",
-        files=("annotations/instances_train2017.json", "annotations/instances_val2017.json"),
+        File(
+            "annotations/annotations_trainval2017.zip",
+            252_907_541,
+            "md5:f4bbac642086de4f52a3fdda2de5fa2c",
+        ),
+        files=(
+            File(
+                "annotations/instances_train2017.json",
+                469_785_474,
+                "sha256:610fce4944abdeb15354cc765333805529359d12d88f2f711393ca586901d01d",
+            ),
+            File(
+                "annotations/instances_val2017.json",
+                19_987_840,
+                "sha256:e8c7f7908f1d7278341fae127d0da654f102f11bd7b21d8aeefa635b8c810b6f",
+            ),
+        ),
     ),
-    Archive("zips/train2017.zip", "18 GB", folder="train2017", images=118_287),
-    Archive("zips/val2017.zip", "1 GB", folder="val2017", images=5_000),
+    Archive(
+        File("zips/train2017.zip", 19_336_861_798, "md5:cced6f7f71b7629ddf16f17bbcfab6b2"),
+        folder="train2017",
+        images=118_287,
+    ),
+    Archive(
+        File("zips/val2017.zip", 815_585_330, "md5:442b8da7639aecaf257c1dceb8ba8c80"),
+        folder="val2017",
+        images=5_000,
+    ),
 )
 
 
-def missing(root: Path, archives: tuple[Archive, ...] = ARCHIVES) -> list[str]:
+def readable(size: int) -> str:
+    """Bytes as a person says them: `253 MB`, `19.3 GB`."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def missing(root: Path, archives: Sequence[Archive] = ARCHIVES) -> list[str]:
     """What `root` lacks of COCO 2017, one line an item with its size and address; [] if complete.
 
     Images are counted, not opened: `opmask.data.coco.check` does that.
@@ -40,13 +99,72 @@ def missing(root: Path, archives: tuple[Archive, ...] = ARCHIVES) -> list[str]:
         return [f"{root}: no such folder"]
     lacks = []
     for archive in archives:
-        source = f"unpack {ADDRESS}/{archive.path} ({archive.size}) in {root}"
-        lacks += [f"{root / f}: {source}" for f in archive.files if not (root / f).is_file()]
+        source = f"unpack {archive.address} ({readable(archive.zip.size)}) in {root}"
+        lacks += [f"{root / f.path}: {source}" for f in archive.files if not _is_file(root, f)]
         count = _count_images(root / archive.folder) if archive.folder else 0
         if count < archive.images:
             held = f"{count:,} of {archive.images:,} images"
             lacks.append(f"{root / archive.folder}: {held}; {source}")
     return lacks
+
+
+def inventory(
+    root: Path, archives: Sequence[Archive] = ARCHIVES, *, checksums: bool = True
+) -> Iterator[Item]:
+    """Every file and folder of COCO 2017, as found in `root`.
+
+    checksums: read the files that are there, 19 GB if the archives still are, and compare them with
+    what is published; without, only sizes are compared. Images are counted.
+    """
+    for archive in archives:
+        for file in archive.files:
+            yield _describe(root / file.path, file.path, file, archive, checksums)
+        if archive.folder:
+            yield _count(root, archive)
+        name = Path(archive.zip.path).name
+        if _is_file(root, File(name, 0)):
+            yield _describe(root / name, name, archive.zip, archive, checksums)
+        else:  # one may remove it once it is unpacked
+            size, checksum = f"{archive.zip.size:,} bytes", archive.zip.checksum
+            yield Item(name, "not needed", size, checksum, archive)
+
+
+def _describe(path: Path, name: str, expected: File, archive: Archive, checksums: bool) -> Item:
+    if not path.is_file():
+        size = f"{expected.size:,} bytes"
+        return Item(name, "missing", size, expected.checksum, archive)
+    size, checksum = path.stat().st_size, ""
+    state = "complete" if size == expected.size else "differs"
+    if checksums:
+        algorithm = expected.checksum.partition(":")[0] or "md5"
+        checksum = f"{algorithm}:{digest(path, algorithm)}"
+        state = "differs" if expected.checksum not in ("", checksum) else state
+    return Item(name, state, f"{size:,} bytes", checksum or "not read", archive)
+
+
+def _count(root: Path, archive: Archive) -> Item:
+    count = _count_images(root / archive.folder)
+    state = "complete" if count >= archive.images else "incomplete" if count else "missing"
+    return Item(f"{archive.folder}/", state, f"{count:,} of {archive.images:,} images", "", archive)
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """A file's digest in hexadecimal, with a progress bar for large ones."""
+    result, size = hashlib.new(algorithm), path.stat().st_size
+    quiet = True if size < 10**8 else None  # None: shown on a terminal only
+    with (
+        path.open("rb") as file,
+        tqdm(desc=f"{path.name}: {algorithm}", total=size, unit="B", unit_scale=True, disable=quiet)
+        as bar,
+    ):  # fmt: skip
+        while block := file.read(_BLOCK):
+            result.update(block)
+            bar.update(len(block))
+    return result.hexdigest()
+
+
+def _is_file(root: Path, file: File) -> bool:
+    return (root / file.path).is_file()
 
 
 def _count_images(folder: Path) -> int:

@@ -59,6 +59,8 @@ class TrainingImages(Dataset):
         self.augmentations = T.AugmentationList(utils.build_augmentation(cfg, is_train=True))
         self.image_format = cfg.INPUT.FORMAT
         self.mask_format = cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else None
+        if self.mask_format == "polygon":
+            _reject_rle(dicts)
 
     def __len__(self) -> int:
         return len(self.dicts)
@@ -87,6 +89,16 @@ class TrainingImages(Dataset):
             instances.gt_has_mask = torch.tensor(has_mask)
         # By box, never by mask: whether an object is seen must not depend on its mask.
         return utils.filter_empty_instances(instances, by_mask=False)
+
+
+def _reject_rle(dicts: Sequence[dict[str, Any]]) -> None:
+    """detectron2 cannot turn an RLE into polygons; better known now than at the image's turn."""
+    for record in dicts:
+        if any(isinstance(a.get("segmentation"), dict) for a in record["annotations"]):
+            raise UserError(
+                f"{record['file_name']}: has a mask in RLE, which needs INPUT.MASK_FORMAT: bitmask "
+                "under `config` of the scale in params.yaml"
+            )
 
 
 def read_image(record: dict[str, Any], image_format: str) -> np.ndarray:

@@ -91,6 +91,8 @@ def check_custom(custom: Mapping[str, Sequence[str]] | None) -> Mapping[str, Seq
     if not isinstance(custom, Mapping):
         raise UserError("splits: must map split names to lists of class names")
     for name, classes in custom.items():
+        if not isinstance(name, str) or "-" in name:
+            raise UserError(f"splits.{name}: the name must be text without '-', as in a run's name")
         if name in SUPERVISED_SETS:
             raise UserError(f"splits.{name}: this name is taken by a split of the paper")
         if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):

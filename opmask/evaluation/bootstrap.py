@@ -1,8 +1,8 @@
 """Paired bootstrap over images: how far AP would move on other validation images (our addition).
 
 A resample draws as many images as there are, with replacement. An image drawn twice gets weight 2
-in the accumulation of precision and recall; it is never duplicated, because COCOeval drops repeated
-image ids, which makes standard errors too small. Both methods of a comparison see the same weights.
+in the accumulation of precision and recall (`opmask.evaluation.weighted_ap`). Both methods of a
+comparison see the same weights.
 
 Only the images are resampled: the interval holds for the training runs at hand. What differs
 between training seeds is a second source of error, reported beside it.
@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opmask.evaluation.coco_ap import Matches
+from opmask.evaluation.weighted_ap import METRICS, weighted_metrics
 
-RECALLS = np.linspace(0, 1, 101)
-_CHUNK_ELEMENTS = 1 << 20  # float64 of one work array: 8 MiB
+LEVEL = 0.95  # of every interval, unless another is asked for
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,24 @@ def paired_difference(
     *,
     resamples: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> Difference:
-    """Difference in AP on a class subset between two methods, a − b, on the same images.
+    """Difference in AP on a class subset between two methods, as `paired_differences`."""
+    found = paired_differences(a, b, category_ids, resamples=resamples, seed=seed, level=level)
+    return found["AP"]
+
+
+def paired_differences(
+    a: Sequence[Matches],
+    b: Sequence[Matches],
+    category_ids: Sequence[int],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Difference]:
+    """Difference in each of METRICS on a class subset between two methods, a − b, on the same
+    images and in the same resamples.
 
     Args:
         a, b: one Matches a training seed. AP of a method is the mean over its seeds.
@@ -76,13 +91,12 @@ def paired_difference(
         ValueError: no runs, runs not of one ground truth, or an argument out of range.
     """
     _check_runs([*a, *b], len(a) and len(b), resamples, level)
-    weights = image_weights(len(a[0].image_ids), resamples, seed)
-    (a_mean, a_draws), (b_mean, b_draws) = (
-        _method_ap(runs, category_ids, weights) for runs in (a, b)
-    )
-    estimate = a_mean - b_mean
-    low, high, error = _spread(estimate, a_draws - b_draws, level)
-    return Difference(estimate, low, high, error, a_mean, b_mean, resamples, len(a), len(b))
+    weights = data_and_draws(len(a[0].image_ids), resamples, seed)
+    ours, theirs = (_method_ap(runs, category_ids, weights) for runs in (a, b))
+    counts = resamples, len(a), len(b)
+    return {
+        metric: _difference(ours[n], theirs[n], level, counts) for n, metric in enumerate(METRICS)
+    }
 
 
 def interval(
@@ -91,13 +105,13 @@ def interval(
     *,
     resamples: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> Interval:
-    """One method's own AP on a class subset. Arguments and errors as in `paired_difference`."""
+    """One method's own AP on a class subset. Arguments and errors as in `paired_differences`."""
     _check_runs(a, len(a), resamples, level)
-    weights = image_weights(len(a[0].image_ids), resamples, seed)
-    mean, draws = _method_ap(a, category_ids, weights)
-    return Interval(mean, *_spread(mean, draws, level), resamples, len(a))
+    weights = data_and_draws(len(a[0].image_ids), resamples, seed)
+    ap = _method_ap(a, category_ids, weights)[0]
+    return Interval(float(ap[0]), *spread(ap, level), resamples, len(a))
 
 
 def image_weights(n_images: int, resamples: int, seed: int) -> NDArray[np.float64]:
@@ -107,121 +121,40 @@ def image_weights(n_images: int, resamples: int, seed: int) -> NDArray[np.float6
     return np.stack([np.bincount(row, minlength=n_images) for row in drawn]).astype(np.float64)
 
 
-def weighted_ap(
-    matches: Matches, weights: NDArray, category_ids: Sequence[int] | None = None
-) -> NDArray[np.float64]:
-    """AP (IoU .50:.95) of each class with weighted images, in percent.
+def data_and_draws(n_images: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """Weights of the data set itself, each image once, then `image_weights`: (1 + resamples, …)."""
+    return np.vstack([np.ones((1, n_images)), image_weights(n_images, resamples, seed)])
 
-    With all weights 1 this is the AP of `Evaluation.per_class`; with whole weights it is COCOeval
-    on images duplicated that often. Detections of one image and class with equal scores are the
-    one exception: here the copies of each stay together, there the copies of the image do.
 
-    Args:
-        matches: one run.
-        weights: (B, n_images), not negative, columns as `matches.image_ids`.
-        category_ids: dataset ids, in the order wanted; None for all.
+def spread(draws: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float, float]:
+    """(low, high, standard error) from (1 + resamples,) values, the estimate in row 0.
 
-    Returns:
-        (B, n_categories); NaN where no object of the class has weight.
-
-    Raises:
-        ValueError: weights of the wrong shape or negative, or an unknown category id.
+    Draws without a single object of the subset (NaN) are left out; with fewer than two, all NaN.
     """
-    weights = np.asarray(weights, dtype=np.float64)
-    if weights.ndim != 2 or weights.shape[1] != len(matches.image_ids) or (weights < 0).any():
-        raise ValueError(
-            f"weights of shape {weights.shape}: allowed is (resamples, {len(matches.image_ids)} "
-            "images), without negative values"
-        )
-    classes = _class_indices(matches, category_ids)
-    return np.stack([_class_ap(matches, k, weights) for k in classes], axis=1)
+    estimate, drawn = draws[0], draws[1:][~np.isnan(draws[1:])]
+    if len(drawn) < 2:
+        return np.nan, np.nan, np.nan
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = estimate + np.quantile(drawn - drawn.mean(), tails)
+    return float(low), float(high), float(drawn.std(ddof=1))
 
 
-def _class_indices(matches: Matches, category_ids: Sequence[int] | None) -> NDArray[np.intp]:
-    if category_ids is None:
-        return np.arange(len(matches.category_ids))
-    wanted = np.asarray(category_ids, dtype=np.int64)
-    unknown = np.setdiff1d(wanted, matches.category_ids)
-    if len(unknown) or not len(wanted):
-        raise ValueError(f"category_ids {category_ids}: unknown {unknown.tolist()}, one or more")
-    return np.searchsorted(matches.category_ids, wanted)
-
-
-def _class_ap(matches: Matches, k: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AP of class index k, (B,), over chunks of resamples so that memory stays bounded."""
-    rows = slice(*np.searchsorted(matches.category, [k, k + 1]))
-    image, matched, ignored = matches.image[rows], matches.matched[rows], matches.ignored[rows]
-    objects = np.bincount(
-        matches.gt_image[matches.gt_category == k], minlength=len(matches.image_ids)
-    )
-    object_weight = weights @ objects
-    step = max(1, _CHUNK_ELEMENTS // max(1, len(image)))
-    total = np.zeros(len(weights))
-    for start in range(0, len(weights), step):
-        chunk = slice(start, start + step)
-        drawn = weights[chunk].take(image, axis=1)  # (chunk, D)
-        ranks = drawn.cumsum(axis=1)
-        for hit, skip in zip(matched.T, ignored.T, strict=True):
-            total[chunk] += _threshold_ap(drawn, ranks, hit, skip, object_weight[chunk])
-    return np.where(object_weight > 0, 100 * total / len(matches.iou_thresholds), np.nan)
-
-
-def _threshold_ap(
-    drawn: NDArray[np.float64],
-    ranks: NDArray[np.float64],
-    hit: NDArray[np.bool_],
-    skip: NDArray[np.bool_],
-    object_weight: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """AP at one IoU threshold, (B,), from weights of detections (B, D) and their running sums.
-
-    Interpolated precision is read at 101 recalls; the first detection to reach a recall is always
-    a true positive. So only those are looked at, each with the number of recalls it reaches first.
-    """
-    right = np.flatnonzero(hit & ~skip)
-    if not len(right):
-        return np.zeros(len(drawn))
-    skipped = np.flatnonzero(skip)
-    true = drawn.take(right, axis=1).cumsum(axis=1)
-    seen = ranks.take(right, axis=1)
-    if len(skipped):
-        before = drawn.take(skipped, axis=1).cumsum(axis=1)
-        before = np.concatenate([np.zeros((len(drawn), 1)), before], axis=1)
-        seen -= before.take(np.searchsorted(skipped, right), axis=1)
-    precision = np.divide(true, seen, out=np.zeros_like(true), where=seen > 0)
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = true / np.where(object_weight > 0, object_weight, 1)[:, None]
-    reached = np.searchsorted(RECALLS, recall, side="right")  # number of recalls at or below
-    first = np.diff(reached, axis=1, prepend=0)
-    return np.einsum("bd,bd->b", envelope, first) / len(RECALLS)
+def _difference(
+    a: NDArray[np.float64], b: NDArray[np.float64], level: float, counts: tuple[int, int, int]
+) -> Difference:
+    """From the (1 + resamples,) APs of both methods."""
+    means = float(a[0]), float(b[0])
+    return Difference(means[0] - means[1], *spread(a - b, level), *means, *counts)
 
 
 def _method_ap(
     runs: Sequence[Matches], category_ids: Sequence[int], weights: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64]]:
-    """AP on the data set itself, and its (B,) draws: mean over seeds, then over classes."""
-    with_data = np.vstack([np.ones((1, weights.shape[1])), weights])
-    per_class = np.mean([weighted_ap(run, with_data, category_ids) for run in runs], axis=0)
+) -> NDArray[np.float64]:
+    """METRICS by row of `weights`, (len(METRICS), B): mean over seeds, then over classes."""
+    per_class = np.mean([weighted_metrics(run, weights, category_ids) for run in runs], axis=0)
     present = ~np.isnan(per_class)
-    sums = np.where(present, per_class, 0).sum(axis=1)
-    counts = present.sum(axis=1)
-    means = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
-    return float(means[0]), means[1:]
-
-
-def _spread(
-    estimate: float, draws: NDArray[np.float64], level: float
-) -> tuple[float, float, float]:
-    """Low and high end of the interval around the estimate, and standard error.
-
-    Draws without a single object of the subset (NaN) are left out; all NaN gives NaN.
-    """
-    draws = draws[~np.isnan(draws)]
-    if len(draws) < 2:
-        return np.nan, np.nan, np.nan
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    low, high = estimate + np.quantile(draws - draws.mean(), tails)
-    return float(low), float(high), float(draws.std(ddof=1))
+    sums, counts = np.where(present, per_class, 0).sum(axis=-1), present.sum(axis=-1)
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
 
 def _check_runs(runs: Sequence[Matches], enough: int, resamples: int, level: float) -> None:

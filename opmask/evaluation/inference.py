@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
@@ -15,12 +16,15 @@ from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.modeling import build_model
 from detectron2.utils import comm
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from opmask.data.coco import Manifest, read_json
 from opmask.data.loader import read_image
-from opmask.training.hooks import SafeCheckpointer
+from opmask.errors import UserError
+from opmask.training.mask_layers import use_matrix_mask_layers
 from opmask.training.trainer import use_precision
+from opmask.training.weights import read
 
 
 class CocoResults(DatasetEvaluator):
@@ -60,16 +64,31 @@ class TestImages:
     def __call__(self, image: Mapping[str, Any]) -> dict[str, Any]:
         size = {key: image[key] for key in ("height", "width")}
         record = {**size, "file_name": str(self.image_dir / image["file_name"])}
-        resized = T.AugInput(read_image(record, self.image_format))
+        return self.model_input(read_image(record, self.image_format), image["id"])
+
+    def model_input(self, picture: NDArray[np.uint8], image_id: int) -> dict[str, Any]:
+        """detectron2's model input of `(H, W, 3)` pixels in the model's channel order."""
+        height, width = picture.shape[:2]
+        resized = T.AugInput(picture)
         self.augmentations(resized)
         pixels = torch.as_tensor(resized.image.transpose(2, 0, 1).copy())
-        return {**size, "image": pixels, "image_id": image["id"]}
+        return {"height": height, "width": width, "image": pixels, "image_id": image_id}
 
 
 def load_model(cfg: CfgNode, weights: Path) -> torch.nn.Module:
-    """The model of `cfg` with `weights`, ready for inference on `cfg.MODEL.DEVICE`."""
-    model = build_model(cfg).eval()
-    SafeCheckpointer(model).load(str(weights))
+    """The model of `cfg` with `weights`, ready for inference on `cfg.MODEL.DEVICE`.
+
+    Raises:
+        UserError: the file is not of this model, whole and nothing but weights.
+    """
+    model = build_model(cfg).eval().to(memory_format=torch.channels_last)
+    try:
+        model.load_state_dict(read(str(weights))["model"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{weights}: not the weights of its configuration ({reason} …)") from error
+    if cfg.MODEL.DEVICE == "cpu":
+        use_matrix_mask_layers(model)
     use_precision(model, cfg.SOLVER.PRECISION)
     return model
 

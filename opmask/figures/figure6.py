@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from opmask import paper
 from opmask.analysis.comparison import BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS
-from opmask.analysis.contrasts import Resampler, spread
+from opmask.analysis.resampling import Resampler
+from opmask.evaluation.bootstrap import spread
 from opmask.figures.style import COLOURS, LABELS, MARKERS, new_figure
 
 POINTS = {"voc": 20, "voc20": 40, "nonvoc": 60, "all": 80}  # classes with masks in training
@@ -75,7 +76,7 @@ def _point(resampler: Resampler, supervised: str, measure: str) -> dict[str, dic
 
 
 def _values(draws, by_seed: pd.Series, classes: int) -> dict[str, float]:  # noqa: ANN001
-    low, high = spread(draws)
+    low, high, _ = spread(draws)
     values = {"ap": float(draws[0]), "sd": float(by_seed.std()), "low": low, "high": high}
     return values | {"seeds": len(by_seed), "tested_classes": classes}
 

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from opmask.analysis.comparison import DIRECTIONS
-from opmask.analysis.search import NOT_RUN, PAPER_RUNS, RUN, search_runs
+from opmask.analysis.comparison import DIRECTIONS, NOT_RUN
+from opmask.analysis.held_out import RUN
+from opmask.analysis.search import PAPER_RUNS, search_runs
 from opmask.figures.style import COLOURS, PAGE, new_figure
 
 _LOOKS = {

@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 
 from opmask.analysis.comparison import NOT_RUN
+from opmask.claims.sources import COST
+from opmask.claims.text import value_text
 from opmask.reporting import markdown
 
 # The kinds of verdict, for their colour and their sign; what is none of these is shown as it is.
@@ -82,12 +84,8 @@ def _ours(row: Mapping[str, Any]) -> str:
     value, low, high = (_float(row.get(name)) for name in ("value", "low", "high"))
     if value != value:
         return NOT_RUN if "value" in row else ""
-    if (unit := _text(row.get("unit"))) == "rank":
-        text = f"{unit} {value:g}"
-    else:
-        text = " ".join(filter(None, [_signed(value), unit]))
-    if low == low and low != high:
-        text += f" ({_signed(low)} to {_signed(high)})"
+    unit = _text(row.get("unit"))
+    text = value_text(value, low, high, unit, "" if unit == COST else unit)  # its cell says of what
     if cell := _text(row.get("cell")):
         text += f", {cell}"
     seeds = _float(row.get("seeds"))
@@ -101,10 +99,6 @@ def _cells(row: Mapping[str, Any]) -> str:
         return ""
     text = f"{support:.0f} of {total:.0f} decide for it, {against:.0f} against"
     return text + (f"; {total - run:.0f} {NOT_RUN}" if run < total else "")
-
-
-def _signed(value: float) -> str:
-    return markdown.signed(value, 0 if value == round(value) else 2)
 
 
 def _float(value: object) -> float:

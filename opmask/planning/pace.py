@@ -73,7 +73,11 @@ def fingerprint(name: str, params: Mapping[str, Any], places: int) -> str:
     first, backbone = name.split("-")
     scale = params["scales"][params["scale"]]
     model = scale["warm_start"] if first == _WARM_START else params["methods"].get(first)
-    content = [model, backbone, *(scale[key] for key in ("data", "config", "precision"))]
+    content = [
+        model,
+        params["backbones"][backbone],
+        *(scale[key] for key in ("data", "config", "precision")),
+    ]
     text = json.dumps([*content, 1 if first == _WARM_START else places], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -205,7 +209,7 @@ def _warm_start(backbone: str, params: Mapping[str, Any]) -> dict[str, float]:
     data = trainer.TrainingData(manifest.train.annotations, manifest.train.images, ())
     seconds = 0.0
     for phase in scale["warm_start"][backbone]["phases"]:
-        cfg = jobs.warm_start_config(phase, scale, backbone, manifest)
+        cfg = jobs.warm_start_config(phase, scale, params["backbones"][backbone], manifest)
         length, cfg.MODEL.WEIGHTS = cfg.SOLVER.MAX_ITER, ""
         with tempfile.TemporaryDirectory(prefix="calibration-", dir="work") as work:
             start, iteration, _ = _train(cfg, data, jobs.hardware(params["hardware"]), Path(work))

@@ -15,6 +15,7 @@ KEYS = [
     "seeds",
     "runs",
     "splits",
+    "backbones",
     "methods",
     "schedules",
     "bootstrap",

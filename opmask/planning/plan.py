@@ -17,7 +17,7 @@ from opmask.data.splits import SUPERVISED_SETS
 from opmask.errors import UserError
 from opmask.planning.params import require
 
-BACKBONES = ("R50", "R101")
+RESNETS = (50, 101)  # depths that MSRA's and torchvision's ImageNet weights are known for
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,28 @@ def parse_run(name: str, seed: int, params: Mapping[str, Any]) -> Run:
     run = Run(str(name), parts[0], parts[1], parts[2], str(schedule), seed)
     where = f"params.yaml: runs: {name}"
     require(run.method, params["methods"], f"{where}: method")
-    require(run.backbone, BACKBONES, f"{where}: backbone")
-    warm_start = params["scales"][params["scale"]]["warm_start"]
-    require(run.backbone, warm_start or BACKBONES, f"{where}: warm start of backbone")
+    require(run.backbone, params["backbones"], f"{where}: backbone")
+    _check_backbone(run.backbone, params)
     require(run.supervised, [*SUPERVISED_SETS, *params["splits"]], f"{where}: split")
     require(run.schedule, params["schedules"], f"{where}: schedule")
     return run
+
+
+def _check_backbone(name: str, params: Mapping[str, Any]) -> None:
+    """Raises UserError unless `backbones.<name>` is well formed and has initial weights."""
+    definition, where = params["backbones"][name], f"params.yaml: backbones.{name}"
+    if not isinstance(definition, Mapping) or ("resnet" in definition) == ("timm" in definition):
+        raise UserError(f"{where}: {definition!r} has not one of the keys resnet and timm")
+    for key in definition:
+        require(key, ("resnet", "timm", "weights", "sha256"), f"{where}: key")
+    if "resnet" in definition:
+        require(definition["resnet"], RESNETS, f"{where}.resnet")
+    warm_start = params["scales"][params["scale"]]["warm_start"]
+    if warm_start and name not in warm_start and "weights" not in definition:
+        raise UserError(
+            f"{where}: has neither `weights` nor a warm start at scale {params['scale']}, "
+            f"where {', '.join(warm_start)} have"
+        )
 
 
 def all_runs(params: Mapping[str, Any]) -> list[Run]:
@@ -80,9 +96,11 @@ def all_runs(params: Mapping[str, Any]) -> list[Run]:
 def shared_specifications(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Everything in params.yaml that determines the data set and the warm start."""
     scale = params["scales"][params["scale"]]
+    pretrain = {key: scale[key] for key in ("warm_start", "config", "precision")}
+    pretrain["backbones"] = {name: params["backbones"][name] for name in scale["warm_start"]}
     return {
         "data": {"data_root": params["data_root"], "data": scale["data"]},
-        "pretrain": {key: scale[key] for key in ("warm_start", "config", "precision")},
+        "pretrain": pretrain,
     }
 
 
@@ -97,6 +115,7 @@ def specification(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
         "run": asdict(run),
         "scale": params["scale"],
         "method": params["methods"][run.method],
+        "backbone": params["backbones"][run.backbone],
         "splits": {k: v for k, v in params["splits"].items() if k == run.supervised},
         "max_iter": max_iter,
         "steps": [step for step in steps if step < max_iter],  # a very short run may end before

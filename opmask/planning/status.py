@@ -86,7 +86,7 @@ def as_planned(run: Run, params: Mapping[str, Any]) -> Planned | None:
     scale = params["scale"]
     root, manifest = Path("runs", scale), Path("data", scale, "manifest.json")
     weights = root / "pretrain" / "weights" / f"{run.backbone}.pth"
-    needs_weights = bool(params["scales"][scale]["warm_start"])
+    needs_weights = run.backbone in params["scales"][scale]["warm_start"]
     if not (_is_current("data", params) and manifest.is_file()):
         return None
     if needs_weights and not (_is_current("pretrain", params) and weights.is_file()):
@@ -142,7 +142,7 @@ def _phase_folders(backbone: str, params: Mapping[str, Any]) -> list[Path]:
     weights = Path("work", f"{name}-{backbone}-deepened.pth" if "deepen" in recipe else "none")
     works = []
     for number, phase in enumerate(recipe["phases"], start=1):
-        content = [phase, scale["config"], scale["precision"], backbone]
+        content = [phase, scale["config"], scale["precision"], params["backbones"][backbone]]
         label = f"{name}-pretrain-{backbone}-{number}"
         works.append(_folder(label, content, [annotations, weights]))
         weights = works[-1] / FINAL

@@ -27,12 +27,22 @@ from opmask.analysis.comparison import (
     headline,
     interval,
 )
-from opmask.evaluation.bootstrap import Difference, paired_difference
+from opmask.evaluation.bootstrap import Difference, paired_differences
 from opmask.evaluation.coco_ap import Matches
 from opmask.evaluation.results import METRICS, evaluation_dir
 from opmask.planning.plan import Run
 from opmask.reporting import latex, markdown
-from opmask.tables.cells import CELL, NAN, SOURCE, caveats, cell, difference, lines, value
+from opmask.tables.cells import (
+    CELL,
+    NAN,
+    SOURCE,
+    caveats,
+    cell,
+    difference,
+    gain_text,
+    lines,
+    value,
+)
 
 # (classes, task, metric): the paper's six, then what gives them their context
 _PAPER_CELLS = [("novel", "segm", metric) for metric in METRICS]
@@ -40,12 +50,12 @@ _CONTEXT_CELLS = [("novel", "bbox", "AP"), ("novel", "bbox", "AP50"), ("supervis
 _CELL_KEYS = ["classes", "task", "metric"]
 QUOTED = "quoted"
 
-Gains = Mapping[tuple[str, str], Difference]
+Gains = Mapping[tuple[str, str], Mapping[str, Difference]]
 
 
 def novel_gains(
     runs_dir: Path, runs: Sequence[Run], per_class: pd.DataFrame, *, resamples: int, seed: int
-) -> dict[tuple[str, str], Difference]:
+) -> dict[tuple[str, str], dict[str, Difference]]:
     """Paired bootstrap of novel-class mask AP, OPMask − baseline, over validation images.
 
     Args:
@@ -55,7 +65,8 @@ def novel_gains(
         resamples, seed: of the bootstrap.
 
     Returns:
-        The difference by (backbone, supervised), where both methods were run.
+        The difference in each of `weighted_ap.METRICS` by (backbone, supervised), where both
+        methods were run.
     """
     gains = {}
     novel = per_class[(per_class["supervision"] == "novel") & (per_class["task"] == "segm")]
@@ -71,7 +82,7 @@ def novel_gains(
                 matches[run.method].append(Matches.load(path))
                 classes.update(int(i) for i in ids)
         if all(matches.values()):
-            gains[backbone, supervised] = paired_difference(
+            gains[backbone, supervised] = paired_differences(
                 matches[OURS], matches[BASELINE], sorted(classes), resamples=resamples, seed=seed
             )
     return gains
@@ -82,7 +93,8 @@ def table1(summary: pd.DataFrame, gains: Gains) -> pd.DataFrame:
 
     Args:
         summary: of `results.summarise`, of runs of one schedule.
-        gains: of `novel_gains`; fills `low` and `high` of the difference in novel mask AP.
+        gains: of `novel_gains`; fills `low` and `high` of the differences in novel mask AP, AP50
+            and AP75.
 
     Returns:
         Columns: backbone, method (as in the paper, or `difference` = OPMask − baseline),
@@ -101,7 +113,8 @@ def table1(summary: pd.DataFrame, gains: Gains) -> pd.DataFrame:
                 values = dict.fromkeys(METHODS.values(), NAN)
                 if name in _PAPER_CELLS:
                     values = dict(zip(paper_rows["method"], paper_rows[name[2]], strict=True))
-                gain = gains.get((backbone, supervised)) if name == _PAPER_CELLS[0] else None
+                known = gains.get((backbone, supervised), {}) if name in _PAPER_CELLS else {}
+                gain = known.get(name[2])
                 key |= dict(zip(_CELL_KEYS, name, strict=True))
                 rows += [key | row for row in _cell_rows(ours, name, values, gain)]
     columns = ["backbone", "method", "supervised", "direction", *_CELL_KEYS, *CELL, "quoted"]
@@ -136,7 +149,7 @@ def table1_markdown(table: pd.DataFrame, scale: str, *, lead: bool = True) -> st
     already), the gains, the paper's columns, and their context."""
     found = comparisons(table)
     parts = [headline(found, scale)] if lead else []
-    parts += [_gains_markdown(found), caveats(scale, [one.seeds for one in found])]
+    parts += [_gains_markdown(found, table), caveats(scale, [one.seeds for one in found])]
     for supervised, direction in DIRECTIONS.items():
         tested = direction.split(" → ")[1]
         rows = table[table["supervised"] == supervised]
@@ -154,7 +167,9 @@ def table1_markdown(table: pd.DataFrame, scale: str, *, lead: bool = True) -> st
     return "\n\n".join(parts)
 
 
-def _gains_markdown(found: Sequence[Comparison]) -> str:
+def _gains_markdown(found: Sequence[Comparison], table: pd.DataFrame) -> str:
+    gaps = table.query("method == @DIFFERENCE and classes == 'novel' and task == 'segm'")
+    gaps = gaps.set_index(["backbone", "supervised", "metric"])
     rows = []
     for one in found:
         ran = one.verdict != NOT_RUN
@@ -166,6 +181,10 @@ def _gains_markdown(found: Sequence[Comparison]) -> str:
                 "OPMask": markdown.number(one.opmask, 2),
                 "Gain": markdown.signed(one.gain, 2) if ran else NOT_RUN,
                 "95 % interval": interval(one.low, one.high) if ran else markdown.MISSING,
+                **{
+                    f"Gain in {m}": gain_text(gaps.loc[one.backbone, one.supervised, m])
+                    for m in ("AP50", "AP75")
+                },
                 "Seeds": one.seeds or markdown.MISSING,
                 "Paper's gain": markdown.signed(one.paper_gain),
             }

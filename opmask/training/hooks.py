@@ -10,9 +10,12 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, get_event_storage
+from filelock import FileLock
 from tqdm import tqdm
 
 from opmask.errors import UserError
+from opmask.training import weights
+from opmask.training.trunk import Trunk
 
 
 class SeedEveryIteration(HookBase):
@@ -52,12 +55,30 @@ class StopCleanly(HookBase):
 
 
 class SafeCheckpointer(DetectionCheckpointer):
-    """Writes beside, then renames: a checkpoint file is whole or absent, and weights are finite.
+    """Reads only data, never code; writes checkpoint files that are whole or absent, and finite.
 
     Raises:
+        UserError: what is to be loaded is refused, or is not the backbone's (`weights`);
         UserError: the disk is full or not writable, or the weights are NaN; the previous checkpoint
             stays the last one.
     """
+
+    _source = ""
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        self._source = path.split("#")[0]
+        if self._source == weights.FROM_TIMM:
+            self._load_model({"model": weights.timm_own(self.model)})
+            return {}
+        return super().load(weights.local_file(path) if path else "", checkpointables)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        return weights.for_model(weights.read(filename), self.model)
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:  # noqa: ANN401
+        result = super()._load_model(checkpoint)
+        weights.require_backbone(result.missing_keys, result.incorrect_shapes, self._source)
+        return result
 
     def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
         if not self.save_dir or not self.save_to_disk:
@@ -106,6 +127,26 @@ class Snapshots(HookBase):
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter:
             self.checkpointer.save(f"model_{done:07d}", tag=False)
+
+
+class LeaveTrunk(HookBase):
+    """Writes a checkpoint for the runs that share this one's beginning, as training passes it."""
+
+    def __init__(self, trunk: Trunk, checkpointer: SafeCheckpointer, work: Path):
+        self.trunk, self.work = trunk, work
+        parts = checkpointer.checkpointables
+        self.checkpointer = SafeCheckpointer(checkpointer.model, str(trunk.folder), **parts)
+
+    def after_step(self) -> None:
+        point = self.trainer.iter + 1
+        if point not in self.trunk.points:
+            return
+        self.trunk.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.trunk.folder / "lock"):  # two runs may pass it at the same time
+            path = self.trunk.checkpoint(point)
+            if not path.exists():
+                self.trunk.keep_logs(self.work, point)  # first: the checkpoint says all is there
+                self.checkpointer.save(path.stem, tag=False, iteration=self.trainer.iter)
 
 
 class ProgressBar(EventWriter):

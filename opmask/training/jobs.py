@@ -20,11 +20,13 @@ def run_config(specification: Mapping[str, Any], manifest: Manifest, weights: st
     names = [c["name"] for c in manifest.categories]
     cfg = _config(
         specification["method"],
-        run["backbone"],
+        specification["backbone"],
         [names.index(name) for name in split.supervised],
         len(names),
         specification["config"],
     )
+    cfg.MODEL.OPMASK.CLASS_NAMES = names
+    cfg.MODEL.OPMASK.CATEGORY_IDS = [c["id"] for c in manifest.categories]
     cfg.SOLVER.MAX_ITER = specification["max_iter"]
     cfg.SOLVER.STEPS = tuple(specification["steps"])
     cfg.SOLVER.CHECKPOINT_PERIOD = specification["checkpoint_period"]
@@ -37,7 +39,10 @@ def run_config(specification: Mapping[str, Any], manifest: Manifest, weights: st
 
 
 def warm_start_config(
-    phase: Mapping[str, Any], scale: Mapping[str, Any], backbone: str, manifest: Manifest
+    phase: Mapping[str, Any],
+    scale: Mapping[str, Any],
+    backbone: Mapping[str, Any],
+    manifest: Manifest,
 ) -> CfgNode:
     """The config of one phase of the warm start: the scale's, then the phase's own settings."""
     overrides = {**scale["config"], **phase}

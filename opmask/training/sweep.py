@@ -20,6 +20,7 @@ import psutil
 from tqdm import tqdm
 
 from opmask.errors import UserError
+from opmask.training.trunk import Trunk
 
 MEMORY_A_RUN = 2 * 2**30  # bytes, of a training at a small scale on CPU
 
@@ -35,6 +36,12 @@ class Part:
     key: str
     iterations: int
     work: Path
+    trunk: Trunk = Trunk(Path(), ())
+
+    def waits_for(self, other: "Part") -> bool:
+        """Whether `other`, which is training, has yet to leave what the two share."""
+        point = self.trunk.shared(other.trunk)
+        return point > 0 and not self.trunk.checkpoint(point).exists()
 
 
 def places(hardware: Mapping[str, Any], gpus_present: int) -> list[dict[str, str]]:
@@ -81,8 +88,9 @@ def train_side_by_side(
     bar = tqdm(total=sum(p.iterations for p in parts), desc="train side by side", unit="it")
     try:
         while waiting or running:
-            while waiting and free:
-                part, environment = waiting.pop(0), free.pop()
+            while free and (part := _next(waiting, [other for other, _ in running.values()])):
+                waiting.remove(part)
+                environment = free.pop()
                 running[_start(part, environment, logs)] = (part, environment)
             time.sleep(1)
             for process in [p for p in running if p.poll() is not None]:
@@ -99,6 +107,12 @@ def train_side_by_side(
             process.send_signal(signal.SIGINT)
         for process in running:
             process.wait()
+
+
+def _next(waiting: Sequence[Part], running: Sequence[Part]) -> Part | None:
+    """The first run that need not wait for what another is about to leave it."""
+    ready = (part for part in waiting if not any(part.waits_for(other) for other in running))
+    return next(ready, None)
 
 
 def _command(key: str) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer, create_ddp_model, hooks, launch
 from detectron2.modeling import build_model
-from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.solver import build_optimizer
 from detectron2.utils import comm
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from filelock import FileLock, Timeout
@@ -25,6 +25,7 @@ from opmask.data.coco import hold_out, load_training_dicts, supervised_mask_coun
 from opmask.data.loader import build_loader
 from opmask.errors import UserError
 from opmask.training.hooks import (
+    LeaveTrunk,
     LiveWriter,
     ProgressBar,
     SafeCheckpointer,
@@ -32,7 +33,10 @@ from opmask.training.hooks import (
     Snapshots,
     StopCleanly,
 )
+from opmask.training.mask_layers import use_matrix_mask_layers
 from opmask.training.roi_align import use_separable_roi_align
+from opmask.training.schedule import build_exact_lr_scheduler
+from opmask.training.trunk import Trunk
 
 FINAL = "model_final.pth"
 HELD_OUT = "held_out.json"
@@ -62,9 +66,15 @@ class TrainingData:
 
 
 def train(
-    cfg: CfgNode, data: TrainingData, work: Path, hardware: Hardware, *, description: str
+    cfg: CfgNode,
+    data: TrainingData,
+    work: Path,
+    hardware: Hardware,
+    *,
+    description: str,
+    trunk: Trunk | None = None,
 ) -> Path:
-    """Train `cfg` to its last iteration, resuming if `work` holds a checkpoint.
+    """Train `cfg` to its last iteration, resuming if `work` or else `trunk` holds a checkpoint.
 
     With several machines each calls this; the first, rank 0, writes all files.
 
@@ -86,13 +96,15 @@ def train(
         ) from error
     try:
         if not (work / FINAL).exists():
+            if trunk and hardware.machine_rank == 0 and not (work / "last_checkpoint").exists():
+                trunk.start(work)
             launch(
                 _worker,
                 hardware.gpus,
                 num_machines=hardware.machines,
                 machine_rank=hardware.machine_rank,
                 dist_url=hardware.dist_url,
-                args=(cfg, data, work, hardware.workers, description),
+                args=(cfg, data, work, hardware.workers, description, trunk),
             )
     finally:
         with (work / SESSIONS).open("a") as file:
@@ -113,7 +125,14 @@ def _peak_memory() -> float:
     return round(max(u.ru_maxrss for u in usage) / 2**20, 2)
 
 
-def _worker(cfg: CfgNode, data: TrainingData, work: Path, workers: int, description: str) -> None:
+def _worker(
+    cfg: CfgNode,
+    data: TrainingData,
+    work: Path,
+    workers: int,
+    description: str,
+    trunk: Trunk | None,
+) -> None:
     """What each process does: build everything from `cfg`, then run detectron2's training loop."""
     logging.getLogger("fvcore").setLevel(logging.ERROR)  # its checkpoint log is pages long
     torch.manual_seed(cfg.SEED)
@@ -121,9 +140,10 @@ def _worker(cfg: CfgNode, data: TrainingData, work: Path, workers: int, descript
     model = build_model(cfg).to(memory_format=torch.channels_last)
     if cfg.MODEL.DEVICE == "cpu":
         use_separable_roi_align(model)
+        use_matrix_mask_layers(model)
     use_precision(model, cfg.SOLVER.PRECISION)
     optimizer = build_optimizer(cfg, model)
-    scheduler = build_lr_scheduler(cfg, optimizer)
+    scheduler = build_exact_lr_scheduler(cfg, optimizer)
     checkpointer = SafeCheckpointer(model, str(work), optimizer=optimizer, scheduler=scheduler)
     start = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS).get("iteration", -1) + 1
     if not checkpointer.has_checkpoint():
@@ -135,6 +155,8 @@ def _worker(cfg: CfgNode, data: TrainingData, work: Path, workers: int, descript
     loader = build_loader(dicts, cfg, start=start, workers=workers)
     trainer = SimpleTrainer(create_ddp_model(model, broadcast_buffers=False), loader, optimizer)
     trainer.register_hooks(_hooks(cfg, checkpointer, scheduler, work, start, description))
+    if trunk and comm.is_main_process():
+        trainer.register_hooks([LeaveTrunk(trunk, checkpointer, work)])
     if comm.is_main_process():
         (work / "config.yaml").write_text(cfg.dump())
         (work / HELD_OUT).write_text(json.dumps(held_out))

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from opmask.data.coco import Manifest, load_manifest
-from opmask.planning.plan import load_specification
+from opmask.planning.plan import all_runs, load_specification
+from opmask.planning.plan import specification as specify
+from opmask.training.trunk import Trunk
 
 # A checkpoint is resumed only by the code that wrote it.
 SOURCES = (
     *("config", "roi_heads", "training/roi_align", "training/hooks", "training/jobs"),
-    *("training/trainer", "training/warm_start"),
+    *("training/mask_layers", "training/schedule", "training/trainer", "training/trunk"),
+    *("training/warm_start", "training/weights", "backbones"),
     *("data/coco", "data/checks", "data/shapes", "data/loader", "data/splits"),
 )
 PACKAGE = Path(__file__).parents[1]
@@ -35,6 +38,7 @@ class Planned:
     weights: str  # initial ones, "" where the configuration names them
     work: Path
     out: Path
+    trunk: Trunk = Trunk(Path(), ())  # what it shares with other runs
 
     def is_published(self) -> bool:
         """Whether `out` holds this very run, of this configuration, data and code."""
@@ -71,9 +75,41 @@ def planned(key: str, params: Mapping[str, Any]) -> Planned:
     specification = load_specification(root / "plan" / f"{key}.yaml")
     manifest = load_manifest(Path("data", scale, "manifest.json"))
     weights = root / "pretrain" / "weights" / f"{specification['run']['backbone']}.pth"
-    work = folder(f"{scale}-{key}", specification, [manifest.train.annotations, weights])
+    files = [manifest.train.annotations, weights]
+    work = folder(f"{scale}-{key}", specification, files)
     given = str(weights) if weights.exists() else ""
-    return Planned(key, specification, manifest, given, work, root / "train" / key)
+    trunk = Trunk(
+        folder(f"{scale}-trunk", trunk_specification(specification), files),
+        branch_points(specification, params),
+    )
+    return Planned(key, specification, manifest, given, work, root / "train" / key, trunk)
+
+
+def trunk_specification(specification: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run shares with those that differ from it in schedule alone."""
+    own = ("run", "max_iter", "steps", "snapshot_period")
+    run = {k: v for k, v in specification["run"].items() if k not in ("name", "schedule")}
+    return {**{k: v for k, v in specification.items() if k not in own}, "run": run}
+
+
+def branch_points(specification: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[int, ...]:
+    """After how many iterations a run is last the same as some other planned one.
+
+    One iteration before the step, as a checkpoint holds the next iteration's learning rate. Runs
+    that keep snapshots share nothing.
+    """
+    planned = [specify(run, params) for run in all_runs(params)]
+    shared = trunk_specification(specification)
+    alike = [s for s in planned if trunk_specification(s) == shared and not s["snapshot_period"]]
+    if specification["snapshot_period"] or len(alike) < 2:
+        return ()
+    own = _before_first_step(specification)
+    points = {_before_first_step(s) for s in alike}
+    return tuple(sorted(point for point in points if 0 < point <= own))
+
+
+def _before_first_step(specification: Mapping[str, Any]) -> int:
+    return min([specification["max_iter"], *specification["steps"]]) - 1
 
 
 def folder(label: str, content: Any, files: Sequence[Path]) -> Path:

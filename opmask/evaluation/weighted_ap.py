@@ -1,0 +1,129 @@
+"""AP of weighted images: the accumulation of precision and recall that a bootstrap repeats.
+
+An image of weight 2 counts as if it were there twice. It is never duplicated: COCOeval drops
+repeated image ids, which makes standard errors too small.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opmask.evaluation.coco_ap import Matches
+
+# What matches at area=all tell, by IoU threshold (None: the mean over all of them). APs, APm and
+# APl would need matches of their own, for which ground truth of another size counts neither way.
+METRICS = {"AP": None, "AP50": 0.5, "AP75": 0.75}
+RECALLS = np.linspace(0, 1, 101)
+_CHUNK_ELEMENTS = 1 << 20  # float64 of one work array: 8 MiB
+
+
+def weighted_ap(
+    matches: Matches, weights: NDArray, category_ids: Sequence[int] | None = None
+) -> NDArray[np.float64]:
+    """AP (IoU .50:.95) of each class with weighted images, in percent: (B, n_categories).
+
+    Arguments and errors as of `weighted_metrics`.
+    """
+    return weighted_metrics(matches, weights, category_ids)[0]
+
+
+def weighted_metrics(
+    matches: Matches, weights: NDArray, category_ids: Sequence[int] | None = None
+) -> NDArray[np.float64]:
+    """Each of METRICS of each class with weighted images, in percent.
+
+    With all weights 1 these are the numbers of `Evaluation.per_class`; with whole weights they are
+    COCOeval's on images duplicated that often. Detections of one image and class with equal scores
+    are the one exception: here the copies of each stay together, there the copies of the image do.
+
+    Args:
+        matches: one run.
+        weights: (B, n_images), not negative, columns as `matches.image_ids`.
+        category_ids: dataset ids, in the order wanted; None for all.
+
+    Returns:
+        (len(METRICS), B, n_categories); NaN where no object of the class has weight, and for a
+        metric at an IoU threshold that was not measured.
+
+    Raises:
+        ValueError: weights of the wrong shape or negative, or an unknown category id.
+    """
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.ndim != 2 or weights.shape[1] != len(matches.image_ids) or (weights < 0).any():
+        raise ValueError(
+            f"weights of shape {weights.shape}: allowed is (resamples, {len(matches.image_ids)} "
+            "images), without negative values"
+        )
+    classes = _class_indices(matches, category_ids)
+    return np.stack([_class_metrics(matches, k, weights) for k in classes], axis=-1)
+
+
+def _class_indices(matches: Matches, category_ids: Sequence[int] | None) -> NDArray[np.intp]:
+    if category_ids is None:
+        return np.arange(len(matches.category_ids))
+    wanted = np.asarray(category_ids, dtype=np.int64)
+    unknown = np.setdiff1d(wanted, matches.category_ids)
+    if len(unknown) or not len(wanted):
+        raise ValueError(f"category_ids {category_ids}: unknown {unknown.tolist()}, one or more")
+    return np.searchsorted(matches.category_ids, wanted)
+
+
+def _class_metrics(matches: Matches, k: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """METRICS of class index k, (len(METRICS), B)."""
+    by_threshold = _class_ap(matches, k, weights)
+    nothing = np.full(len(weights), np.nan)
+    at = {t: ap for t, ap in zip(matches.iou_thresholds.round(6), by_threshold, strict=True)}
+    return np.stack(
+        [by_threshold.mean(axis=0) if t is None else at.get(t, nothing) for t in METRICS.values()]
+    )
+
+
+def _class_ap(matches: Matches, k: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AP of class index k by IoU threshold, (T, B), over chunks of resamples so that memory stays
+    bounded."""
+    rows = slice(*np.searchsorted(matches.category, [k, k + 1]))
+    image, matched, ignored = matches.image[rows], matches.matched[rows], matches.ignored[rows]
+    objects = np.bincount(
+        matches.gt_image[matches.gt_category == k], minlength=len(matches.image_ids)
+    )
+    object_weight = weights @ objects
+    step = max(1, _CHUNK_ELEMENTS // max(1, len(image)))
+    found = np.zeros((len(matches.iou_thresholds), len(weights)))
+    for start in range(0, len(weights), step):
+        chunk = slice(start, start + step)
+        drawn = weights[chunk].take(image, axis=1)  # (chunk, D)
+        ranks = drawn.cumsum(axis=1)
+        for ap, hit, skip in zip(found, matched.T, ignored.T, strict=True):
+            ap[chunk] = _threshold_ap(drawn, ranks, hit, skip, object_weight[chunk])
+    return np.where(object_weight > 0, 100 * found, np.nan)
+
+
+def _threshold_ap(
+    drawn: NDArray[np.float64],
+    ranks: NDArray[np.float64],
+    hit: NDArray[np.bool_],
+    skip: NDArray[np.bool_],
+    object_weight: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """AP at one IoU threshold, (B,), from weights of detections (B, D) and their running sums.
+
+    Interpolated precision is read at 101 recalls; the first detection to reach a recall is always
+    a true positive. So only those are looked at, each with the number of recalls it reaches first.
+    """
+    right = np.flatnonzero(hit & ~skip)
+    if not len(right):
+        return np.zeros(len(drawn))
+    skipped = np.flatnonzero(skip)
+    true = drawn.take(right, axis=1).cumsum(axis=1)
+    seen = ranks.take(right, axis=1)
+    if len(skipped):
+        before = drawn.take(skipped, axis=1).cumsum(axis=1)
+        before = np.concatenate([np.zeros((len(drawn), 1)), before], axis=1)
+        seen -= before.take(np.searchsorted(skipped, right), axis=1)
+    precision = np.divide(true, seen, out=np.zeros_like(true), where=seen > 0)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    recall = true / np.where(object_weight > 0, object_weight, 1)[:, None]
+    reached = np.searchsorted(RECALLS, recall, side="right")  # number of recalls at or below
+    first = np.diff(reached, axis=1, prepend=0)
+    return np.einsum("bd,bd->b", envelope, first) / len(RECALLS)

@@ -1,0 +1,54 @@
+"""Stage `schedule_search`: which iteration section 4.5's search keeps, and whether it overfits.
+
+Reads what stage `search` measured; writes `schedule_search`, a table in `reports/<scale>/tables/`
+and a figure in `reports/<scale>/figures/`.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from opmask.analysis.held_out import class_groups, read_curves
+from opmask.analysis.search import search_table
+from opmask.data.coco import Manifest, load_manifest
+from opmask.errors import main
+from opmask.figures import search as figure
+from opmask.figures import style
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs
+from opmask.reporting.search_page import search_markdown
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.schedule_search", description=__doc__)
+    parser.parse_args(argv)
+    params = load_params()
+    scale = params["scale"]
+    manifest = load_manifest(Path("data", scale, "manifest.json"))
+    report(Path("runs", scale, "search"), Path("reports", scale), manifest, params)
+
+
+def report(search_dir: Path, reports: Path, manifest: Manifest, params: Mapping[str, Any]) -> None:
+    """Table and figure of every run that was measured."""
+    runs, factor = all_runs(params), params["scales"][params["scale"]]["schedule_factor"]
+    curves = read_curves(search_dir, runs)
+    groups = {
+        name: class_groups(name, manifest.categories, params["splits"])
+        for name in curves["supervised"].unique()
+    }
+    table = search_table(search_dir, curves, groups, factor, **params["bootstrap"]).round(4)
+    tables, figures = reports / "tables", reports / "figures"
+    tables.mkdir(parents=True, exist_ok=True)
+    table.to_csv(tables / "schedule_search.csv", index=False)
+    text = f"# Schedule search\n\n{search_markdown(table)}\n"
+    (tables / "schedule_search.md").write_text(text, encoding="utf-8")
+    data = figure.figure_data(curves, table, factor)
+    style.save(figure.draw(data, params["schedules"], factor), figures, "schedule_search")
+    data.to_csv(figures / "schedule_search.csv", index=False)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,82 @@
+"""Results of single runs are measured once for as long as nothing that determines them changes."""
+
+import json
+
+import pytest
+
+from opmask.errors import UserError
+from opmask.evaluation.kept import Part, collect
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """`run(a=…, b=…)`: a stage over these runs, each with settings; returns what was measured."""
+    (tmp_path / "weights").write_text("1")
+
+    def run(**settings):
+        measured = []
+
+        def part(key, value):
+            def measure(folder):
+                assert not list(folder.iterdir())
+                measured.append(key)
+                if value == "broken":
+                    raise RuntimeError(key)
+                (folder / "result").write_text(str(value))
+
+            return Part(key, value, [tmp_path / "weights"], measure)
+
+        try:
+            parts = [part(key, value) for key, value in settings.items()]
+            collect(parts, tmp_path / "out", tmp_path / "kept")
+        except RuntimeError:
+            pass
+        return measured
+
+    run.root = tmp_path
+    return run
+
+
+def results(stage):
+    out = stage.root / "out"
+    keys = json.loads((out / "runs.json").read_text())
+    assert {path.name for path in out.iterdir()} == {*keys, "runs.json"}
+    return {key: (out / key / "result").read_text() for key in keys}
+
+
+def test_only_what_changed_is_measured(stage):
+    assert stage(a=1, b=2) == ["a", "b"] and results(stage) == {"a": "1", "b": "2"}
+    assert stage(a=1, b=3) == ["b"] and results(stage) == {"a": "1", "b": "3"}
+    (stage.root / "weights").write_text("2")
+    assert stage(a=1, b=3) == ["a", "b"]
+
+
+def test_a_run_more_or_less(stage):
+    stage(a=1)
+    assert stage(a=1, b=2) == ["b"] and list(results(stage)) == ["a", "b"]
+    assert stage(b=2) == [] and list(results(stage)) == ["b"]
+    assert stage(a=1, b=2) == []  # what a narrower choice of runs left out is still there
+
+
+def test_an_interrupted_stage_goes_on_and_leaves_the_old_output(stage):
+    stage(a=1, b=2)
+    assert stage(a=5, b="broken") == ["a", "b"]
+    assert results(stage) == {"a": "1", "b": "2"}
+    assert stage(a=5, b=7) == ["b"] and results(stage) == {"a": "5", "b": "7"}
+
+
+def test_one_result_a_run_is_kept(stage):
+    for value in (1, 2, 3):
+        stage(a=value, longer_a=value)
+    assert len(list((stage.root / "kept").iterdir())) == 2
+
+
+def test_no_run_at_all_is_no_empty_folder(stage):
+    assert stage() == [] and results(stage) == {}
+    assert (stage.root / "out" / "runs.json").stat().st_size
+
+
+def test_a_missing_file_is_an_error(stage):
+    (stage.root / "weights").unlink()
+    with pytest.raises(UserError, match="weights: no such file"):
+        stage(a=1)

@@ -1,0 +1,266 @@
+"""`python -m opmask.predict`: all formats say the same, and the same as the evaluation."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from PIL import Image
+from pycocotools import mask as mask_util
+from pycocotools.coco import COCO
+from tiny import CLASSES, IDS, tiny_cfg, write_images
+
+from opmask import predict
+from opmask.data.coco import read_json
+from opmask.evaluation.inference import detect, load_model
+from opmask.evaluation.trained import find_trained
+from opmask.figures.overlay import LONG_SIDE, heat_map, overlay
+
+THRESHOLD = 0.8  # of the model of `write_run`: some ten objects an image
+
+
+def write_run(folder: Path, **changes) -> Path:
+    """What training leaves, of a model with random weights that finds some objects anywhere."""
+    cfg = tiny_cfg(
+        TEST__DETECTIONS_PER_IMAGE=40,
+        MODEL__ANCHOR_GENERATOR__SIZES=[[12], [16], [24], [32], [48]],
+        **changes,
+    )
+    cfg.MODEL.OPMASK.CLASS_NAMES = [*CLASSES[:3], "dot/small"]
+    cfg.MODEL.OPMASK.CATEGORY_IDS = list(IDS)
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    boxes = model.roi_heads.box_predictor
+    for layer in (model.proposal_generator.rpn_head.anchor_deltas, boxes.bbox_pred):
+        torch.nn.init.zeros_(layer.weight)  # boxes are anchors
+    spread(boxes.cls_score, model)
+    if cfg.MODEL.MASK_ON:
+        spread(model.roi_heads.mask_head.predictor, model)
+    folder.mkdir()
+    (folder / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": model.state_dict()}, folder / "model_final.pth")
+    return folder
+
+
+def spread(layer: torch.nn.Module, model: torch.nn.Module) -> None:
+    """Give `layer` weights by which what it tells apart of a noisy image is the most varied."""
+    seen = []
+    hook = layer.register_forward_hook(lambda _layer, inputs, _output: seen.append(inputs[0]))
+    noise = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        model([{"image": noise, "height": 64, "width": 64}])
+        hook.remove()
+        features = seen[0].movedim(1, -1).flatten(0, -2)  # (samples, channels)
+        centred = features - features.mean(0)
+        directions = torch.linalg.svd(centred, full_matrices=False)
+        scores = directions.Vh / directions.S[:, None] * len(features) ** 0.5
+        weight = scores[: layer.weight.shape[0]]
+        layer.weight.copy_(weight.view_as(layer.weight))
+        layer.bias.copy_(-weight @ features.mean(0))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Six pictures, one of them in a folder of its own, a broken one and a text."""
+    folder = tmp_path / "photos"
+    write_images(folder)
+    (folder / "instances.json").unlink()
+    (folder / "more").mkdir()
+    (folder / "6.png").rename(folder / "more" / "6.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much of a picture")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def run(*words) -> None:
+    predict.run([str(word) for word in words])
+
+
+def test_formats_agree_and_a_broken_image_is_named(trained, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    formats = [word for name in predict.FORMATS for word in ("--format", name)]
+    with pytest.raises(SystemExit) as ending:
+        run(photos, "--run", trained, "--out", out, "--threshold", THRESHOLD, *formats)
+    assert ending.value.code == 1
+    written = capsys.readouterr()
+    assert f"skipped: {photos / 'broken.jpg'}: cannot use this image" in written.err
+    assert "6 of 7 image(s) done" in written.out
+
+    truth = COCO(out / "images.json")
+    found = truth.loadRes(str(out / "detections.json"))
+    names = {image["file_name"]: image for image in truth.dataset["images"]}
+    assert sorted(names) == ["1.png", "2.png", "3.png", "4.png", "5.png", "more/6.png"]
+    assert len(found.anns) > 12 and len({a["category_id"] for a in found.anns.values()}) > 1
+    for name, image in names.items():
+        annotations = found.loadAnns(found.getAnnIds(image["id"]))
+        files = sorted((out / name).with_suffix("").glob("*.png"))
+        assert len(files) == len(annotations)
+        for file, annotation in zip(files, annotations, strict=True):
+            mask = np.asarray(Image.open(file))
+            assert mask.shape == (image["height"], image["width"])
+            assert set(np.unique(mask)) <= {0, 255}
+            assert np.array_equal(mask == 255, mask_util.decode(annotation["segmentation"]) == 1)
+            category = truth.cats[annotation["category_id"]]["name"].replace("/", "-")
+            assert file.stem.split("_")[1:] == [category, f"{annotation['score']:.2f}"]
+            assert annotation["file_name"] == name and annotation["score"] > THRESHOLD
+        picture = np.asarray(Image.open(photos / name).convert("RGB"))
+        labels = [truth.cats[a["category_id"]]["name"] for a in annotations]
+        drawn = np.asarray(Image.open((out / name).with_suffix(".png")))
+        assert np.array_equal(drawn, overlay(picture, annotations, labels))
+        assert max(drawn.shape) == LONG_SIDE
+        assert (np.abs(drawn.astype(int) - overlay(picture, [], [])).max() > 50) == bool(files)
+
+
+def test_what_is_found_is_what_the_evaluation_finds(trained, tmp_path):
+    data = write_images(tmp_path / "photos")
+    run(tmp_path / "photos", "--run", trained, "--out", tmp_path, "--threshold", THRESHOLD,
+        "--format", "coco")  # fmt: skip
+    ours = json.loads((tmp_path / "detections.json").read_text())
+    cfg = find_trained(trained).cfg
+    images = read_json(data.annotations)["images"]
+    model = load_model(cfg, trained / "model_final.pth")
+    theirs = detect(model, cfg, images, tmp_path / "photos", IDS)
+    file_names = {image["id"]: image["file_name"] for image in images}
+    expected = [
+        {**d, "file_name": file_names[d["image_id"]]} for d in theirs if d["score"] > THRESHOLD
+    ]
+    assert ours == expected and len(ours) < len(theirs)
+
+
+def test_a_turned_photograph_is_taken_upright(trained, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    pixels = np.random.default_rng(1).integers(0, 255, (48, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "turned.jpg", exif=exif)
+    run(tmp_path / "turned.jpg", "--run", trained, "--out", tmp_path / "out", "--format", "coco",
+        "--threshold", 0)  # fmt: skip
+    (image,) = json.loads((tmp_path / "out/images.json").read_text())["images"]
+    assert (image["width"], image["height"]) == (48, 64)
+    masks = json.loads((tmp_path / "out/detections.json").read_text())
+    assert masks and all(d["segmentation"]["size"] == [64, 48] for d in masks)
+
+
+def test_priors_stand_beside_the_overlay_with_and_without_mask_head(trained, tmp_path):
+    boxes_only = write_run(tmp_path / "boxes", MODEL__MASK_ON=False)
+    write_images(tmp_path / "photos", 1)
+    for name in (trained, boxes_only):
+        run(tmp_path / "photos/1.png", "--run", name, "--out", tmp_path / "out", "--prior",
+            "--threshold", THRESHOLD)  # fmt: skip
+        drawn = np.asarray(Image.open(tmp_path / "out/1.png")).astype(int)
+        assert drawn.shape[1] == 2 * drawn.shape[0]  # of a square picture
+        heat = drawn[:, drawn.shape[0] :]
+        assert (heat.max(2) - heat.min(2)).max() > 100  # grey but for heat and boxes
+
+
+def test_heat_map_is_the_larger_of_overlapping_priors():
+    priors = np.stack([np.full((28, 28), 0.25), np.full((28, 28), 0.75)])
+    heat, covered = heat_map((20, 30), [(0, 0, 10, 10), (5, 5, 100, 100)], priors)
+    expected = np.zeros((20, 30))
+    expected[:10, :10] = 0.25
+    expected[5:, 5:] = 0.75
+    assert np.allclose(heat, expected) and np.array_equal(covered, expected > 0)
+    heat, covered = heat_map((20, 30), [(40, 0, 5, 5)], priors[:1])
+    assert not heat.any() and not covered.any()
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(photos):
+    shutil.copy(photos / "1.png", photos / "1.bmp")
+    stems = [image.stem for image in predict.find_images([photos, photos / "2.png"])]
+    assert stems == ["1.bmp", "1.png", "2", "3", "4", "5", "broken", "more/6"]
+
+
+def test_a_snapshot_and_a_file_of_weights_are_runs_too(trained, tmp_path):
+    snapshots = tmp_path / "run" / "snapshots"
+    snapshots.mkdir(parents=True)
+    shutil.copy(trained / "config.yaml", tmp_path / "run")
+    shutil.copy(trained / "model_final.pth", snapshots / "model_0000010.pth")
+    assert find_trained(snapshots / "model_0000010.pth").category_ids == IDS
+    assert find_trained(trained / "model_final.pth").class_names[3] == "dot/small"
+
+
+class Malicious:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def spoil(run_folder: Path, how: str) -> None:
+    config, weights = run_folder / "config.yaml", run_folder / "model_final.pth"
+    if how == "no folder":
+        shutil.rmtree(run_folder)
+    elif how == "no config":
+        config.unlink()
+    elif how == "no weights":
+        weights.rename(run_folder / "model_0000003.pth")
+    elif how == "no YAML":
+        config.write_text("MODEL: [")
+    elif how == "no classes":
+        config.write_text(config.read_text().replace("    - disc\n", ""))
+    elif how == "other weights":
+        config.write_text(config.read_text().replace("CONV_DIM: 16", "CONV_DIM: 8"))
+    elif how == "malicious":
+        torch.save({"model": Malicious(run_folder / "executed")}, weights)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("no folder", "no such run; give a folder with config.yaml and model_final.pth"),
+        ("no config", "has no config.yaml; a finished training leaves one"),
+        ("no weights", "no such file, the training may not be over; there is model_0000003.pth"),
+        ("no YAML", "config.yaml: is no configuration of a training"),
+        ("no classes", "CLASS_NAMES and CATEGORY_IDS must list the 4 classes"),
+        ("other weights", "model_final.pth: not the weights of its configuration"),
+        ("malicious", "model_final.pth: refused: not plain weights"),
+    ],
+)
+def test_an_unusable_run_says_why(how, message, trained, photos, tmp_path, capsys):
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    spoil(copy, how)
+    with pytest.raises(SystemExit) as ending:
+        run(photos, "--run", copy, "--out", tmp_path / "out")
+    assert ending.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+    assert not (copy / "executed").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere: no such image or folder"),
+        (["empty"], "empty: no image; looked for .jpg, .jpeg, .png"),
+        (["photos", "--threshold", "5"], "--threshold: 5 is not between 0 and 1"),
+        (["photos", "--format", "coco", "--prior"], "--prior: is drawn with --format overlay"),
+        (["photos", "--device", "abacus"], "--device: 'abacus' cannot be used; there are auto"),
+    ],
+)
+def test_unusable_arguments_say_why(words, message, trained, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    with pytest.raises(SystemExit) as ending:
+        run(*words, "--run", trained)
+    assert ending.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_masks_are_not_to_be_had_of_a_run_without_mask_head(photos, tmp_path, capsys):
+    boxes_only = write_run(tmp_path / "boxes", MODEL__MASK_ON=False)
+    with pytest.raises(SystemExit):
+        run(photos, "--run", boxes_only, "--format", "png")
+    assert "has no mask head" in capsys.readouterr().err
+    run(photos / "1.png", "--run", boxes_only, "--format", "coco", "--out", tmp_path / "out",
+        "--threshold", THRESHOLD)  # fmt: skip
+    found = json.loads((tmp_path / "out/detections.json").read_text())
+    assert found and all("segmentation" not in detection for detection in found)
