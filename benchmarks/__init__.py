@@ -1,3 +1,1 @@
-"""Measurements of speed: one command a question, results as CSV."""
-
-import opmask  # noqa: F401  before any benchmark imports detectron2
+"""How fast and how small the project is: `python -m benchmarks`, one module a row of README.md."""

@@ -1,5 +1,5 @@
 """Stage `contrasts`: the gradient ablation (section 4.4), the seven-convolution control, R-101
-against R-50 and every gain, each with its intervals.
+against R-50 and every gain, of your own splits and backbones too, each with its intervals.
 
 Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/tables/contrasts.csv` and `contrasts.md`.
 """
@@ -8,7 +8,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.analysis.contrasts import contrast_table
+from opmask.analysis.contrasts import CONTRASTS, contrast_table
+from opmask.analysis.further import further_contrasts
 from opmask.analysis.resampling import Resampler
 from opmask.errors import main
 from opmask.evaluation.results import read_per_class
@@ -28,7 +29,8 @@ def run(argv: Sequence[str]) -> None:
     runs = [one for one in all_runs(params) if one.schedule == schedule]
     per_class = read_per_class(runs_dir, runs)
     # rounded once, so that every page that is written from it says the same
-    table = contrast_table(Resampler(runs_dir, runs, per_class, **params["bootstrap"])).round(4)
+    resampler = Resampler(runs_dir, runs, per_class, **params["bootstrap"])
+    table = contrast_table(resampler, (*CONTRASTS, *further_contrasts(runs))).round(4)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "contrasts.csv", index=False)
     text = f"# Contrasts between runs\n\n{contrasts_markdown(table)}\n"

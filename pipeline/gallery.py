@@ -68,19 +68,19 @@ def draw_all(scale: str, runs: Sequence[Run]) -> None:
 
     for name, picks in rois.items():
         panels, labels = pictures.roi_rows(picks, scenes, detections, maps, class_index)
-        figure = drawing.grid(panels, pictures.ROI_TITLES, labels, caption(name, picks, manifest))
+        figure = drawing.grid(panels, pictures.ROI_TITLES, labels, credit(picks, manifest))
         write(figure, name, picks, scale, manifest, scenes)
     for name, picks in whole.items():
         panels, labels = pictures.image_rows(picks, frame, scenes, detections)
-        text = caption(name, picks, manifest)
-        figure = drawing.grid(panels, pictures.IMAGE_TITLES, labels, text, cell=1.9)
+        text = credit(picks, manifest)
+        figure = drawing.grid(panels, pictures.IMAGE_TITLES, labels, text)
         write(figure, name, picks, scale, manifest, scenes)
     found = {m: [maps[key, roi] for roi in cam_rois] if key else [] for m, key in cam_runs.items()}
     names = {c["id"]: c["name"] for c in manifest.categories}
     cams.insert(3, "category", cams["category_id"].map(names))
     panels, labels, numbers = pictures.cam_rows(cams, scenes, found)
     titles = pictures.cam_titles(cam_runs)
-    figure = drawing.grid(panels, titles, labels, caption("figure7", cams, manifest))
+    figure = drawing.grid(panels, titles, labels, credit(cams, manifest))
     numbers["run"] = numbers["method"].map(cam_runs).replace("", NOT_RUN)
     picks = cams.merge(numbers, on="annotation_id")
     write(figure, "figure7", picks, scale, manifest, scenes)
@@ -116,9 +116,9 @@ def prior_maps(
     return result
 
 
-def caption(name: str, picks: pd.DataFrame, manifest: Manifest) -> str:
-    """The rule by which the pictures were chosen, of which backbone, and whose drawings."""
-    parts = [gallery.RULES[name]]
+def credit(picks: pd.DataFrame, manifest: Manifest) -> str:
+    """Of which backbone the pictures are, and whose the drawings."""
+    parts = []
     if "backbone" in picks:
         shown = picks["backbone"].dropna().map(BACKBONES).unique()
         parts += [f"Backbone: {', '.join(shown)}."] if len(shown) else []

@@ -2,14 +2,17 @@
 
 import argparse
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from opmask.errors import main
+from opmask.data.coco import load_categories
+from opmask.data.splits import COCO_CLASSES, resolve
+from opmask.errors import UserError, main
 from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs, shared_specifications, specification
+from opmask.planning.plan import Run, all_runs, shared_specifications, specification
 from pipeline.data import check_settings
 
 
@@ -19,6 +22,7 @@ def run(argv: Sequence[str]) -> None:
     argparse.ArgumentParser(prog="python -m pipeline.plan", description=__doc__).parse_args(argv)
     params = load_params()
     check_settings(params)
+    check_splits(all_runs(params), params)
     runs = {r.key: specification(r, params) for r in all_runs(params)}
     specifications = {**shared_specifications(params), **runs}
     out = Path("runs", params["scale"], "plan")
@@ -30,6 +34,26 @@ def run(argv: Sequence[str]) -> None:
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     print(f"{len(runs)} runs planned at scale {params['scale']}: {out}")
+
+
+def check_splits(runs: Sequence[Run], params: Mapping[str, Any]) -> None:
+    """Raises UserError unless every run's split fits the data set's classes.
+
+    Without it, a class name that is mistyped would be found only after the warm start.
+    """
+    settings = params["scales"][params["scale"]]["data"]
+    if settings["kind"] == "miniature" or settings.get("official"):
+        categories = [{"name": name} for name in COCO_CLASSES]
+    else:
+        root = Path(params["data_root"]).expanduser()
+        categories = load_categories(root / settings["train_annotations"])
+    for name in dict.fromkeys(run.supervised for run in runs):
+        try:
+            resolve(name, categories, params["splits"])
+        except UserError as error:
+            own = ", ".join(["all", *params["splits"]])
+            hint = f"; of this data set there are: {own}" if name not in params["splits"] else ""
+            raise UserError(f"params.yaml: runs: {error}{hint}") from error
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def run(argv: Sequence[str]) -> None:
     warm_start = params["scales"][scale]["warm_start"]
     credits = data_dir / "CREDITS.txt"  # only the embedded data set has one
     per_class = read_per_class(runs_dir, runs)
-    claims = folder / "claims.csv"
+    claims, contrasts = folder / "claims.csv", folder / "tables" / "contrasts.csv"
     files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
     report = Report(
         scale=scale,
@@ -51,6 +51,7 @@ def run(argv: Sequence[str]) -> None:
         files=files | {"index.html"},  # stage `page` writes it
         figures=read_all(folder / "figures"),
         summary=summarise(per_class),
+        contrasts=read_csv(contrasts) if contrasts.is_file() else None,
     )
     write_json(folder / "metrics.json", metrics(table))
     (folder / "README.md").write_text(render(report), encoding="utf-8")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opmask.errors import main
+from opmask.planning.dvc_cache import DvcCache
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
 from opmask.training.sweep import Part, places, train_side_by_side
@@ -27,10 +28,11 @@ def run(argv: Sequence[str]) -> None:
     environments = places(params["hardware"], torch.cuda.device_count())
     if len(environments) > 1:
         runs = [planned(run.key, params) for run in all_runs(params)]
+        cache = DvcCache.here()
         parts = [
             Part(run.key, run.specification["max_iter"], run.work, run.trunk)
             for run in runs
-            if not run.is_published()
+            if not run.is_published() and not cache.has_run(run)  # DVC restores those
         ]
         if len(parts) > 1:
             train_side_by_side(parts, environments, Path("work", "logs"))

@@ -372,6 +372,11 @@ def test_page_says_what_was_found(extra, words):
     table = effect_table(frame, NO_AP, range(150), resamples=200, seed=0)
     found = sentences(table)
     assert words in found[1] and all("not run" in found[n] for n in (0, 2, 3))
+    mine = "classes == 'novel' and measure == 'mask_iou' and seeds > 0"
+    gains = table.query(mine).set_index("group")["gain"]
+    for group in ("ambiguous", "clean"):
+        direction = "higher" if gains[group] > 0 else "lower"
+        assert f"{abs(gains[group]):.1f} points {direction}" in found[1], group
     page = markdown_page(table.round(3), 0.2)
     for block in page.split("\n\n"):
         if block.startswith("|"):
@@ -426,6 +431,6 @@ def test_stage(tmp_path, monkeypatch, runs):
         assert len(frame) == 2 * 30
         row = cell(table, "ambiguous")
         assert row["gain"] == 0 and row["instances"] > 0  # the same detections
-        assert "R-50-FPN, voc → non-voc: in mask IoU" in text
+        assert "R-50-FPN, voc → non-voc: in ambiguous RoIs (" in text
     else:
         assert not len(frame) and (table["seeds"] == 0).all() and text.count("not run") > 4

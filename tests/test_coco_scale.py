@@ -5,25 +5,27 @@ import math
 import pytest
 import torch
 
-from benchmarks.coco_step import coco_model, synthetic_batch, training_step
+from benchmarks.data import synthetic_batch
+from benchmarks.models import Job
+from benchmarks.session import Session
 
 
-@pytest.mark.parametrize("name", ["maskrcnn-R50-voc", "opmask-R101-nonvoc"])
-def test_a_training_step_and_an_inference(name):
-    model, optimizer = coco_model(name, "bf16", "cpu")
-    batch = synthetic_batch(1)
+@pytest.mark.parametrize(("method", "backbone"), [("maskrcnn", "R50"), ("opmask", "R101")])
+def test_a_training_step_and_an_inference(method, backbone):
+    session = Session(Job(method, backbone, "coco", precision="bf16", batch=1))
+    model, (image,) = session.model, synthetic_batch(1)
     # Untrained, without ImageNet weights, it moves all boxes beyond the image: keep the anchors.
     torch.nn.init.zeros_(model.proposal_generator.rpn_head.anchor_deltas.weight)
     torch.nn.init.zeros_(model.roi_heads.box_predictor.bbox_pred.weight)
     model.eval()
     model.roi_heads.box_predictor.test_score_thresh = 0.0
     with torch.no_grad():
-        (output,) = model([{"image": batch[0]["image"], "height": 400, "width": 533}])
+        (output,) = model([{"image": image["image"], "height": 400, "width": 533}])
     found = output["instances"]
     assert len(found) == 100
     assert found.pred_masks.shape == (100, 400, 533)
     before = model.roi_heads.mask_head.predictor.weight.clone()
-    losses = training_step(model, optimizer, batch)
+    losses = session.train()
     assert set(losses) == {"loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc"}
     assert all(math.isfinite(loss) for loss in losses.values())
     assert not torch.equal(before, model.roi_heads.mask_head.predictor.weight)

@@ -83,6 +83,9 @@ def test_best_pair_is_the_deepest_backbone_that_has_both():
     frame = pd.concat([frame, found("maskrcnn", "R101")])
     assert set(gallery.best_pair(frame, "voc")["run_baseline"]) == {"maskrcnn-R101-voc"}
     assert not len(gallery.best_pair(frame, "nonvoc"))
+    other = [found("opmask", "lite0"), found("maskrcnn", "lite0")]
+    assert set(gallery.best_pair(pd.concat([frame, *other]), "voc")["backbone"]) == {"R101"}
+    assert set(gallery.best_pair(pd.concat(other), "voc")["backbone"]) == {"lite0"}
 
 
 def test_figure1_takes_ambiguous_large_instances_by_gain():

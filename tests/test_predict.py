@@ -163,11 +163,13 @@ def test_priors_stand_beside_the_overlay_with_and_without_mask_head(trained, tmp
 
 def test_heat_map_is_the_larger_of_overlapping_priors():
     priors = np.stack([np.full((28, 28), 0.25), np.full((28, 28), 0.75)])
-    heat, covered = heat_map((20, 30), [(0, 0, 10, 10), (5, 5, 100, 100)], priors)
+    boxes = [(0, 0, 10, 10), (5, 5, 100, 100)]
     expected = np.zeros((20, 30))
     expected[:10, :10] = 0.25
     expected[5:, 5:] = 0.75
-    assert np.allclose(heat, expected) and np.array_equal(covered, expected > 0)
+    for order in ([0, 1], [1, 0]):
+        heat, covered = heat_map((20, 30), [boxes[k] for k in order], priors[order])
+        assert np.allclose(heat, expected) and np.array_equal(covered, expected > 0)
     heat, covered = heat_map((20, 30), [(40, 0, 5, 5)], priors[:1])
     assert not heat.any() and not covered.any()
 

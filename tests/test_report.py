@@ -223,6 +223,19 @@ def test_metrics_round_trip_and_scales_side_by_side(project):
     assert "13.0" in text and "none of the 4 comparisons" in text
 
 
+def test_scales_with_other_backbones_side_by_side():
+    numbers = {"novel_AP_baseline": 5.0, "novel_AP_opmask": 7.0, "gain": 2.0}
+    numbers |= {"gain_low": 1.0, "gain_high": 3.0}
+    paper = {"R50": {"voc_to_nonvoc": numbers}}
+    text = render_index({"coco_small": {"lite0": {"voc_to_nonvoc": numbers}}, "coco": paper})
+    cells = {tuple(line.split("|")[1:3]): line.split("|")[3:6] for line in text.splitlines()[-7:]}
+    cells = {tuple(map(str.strip, k)): [c.strip() for c in v] for k, v in cells.items()}
+    small, full, published = cells["lite0-FPN", "voc → non-voc"]
+    assert (small, full, published) == ("+2.00 (+1.00 to +3.00)", "not run", "–")
+    assert cells["R-50-FPN", "voc → non-voc"][:2] == ["not run", "+2.00 (+1.00 to +3.00)"]
+    assert "in 1 of 1 comparisons; 1 not run" in text and "1 of 1 comparisons; 3 not run" in text
+
+
 def test_data_section_counts_and_credits(project):
     table = pd.read_csv(project(BOTH) / "miniature/tables/table1.csv")
     part = dict(names=["a", "b"], train_masks=1234, val_instances=56)

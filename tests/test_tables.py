@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 
 from opmask import paper
-from opmask.analysis.comparison import METHODS, Comparison, comparisons, headline
+from opmask.analysis.comparison import (
+    METHODS,
+    Comparison,
+    comparisons,
+    headline,
+    shown_backbones,
+)
 from opmask.errors import UserError
 from opmask.evaluation.results import METRICS, read_per_class, summarise
 from opmask.planning.plan import Run
@@ -231,6 +237,30 @@ def test_results_of_other_settings_are_refused(tmp_path, change, message):
     write_per_class(tmp_path, change(per_class("opmask", 0, [1, 2])))
     with pytest.raises(UserError, match=message):
         read_per_class(tmp_path, [RUN])
+
+
+def test_a_backbone_that_the_paper_does_not_have_stands_beside_it():
+    other = [frame.assign(backbone="lite0", run="x") for frame in ONE_SEED]
+    table = make_table(*other, gains={("lite0", "voc"): GAINS})
+    ours = cell(table, "OPMask", backbone="lite0")
+    assert (ours["ours"], ours["seeds"]) == (30, 1) and math.isnan(ours["paper"])
+    assert cell(table, "OPMask")["seeds"] == 0 and cell(table, "OPMask")["paper"] == 31.9
+    assert set(table.query("backbone == 'lite0'")["method"]) == {*METHODS.values(), "difference"}
+    (nonvoc, voc) = comparisons(table)  # of the paper's none was run: not shown
+    assert (voc.name, voc.verdict, nonvoc.verdict) == (
+        "lite0-FPN, voc → non-voc",
+        "shown",
+        "not run",
+    )
+    assert voc.sentence().endswith("reproduced in sign (the paper has no such backbone).")
+    assert "in 1 of 1 comparisons; 1 not run" in headline([nonvoc, voc], "coco_small")
+    text = table1_markdown(table, "coco_small")
+    assert "lite0-FPN" in text and "R-50-FPN" not in text
+    assert "ours − paper" not in text  # nothing to compare with
+    both = make_table(*other, *ONE_SEED)
+    assert [one.backbone for one in comparisons(both)] == ["R50"] * 2 + ["R101"] * 2 + ["lite0"] * 2
+    assert {"R-50-FPN", "R-101-FPN", "lite0-FPN"} <= set(metrics_frame(both)["Backbone"])
+    assert shown_backbones([]) == ["R50", "R101"]
 
 
 def test_markdown_numbers_and_escapes():

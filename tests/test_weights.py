@@ -12,13 +12,14 @@ from detectron2.modeling import build_model
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from tiny import OPMASK, OVERRIDES, tiny_cfg
 
 from opmask.config import paper_config
 from opmask.errors import UserError
 from opmask.evaluation.inference import load_model
 from opmask.training import weights
 from opmask.training.hooks import SafeCheckpointer
-from tests.tiny import OPMASK, OVERRIDES, tiny_cfg
+from opmask.training.weights import read
 
 LITE0 = weights.LITE0
 
@@ -70,7 +71,7 @@ def test_only_arrays_are_unpickled(tmp_path, call):
     path = tmp_path / "weights.pkl"
     path.write_bytes(call)
     with pytest.raises(UserError, match="refused: not plain weights"):
-        weights.read(str(path))
+        read(str(path))
 
 
 @given(
@@ -78,14 +79,23 @@ def test_only_arrays_are_unpickled(tmp_path, call):
         st.sampled_from([np.float32, np.float16, np.int64]),
         arrays.array_shapes(max_dims=4, max_side=3),
     ),
-    st.sampled_from([0, 1, 2, 3, 4, 5]),
+    st.sampled_from([0, 1, 2, 3, 4]),
 )
 def test_arrays_of_any_pickle_protocol_are_read(tmp_path_factory, array, protocol):
     path = tmp_path_factory.mktemp("arrays") / "R-50.pkl"
     path.write_bytes(pickle.dumps({"conv1_w": array, "conv1_w_momentum": array}, protocol))
-    found = weights.read(str(path))
+    found = read(str(path))
     assert (list(found["model"]), found["__author__"]) == (["conv1_w"], "Caffe2")
     np.testing.assert_array_equal(found["model"]["conv1_w"], array)
+
+
+@pytest.mark.parametrize("content", [[1, 2], "text"])
+def test_data_that_is_no_weights_is_refused(tmp_path, content):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
+    torch.save(content, tmp_path / "a.pth")
+    for name in ("a.pkl", "a.pth"):
+        with pytest.raises(UserError, match=f"{name}: refused"):
+            read(str(tmp_path / name))
 
 
 def test_a_python_2_pickle_of_caffe2_is_read(tmp_path):
@@ -97,13 +107,15 @@ def test_a_python_2_pickle_of_caffe2_is_read(tmp_path):
         b"\x00\x00\x80?\x00\x00\x00@tbs."
     )
     (tmp_path / "R-50.pkl").write_bytes(content)
-    found = weights.read(str(tmp_path / "R-50.pkl"))
+    found = read(str(tmp_path / "R-50.pkl"))
     np.testing.assert_array_equal(found["model"]["conv1_w"], np.float32([1, 2]))
 
 
 def config(backbone, **changes):
     overrides = {
-        key: value for key, value in OVERRIDES.items() if "RESNETS" not in key and "WEIGHTS" not in key
+        key: value
+        for key, value in OVERRIDES.items()
+        if "RESNETS" not in key and "WEIGHTS" not in key
     }
     return paper_config(
         method=OPMASK, backbone=backbone, supervised=[0, 1], num_classes=4,
@@ -159,7 +171,9 @@ def caffe2_names(state):
 
     merge("res_conv1_bn", "bn1")
     for name in state:
-        if not (name.startswith("layer") and name.endswith(("conv1.weight", "downsample.0.weight"))):
+        if not (
+            name.startswith("layer") and name.endswith(("conv1.weight", "downsample.0.weight"))
+        ):
             continue
         layer, block, *_ = name.split(".")
         there, here = f"{layer}.{block}", f"res{int(layer[-1]) + 1}_{block}"
@@ -183,7 +197,7 @@ def test_a_caffe2_pickle_reaches_every_layer_of_a_resnet(resnet, tmp_path):
     images = torch.randn(1, 3, 64, 64)
     found = model.backbone.bottom_up(images)
     for name, value in features(resnet, images).items():
-        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-3)
+        assert (found[name] - value).norm() < 1e-3 * value.norm()
 
 
 def test_weights_of_another_backbone_are_refused(resnet, tmp_path):
@@ -193,7 +207,7 @@ def test_weights_of_another_backbone_are_refused(resnet, tmp_path):
     with pytest.raises(UserError, match=r"resnet50.pth: not of this backbone.*stem.conv1.*64"):
         SafeCheckpointer(model).load(str(tmp_path / "resnet50.pth"))
     deeper = build_model(config({"resnet": 101}))
-    with pytest.raises(UserError, match=r"not of this backbone: 85 .*res4.10"):
+    with pytest.raises(UserError, match=r"not of this backbone: 153 .*res4.6"):
         SafeCheckpointer(deeper).load(str(tmp_path / "resnet50.pth"))
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from opmask.analysis.ambiguity import MEASURES
-from opmask.analysis.comparison import BACKBONES, DIRECTIONS
+from opmask.analysis.comparison import DIRECTIONS, with_others
 from opmask.evaluation.bootstrap import image_weights
 
 METHODS = ("maskrcnn", "opmask", "maskrcnn7")
@@ -105,7 +105,8 @@ def effect_table(
     weights = image_weights(len(image_ids), resamples, seed)
     position = pd.Series(range(len(image_ids)), index=list(image_ids))
     rows = []
-    for backbone, supervised, contrast in product(BACKBONES, DIRECTIONS, CONTRASTS):
+    backbones = with_others(frame["backbone"].unique())
+    for backbone, supervised, contrast in product(backbones, DIRECTIONS, CONTRASTS):
         chosen = frame[(frame["backbone"] == backbone) & (frame["supervised"] == supervised)]
         paired = pairs(chosen, contrast)
         paired = paired.assign(image=paired["image_id"].map(position).astype(int))
@@ -178,7 +179,8 @@ def bin_table(
     weights = image_weights(len(image_ids), resamples, seed)
     position = pd.Series(range(len(image_ids)), index=list(image_ids))
     rows = []
-    for backbone, supervised, contrast in product(BACKBONES, DIRECTIONS, CONTRASTS):
+    backbones = with_others(frame["backbone"].unique())
+    for backbone, supervised, contrast in product(backbones, DIRECTIONS, CONTRASTS):
         chosen = frame[(frame["backbone"] == backbone) & (frame["supervised"] == supervised)]
         paired = pairs(chosen[chosen["supervision"] == "novel"], contrast)
         paired = paired.assign(image=paired["image_id"].map(position).astype(int))

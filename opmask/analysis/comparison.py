@@ -1,18 +1,39 @@
 """The paper's main comparison, OPMask against its baseline on novel classes, and its verdict."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from opmask.reporting import markdown
 
-BACKBONES = {"R50": "R-50-FPN", "R101": "R-101-FPN"}
+
+class _Labels(dict[str, str]):
+    """Names for people; of a backbone that the paper does not have, by its key in params.yaml."""
+
+    def __missing__(self, name: str) -> str:
+        return f"{name}-FPN"
+
+
+BACKBONES = _Labels({"R50": "R-50-FPN", "R101": "R-101-FPN"})  # the paper's
 METHODS = {"maskrcnn": "Our Mask R-CNN", "opmask": "OPMask"}
 DIRECTIONS = {"nonvoc": "non-voc → voc", "voc": "voc → non-voc"}  # by supervised set
 DIFFERENCE = "difference"
 BASELINE, OURS = "maskrcnn", "opmask"
 NOT_RUN = "not run"
+
+
+def with_others(names: Iterable[str]) -> list[str]:
+    """The paper's backbones, then the others among `names`."""
+    return list(dict.fromkeys([*BACKBONES, *names]))
+
+
+def shown_backbones(ran: Iterable[str]) -> list[str]:
+    """Those to show people: without the paper's where only others `ran`."""
+    names = with_others(ran)
+    others = names[len(BACKBONES) :]
+    return others if others and not set(BACKBONES) & set(ran) else names
 
 
 @dataclass(frozen=True)
@@ -47,26 +68,44 @@ class Comparison:
         """The finding with its numbers, whichever way it went."""
         if self.verdict == NOT_RUN:
             return f"{self.name}: {NOT_RUN}."
-        meaning = {
-            "shown": "above 0: the paper's gain is reproduced in sign",
-            "undecided": "includes 0: the paper's gain is neither reproduced nor refuted",
-            "reversed": "below 0: the paper's gain did **not** reproduce",
-        }[self.verdict]
+        meaning = _MEANINGS[self.verdict]
+        paper = f" (paper: {markdown.signed(self.paper_gain)})"
+        if math.isnan(self.paper_gain):
+            paper = " (the paper has no such backbone)"
         verb = "loses" if self.gain < 0 else "gains"
         return (
             f"{self.name}: OPMask {verb} {abs(self.gain):.2f} AP against the baseline "
             f"({markdown.number(self.baseline, 2)} → {markdown.number(self.opmask, 2)}); 95 % "
-            f"interval {interval(self.low, self.high)}, {meaning} (paper: "
-            f"{markdown.signed(self.paper_gain)})."
+            f"interval {interval(self.low, self.high)}, {meaning}{paper}."
         )
 
 
+_MEANINGS = {
+    "shown": "above 0: the paper's gain is reproduced in sign",
+    "undecided": "includes 0: the paper's gain is neither reproduced nor refuted",
+    "reversed": "below 0: the paper's gain did **not** reproduce",
+}
+
+
+def backbones_run(table: pd.DataFrame) -> list[str]:
+    """The backbones of which `table`, with columns backbone and seeds, has a run."""
+    return list(table.loc[table["seeds"] > 0, "backbone"].unique())
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `table` to show people, see `shown_backbones`."""
+    return table[table["backbone"].isin(shown_backbones(backbones_run(table)))]
+
+
 def comparisons(table: pd.DataFrame) -> list[Comparison]:
-    """The comparisons of Table 1, in the paper's order. `table` is of `table1`."""
+    """The comparisons of Table 1, in the paper's order, then of other backbones.
+
+    `table` is of `table1`.
+    """
     novel = table.query("classes == 'novel' and task == 'segm' and metric == 'AP'")
     novel = novel.set_index(["backbone", "supervised", "method"]).sort_index()
     found = []
-    for backbone in BACKBONES:
+    for backbone in shown_backbones(backbones_run(table)):
         for supervised in DIRECTIONS:
             rows = novel.loc[backbone, supervised]
             gain, methods = rows.loc[DIFFERENCE], rows.loc[list(METHODS.values())]

@@ -14,7 +14,15 @@ import pandas as pd
 
 from opmask.analysis.ambiguity import MEASURES
 from opmask.analysis.ambiguity_effect import pairs
-from opmask.analysis.comparison import BACKBONES, BASELINE, DIRECTIONS, NOT_RUN, OURS
+from opmask.analysis.comparison import (
+    BACKBONES,
+    BASELINE,
+    DIRECTIONS,
+    NOT_RUN,
+    OURS,
+    shown_backbones,
+    with_others,
+)
 from opmask.data.shapes import is_degenerate_box, usable_mask
 from opmask.errors import UserError
 
@@ -30,10 +38,10 @@ FIVE = {
 }
 SIZES = {
     "smallest": 0.0,
-    "20\N{NO-BREAK SPACE}%": 0.2,
-    "40\N{NO-BREAK SPACE}%": 0.4,
-    "60\N{NO-BREAK SPACE}%": 0.6,
-    "80\N{NO-BREAK SPACE}%": 0.8,
+    "rank 20\N{NO-BREAK SPACE}%": 0.2,
+    "rank 40\N{NO-BREAK SPACE}%": 0.4,
+    "rank 60\N{NO-BREAK SPACE}%": 0.6,
+    "rank 80\N{NO-BREAK SPACE}%": 0.8,
     "largest": 1.0,
 }
 DIRECTION_OF = {"figure5": "voc", "figure8": "nonvoc"}
@@ -86,7 +94,8 @@ def best_pair(frame: pd.DataFrame, supervised: str) -> pd.DataFrame:
     """
     columns = ["run", "detection", *MEASURES]
     chosen = frame[(frame["supervised"] == supervised) & (frame["supervision"] == "novel")]
-    for backbone in reversed(BACKBONES):
+    names = reversed(shown_backbones(frame["backbone"].unique()))
+    for backbone in sorted(names, key=lambda name: name not in BACKBONES):
         of_backbone = chosen[chosen["backbone"] == backbone]
         paired = pairs(of_backbone, (OURS, BASELINE))
         if len(paired):
@@ -222,7 +231,7 @@ def cam_runs(runs: Sequence, trained: Path) -> dict[str, str]:
     `plan.Run`s of the global schedule; `trained` is `runs/<scale>/train`.
     """
     order = {"all": 0, **{name: n for n, name in enumerate(("voc", "nonvoc"), 1)}}
-    result = {}
+    names, result = with_others(run.backbone for run in runs), {}
     for method in ("fasterrcnn", BASELINE, OURS):
         found = [
             run
@@ -231,6 +240,6 @@ def cam_runs(runs: Sequence, trained: Path) -> dict[str, str]:
             and run.supervised in order
             and (trained / run.key / WEIGHTS).is_file()
         ]
-        found.sort(key=lambda r: (order[r.supervised], list(BACKBONES).index(r.backbone), r.seed))
+        found.sort(key=lambda r: (order[r.supervised], names.index(r.backbone), r.seed))
         result[method] = found[0].key if found else ""
     return result

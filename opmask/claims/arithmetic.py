@@ -7,8 +7,8 @@ import pandas as pd
 
 from opmask import paper
 from opmask.analysis.comparison import DIRECTIONS
+from opmask.claims.rules import NAN, Cell
 from opmask.claims.sources import COST, DEFINITION, PAPERS, RANK, Evidence, Tables
-from opmask.claims.verdict import NAN, Cell
 
 _ARITHMETIC = "arithmetic on the paper's tables: are its sentences consistent with them?"
 # Section 3.1 and the authors' code: channels of the box head, RoI sizes (pixels), mask channels.

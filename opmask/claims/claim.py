@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from opmask.claims.rules import Rule, Side
 from opmask.claims.sources import Evidence
-from opmask.claims.verdict import Rule, Side
 
 
 @dataclass(frozen=True)

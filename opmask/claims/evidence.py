@@ -12,6 +12,7 @@ import pandas as pd
 
 from opmask import paper
 from opmask.analysis.comparison import BACKBONES, DIFFERENCE, DIRECTIONS, METHODS
+from opmask.claims.rules import MIN_SEEDS, Cell
 from opmask.claims.sources import (
     CLASSES,
     IMAGES,
@@ -24,8 +25,18 @@ from opmask.claims.sources import (
     numeric,
     one,
 )
-from opmask.claims.verdict import MIN_SEEDS, Cell
 
+# Methods, and columns of Figure 3's points, in words.
+NAMES = {
+    "fasterrcnn": "Faster R-CNN",
+    "maskrcnn": "Mask R-CNN",
+    "opmask": "OPMask",
+    "difference": "OPMask − Mask R-CNN",
+    "maskrcnn_supervised": "Mask R-CNN on supervised classes",
+    "opmask_supervised": "OPMask on supervised classes",
+    "maskrcnn_novelty": "Mask R-CNN, novel − supervised",
+    "opmask_novelty": "OPMask, novel − supervised",
+}
 SLOPE_STEP = 0.1  # slopes are told in AP per this much IoU
 SEEDS = f"Student's interval over seeds, from {MIN_SEEDS} on"
 
@@ -76,7 +87,8 @@ def table2(*pairs: tuple[str, str]) -> Evidence:
             rows = tables.rows("tables/table2", columns, method=a, minus_method=b, metric="AP")
             for supervised, classes in product(("all", "voc", "nonvoc"), repeat=2):
                 mine = rows[(rows["supervised"] == supervised) & (rows["classes"] == classes)]
-                name = f"{a} − {b}, trained on {supervised}, tested on {classes}"
+                pair = " − ".join(NAMES[method] for method in (a, b))
+                name = f"{pair}, trained on {supervised}, tested on {classes}"
                 found.append(one(name, mine, "ours"))
         return found
 
@@ -142,7 +154,7 @@ def regression(model: str, quantity: str = "slope") -> Evidence:
     def cells(tables: Tables) -> list[Cell]:
         rows = tables.rows("tables/regression", ["value"], model=model, quantity=quantity)
         published = paper.load("figure3").query("model == @model and quantity == 'p'")["value"]
-        cell = one(f"{model}: {quantity}", rows, "value", over=CLASSES)
+        cell = one(f"{NAMES[model]}: {quantity}", rows, "value", over=CLASSES)
         stated = f"p = {published.iloc[0]:.3f} in the paper" if len(published) else ""
         name = f"{cell.name} ({stated})" if stated else cell.name
         scaled = {k: step * getattr(cell, k) for k in ("value", "low", "high")}
@@ -157,7 +169,7 @@ def class_means(column: str, subtract: str = "", top: float = 1.0) -> Evidence:
 
     `top`: of the classes, only this share, those with the largest mean IoU.
     """
-    label = f"{column} − {subtract}" if subtract else column
+    label = f"{NAMES[column]}, minus {NAMES[subtract]}" if subtract else NAMES[column]
     needed = ["iou", column, *([subtract] if subtract else [])]
 
     def cells(tables: Tables) -> list[Cell]:

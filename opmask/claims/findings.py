@@ -19,7 +19,7 @@ from opmask.claims.arithmetic import (
     field,
     seeing_all,
 )
-from opmask.claims.verdict import ALPHA
+from opmask.claims.rules import ALPHA
 from opmask.evaluation.results import METRICS
 from opmask.reporting import markdown
 

@@ -3,7 +3,7 @@
 from opmask.claims import evidence as e
 from opmask.claims.arithmetic import quoted_gap
 from opmask.claims.claim import Claim
-from opmask.claims.verdict import MIN_SEEDS, Equal, Side
+from opmask.claims.rules import MIN_SEEDS, Equal, Side
 from opmask.evaluation.results import METRICS
 
 COMPETITIVE = 1.0  # AP: not further behind than this

@@ -3,7 +3,7 @@
 from opmask.claims import evidence as e
 from opmask.claims.arithmetic import overlap_ranks, prior_cost, quoted_gap, receptive_field
 from opmask.claims.claim import Claim
-from opmask.claims.verdict import Equal, Side, Significance
+from opmask.claims.rules import Equal, Side, Significance
 
 _R50_OPMASK, _R50_BASELINE = ("R50", "OPMask"), ("R50", "Our Mask R-CNN")
 QUARTER = 0.25  # of the classes count as those with high mean IoU

@@ -9,9 +9,10 @@ import pandas as pd
 from opmask.claims.claim import Claim
 from opmask.claims.generalisation import GENERALISATION
 from opmask.claims.insights import INSIGHTS
+from opmask.claims.rules import Cell
 from opmask.claims.schedules import SCHEDULES
 from opmask.claims.sources import Tables
-from opmask.claims.verdict import NOT_RUN, Cell, deciding, judge, needs
+from opmask.claims.verdict import NOT_RUN, deciding, judge, needs
 from opmask.reporting import markdown
 
 CLAIMS: tuple[Claim, ...] = (*INSIGHTS, *GENERALISATION, *SCHEDULES)

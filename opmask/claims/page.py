@@ -8,9 +8,10 @@ import pandas as pd
 from opmask.analysis.comparison import NOT_RUN
 from opmask.claims.findings import findings
 from opmask.claims.ledger import FOR, Graded
-from opmask.claims.sources import COUNTS, KINDS
+from opmask.claims.rules import MIN_SEEDS, Cell
+from opmask.claims.sources import KINDS
 from opmask.claims.text import value_text
-from opmask.claims.verdict import MIN_SEEDS, UNDECIDED, VERDICTS, Cell
+from opmask.claims.verdict import UNDECIDED, VERDICTS
 from opmask.reporting import markdown
 
 
@@ -45,8 +46,8 @@ def counts(graded: Sequence[Graded]) -> pd.DataFrame:
 
 def _lead(graded: Sequence[Graded], scale: str) -> str:
     count = pd.Series([one.verdict for one in graded]).value_counts()
-    words = "; ".join(f"{count.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
-    return f"**{len(graded)} claims at scale `{scale}`: {words}.**"
+    words = "; ".join(f"{verdict}: {count[verdict]}" for verdict in VERDICTS if verdict in count)
+    return f"**{len(graded)} claims at scale `{scale}`. {words.capitalize()}.**"
 
 
 def _how(scale: str) -> str:

@@ -3,7 +3,7 @@
 from opmask.claims import evidence as e
 from opmask.claims import schedule_evidence as s
 from opmask.claims.claim import Claim
-from opmask.claims.verdict import NEGLIGIBLE, Side, Significance
+from opmask.claims.rules import NEGLIGIBLE, Side, Significance
 
 HEAVILY = 0.5  # a correlation from here on is a strong one (Cohen 1988)
 _CAMS = (

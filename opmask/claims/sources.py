@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from opmask.claims.verdict import NAN, Cell
+from opmask.claims.rules import NAN, Cell
 from opmask.errors import UserError
 
 IMAGES = "paired bootstrap over validation images"

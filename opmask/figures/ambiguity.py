@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from opmask.analysis.ambiguity_effect import CONTRAST_NAMES, CONTRASTS
-from opmask.analysis.comparison import BACKBONES, DIRECTIONS
+from opmask.analysis.comparison import BACKBONES, DIRECTIONS, shown_backbones
 from opmask.figures import style
 
 _LINES = dict(zip(CONTRASTS[:2], ("opmask", "maskrcnn7"), strict=True))
@@ -18,13 +18,14 @@ def ambiguity_figure(bins: pd.DataFrame, threshold: float, folder: Path) -> None
 
     `bins` is of `ambiguity_effect.bin_table`; the dashed line is the threshold of *ambiguous*.
     """
+    backbones = shown_backbones(bins["backbone"].unique())
     figure, axes = style.new_figure(
-        style.PAGE, 4.4, nrows=len(BACKBONES), ncols=len(DIRECTIONS), sharex=True, sharey=True
+        height=3.7, nrows=len(backbones), ncols=len(DIRECTIONS), sharex=True, sharey=True
     )
-    for axis, (backbone, supervised) in zip(axes.flat, product(BACKBONES, DIRECTIONS), strict=True):
+    for axis, (backbone, supervised) in zip(axes.flat, product(backbones, DIRECTIONS), strict=True):
         rows = bins[(bins["backbone"] == backbone) & (bins["supervised"] == supervised)]
         _panel(axis, rows, 100 * threshold)
-        axis.set_title(f"{BACKBONES[backbone]}, {DIRECTIONS[supervised]}", fontsize=8)
+        axis.set_title(f"{BACKBONES[backbone]}\n{DIRECTIONS[supervised]}", fontsize=7)
     axes.flat[0].set_xlim(left=-3)  # of all, once they show all their points
     figure.supxlabel("share of the box that other instances cover (%)", fontsize=8)
     figure.supylabel("gain in mask IoU over Mask R-CNN (points)", fontsize=8)
@@ -32,7 +33,7 @@ def ambiguity_figure(bins: pd.DataFrame, threshold: float, folder: Path) -> None
         (found for axis in axes.flat if (found := axis.get_legend_handles_labels())[0]), ([], [])
     )
     if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8)
+        figure.legend(handles, labels, loc="outside upper center", fontsize=7)
     style.save(figure, folder, "ambiguity")
     bins.round(4).to_csv(folder / "ambiguity.csv", index=False)
 
@@ -51,8 +52,8 @@ def _panel(axis: Axes, rows: pd.DataFrame, threshold: float) -> None:
                 yerr=[line["gain"] - line["low"], line["high"] - line["gain"]],
                 color=style.COLOURS[method],
                 marker=style.MARKERS[method],
-                markersize=4,
-                linewidth=1.2,
+                markersize=3,
+                linewidth=1,
                 capsize=2,
                 label=CONTRAST_NAMES[contrast],
             )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from opmask.analysis.class_points import MODELS, largest_relative
 from opmask.analysis.comparison import NOT_RUN
 from opmask.analysis.regression import can_fit, fit_line
-from opmask.figures.style import COLOURS, LABELS, MARKERS, PAGE, new_figure
+from opmask.figures.style import COLOURS, LABELS, MARKERS, new_figure
 from opmask.reporting import markdown
 
 _READING_LABELS = {
@@ -25,14 +25,14 @@ _READING_LABELS = {
     "max_other_class": "mean of the largest IoU with a box of another class",
     "max": "mean of the largest IoU with another box",
 }
-_LABEL_POINTS = 6.5  # type size of class names
+_LABEL_POINTS = 6  # type size of class names
 # Where a label may stand: distance from its point in typographic points, then direction.
 _DISTANCES = (5, 9, 14, 20, 28, 38, 50, 70, 90)
 _ANGLES = np.deg2rad([0, 180, 45, 135, 90, 315, 225, 270, 20, 160, 340, 200])
 
 
 def figure3(points: pd.DataFrame, table: pd.DataFrame, reading: str) -> Figure:
-    """Two panels side by side: Mask R-CNN, OPMask; a point a class, the fit and its 95 % band.
+    """Two panels, Mask R-CNN above OPMask; a point a class, the fit and its 95 % band.
 
     Args:
         points: of `class_points.class_points`; the classes of largest relative improvement
@@ -40,15 +40,15 @@ def figure3(points: pd.DataFrame, table: pd.DataFrame, reading: str) -> Figure:
         table: of `regression.regress` on the same points: r and p.
         reading: of overlap, one of `overlap.READINGS`.
     """
-    figure, axes = new_figure(PAGE, 3.1, ncols=2, sharex=True, sharey=True)
+    figure, axes = new_figure(height=5.0, nrows=2, sharex=True, sharey=True)
     named = largest_relative(points)
     for axis, model in zip(axes, MODELS, strict=True):
         _panel(axis, points, named, table, model)
     figure.supxlabel(_READING_LABELS[reading], fontsize=8)
-    axes[0].set_ylabel("mask AP of the class where it is novel")
+    figure.supylabel("mask AP of the class where it is novel", fontsize=8)
     # room for r and p above, for labels below; the band may go on below 0, where no AP is
     highest = max(1, np.nan_to_num(points[[*MODELS]].to_numpy()).max())
-    axes[0].set_ylim(-0.18 * highest, 1.14 * highest)
+    axes[0].set_ylim(-0.22 * highest, 1.14 * highest)
     axes[0].set_yticks([tick for tick in axes[0].get_yticks() if 0 <= tick <= 1.14 * highest])
     figure.draw_without_rendering()  # the layout, which the places of the labels depend on
     for axis, model in zip(axes, MODELS, strict=True):
@@ -98,11 +98,25 @@ def _panel(
 def _place_labels(axis: Axes, points: NDArray) -> None:
     """Move each annotation to the first place near its point where it covers nothing: no other
     text, no point (N, 2: classes and fit), not the panel's edge. Where all is taken, where it
-    covers least."""
-    dots = axis.transData.transform(points)
+    covers least. One after the other, in the order that turns out best."""
     labels = [text for text in axis.texts if isinstance(text, Annotation)]
-    taken = [text.get_window_extent() for text in axis.texts if text not in labels]
-    for label in sorted(labels, key=lambda label: -label.xy[1]):
+    fixed = [text.get_window_extent() for text in axis.texts if text not in labels]
+    dots = axis.transData.transform(points)
+    orders = [
+        sorted(labels, key=lambda label: sign * label.xy[k]) for k in (0, 1) for sign in (1, -1)
+    ]
+    tried = [_place(order, dots, fixed, axis) for order in orders]
+    _, places = min(tried, key=lambda one: one[0])
+    for label, offset in places.items():
+        label.set_position(offset)
+
+
+def _place(
+    labels: Sequence[Annotation], dots: NDArray, fixed: Sequence[Bbox], axis: Axes
+) -> tuple[float, dict[Annotation, NDArray]]:
+    """What the labels cost, placed in this order, and where each comes to stand."""
+    taken, places, total = list(fixed), {}, 0.0
+    for label in labels:
         start = axis.transData.transform(label.xy)
         options = [*_options(label, start)]
         leaders = [_leader(start, box) for _, box in options]
@@ -111,10 +125,11 @@ def _place_labels(axis: Axes, points: NDArray) -> None:
             for (_, box), leader in zip(options, leaders, strict=True)
         ]
         best = int(np.argmin(costs))  # the first of equals
-        offset, box = options[best]
-        label.set_position(offset)
+        places[label], box = options[best]
+        total += costs[best]
         taken.append(box)
         dots = np.vstack([dots, leaders[best]])
+    return total, places
 
 
 def _options(label: Annotation, start: NDArray) -> Iterator[tuple[NDArray, Bbox]]:

@@ -4,6 +4,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -20,10 +21,12 @@ from opmask.analysis.comparison import NOT_RUN
 from opmask.figures import style
 
 DPI = 200
-MAX_SIDE = 320  # of an embedded picture: keeps SVG files small
+MAX_SIDE = 240  # of an embedded picture, pixels: keeps SVG files small
 MARGIN = 1.2  # side of a square crop, by the RoI's longer side
-LABEL_WIDTH = 0.9  # inches, left of the panels
-CHARACTERS = 19  # of the caption, an inch
+TYPE, SMALL_TYPE = 6.5, 5.5  # typographic points
+LINE, LABEL = 0.115, 0.135  # inches: a line of text, a row's label
+GAP, BETWEEN = 0.04, 0.05  # inches: between columns, between rows
+CHARACTERS = 84  # of the credit, a line
 # Instances of one image: Okabe and Ito's colours, black left out.
 INSTANCE_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#F0E442")
 _FADE = 0.72  # towards white, of what is not in the mask
@@ -77,50 +80,55 @@ def grid(
     panels: Sequence[Sequence[Panel]],
     titles: Sequence[str],
     labels: Sequence[str],
-    caption: str,
-    *,
-    cell: float = 1.15,
+    credit: str,
 ) -> plt.Figure:
-    """A grid of panels: a row a picked RoI or image, a column a method.
+    """A grid of panels as wide as a column: a row a picked RoI or image, a column a method.
 
-    `labels` name the rows, `caption` is the rule printed below, `cell` is a panel's width in
-    inches. Without any row, the figure says "not run".
+    `labels` head the rows, `credit` stands below. Without any row, the figure says "not run".
     """
     rows = [list(row) for row in panels] or [[Panel() for _ in titles]]
-    shapes = [p.picture.shape for row in rows for p in row if p.picture is not None]
-    aspect = max([h / w for h, w, _ in shapes], default=1.0)
-    width = LABEL_WIDTH + cell * len(titles)
-    lines = textwrap.wrap(caption, int(width * CHARACTERS))
-    noted = any(panel.note for row in rows for panel in row)
-    height = len(rows) * (cell * aspect + 0.13 * noted) + 0.35 + 0.12 * len(lines)
-    figure, axes = style.new_figure(
-        width, height, nrows=len(rows), ncols=len(titles), squeeze=False
-    )
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=8)
-    for row, label, line in zip(rows, list(labels) or [""], axes, strict=True):
-        line[0].set_ylabel(
-            label, rotation=0, ha="right", va="center", fontsize=7, multialignment="left"
-        )
-        for panel, axis in zip(row, line, strict=True):
-            draw(panel, axis)
-    figure.supxlabel("\n".join(lines), fontsize=6.5, x=0.01, ha="left", multialignment="left")
+    labels = list(labels) or [""]
+    cell = (style.COLUMN - GAP * (len(titles) - 1)) / len(titles)  # inches
+    heights = [cell * max(map(_aspect, row)) for row in rows]
+    notes = [max(panel.note.count("\n") + bool(panel.note) for panel in row) for row in rows]
+    credits_ = textwrap.wrap(credit, CHARACTERS)
+    head = LINE * (1 + max(title.count("\n") for title in titles))
+    below = LINE * (len(credits_) + sum(notes)) + BETWEEN * len(rows)
+    total = head + LABEL * sum(map(bool, labels)) + sum(heights) + below
+    style.use()
+    figure = plt.figure(figsize=(style.COLUMN, total))
+    write = partial(figure.text, fontsize=TYPE, va="top", linespacing=1.15)
+    for column, title in enumerate(titles):
+        middle = (column * (cell + GAP) + cell / 2) / style.COLUMN
+        write(middle, 1 - head / total, title, ha="center", va="bottom")
+    top = head  # inches from the figure's upper edge
+    for row, label, height, lines in zip(rows, labels, heights, notes, strict=True):
+        write(0, 1 - top / total, label)
+        top += LABEL * bool(label) + height
+        for column, panel in enumerate(row):
+            left = column * (cell + GAP) / style.COLUMN
+            place = (left, 1 - top / total, cell / style.COLUMN, height / total)
+            draw(panel, figure.add_axes(place))
+        top += LINE * lines + BETWEEN
+    write(0, 1 - top / total, "\n".join(credits_), fontsize=SMALL_TYPE)
     return figure
 
 
+def _aspect(panel: Panel) -> float:
+    """Height by width of its picture."""
+    return 1.0 if panel.picture is None else panel.picture.shape[0] / panel.picture.shape[1]
+
+
 def draw(panel: Panel, axis: Axes) -> None:
-    """One panel on its axes."""
+    """One panel on its axes, whose shape stays."""
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     axis.spines[:].set_visible(False)
-    axis.set_xlabel(panel.note, fontsize=6.5, labelpad=1)
+    axis.set_xlabel(panel.note, fontsize=TYPE - 0.5, labelpad=1, linespacing=1.1)
     if panel.picture is None:
-        axis.text(
-            0.5, 0.5, panel.missing, ha="center", va="center", fontsize=7, transform=axis.transAxes
-        )
+        middle = {"ha": "center", "va": "center", "transform": axis.transAxes}
+        axis.text(0.5, 0.5, panel.missing, fontsize=TYPE, **middle)
         axis.set_facecolor("#f0f0f0")
-        axis.set_box_aspect(1)
         return
     height, width = panel.picture.shape[:2]
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
@@ -180,14 +188,8 @@ def _shrink(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def save_picture(figure: plt.Figure, folders: Sequence[Path], name: str) -> None:
     """Write `name.png` and `name.svg` into each of `folders`, and close the figure."""
-    first = folders[0]
-    first.mkdir(parents=True, exist_ok=True)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, for both files
-    figure.savefig(first / f"{name}.png", dpi=DPI, metadata={"Software": None})
-    figure.savefig(first / f"{name}.svg", metadata={"Date": None})
-    plt.close(figure)
+    style.save(figure, folders[0], name, DPI)
     for folder in folders[1:]:
         folder.mkdir(parents=True, exist_ok=True)
         for suffix in ("png", "svg"):
-            shutil.copyfile(first / f"{name}.{suffix}", folder / f"{name}.{suffix}")
+            shutil.copyfile(folders[0] / f"{name}.{suffix}", folder / f"{name}.{suffix}")

@@ -104,7 +104,7 @@ def roi_rows(
             rows.append([Panel(missing=row.pick) for _ in ROI_TITLES])
             labels.append(direction)
             continue
-        labels.append(f"{direction}\n{row.pick}\n{row.category}")
+        labels.append(f"{direction}, {row.pick}: {row.category}")
         roi = prior_roi(row, detections, class_index)
         rows.append(_roi_row(row, scenes, detections, maps.get((key_of(row, OURS), roi)), roi))
     return rows, labels
@@ -125,7 +125,8 @@ def _roi_row(
         found = detections[key_of(row, method)][getattr(row, f"detection_{side}")]
         holes = getattr(row, f"perforation_{side}")
         note = f"IoU {getattr(row, f'mask_iou_{side}'):.2f}"
-        note += f", holes {holes:.0%}" if pd.notna(holes) and holes >= 0.005 else ""
+        if pd.notna(holes) and holes >= 0.005:
+            note += f"\nholes {100 * holes:.0f}\N{NO-BREAK SPACE}%"
         return cut_out(_decode(found["segmentation"]), method, note)
 
     prior = Panel()
@@ -161,11 +162,7 @@ def image_rows(
             panels.append(_found_panel(row, scenes, found, detections[f"{run}-{seed}"]))
             panels[-1].note = f"mean IoU {getattr(row, f'mask_iou_{_SIDES[method]}'):.2f}"
         rows.append(panels)
-    return rows, [_wrapped(row.pick) for row in picks.itertuples()]
-
-
-def _wrapped(label: str) -> str:
-    return label.replace(" ", "\n")
+    return rows, [row.pick for row in picks.itertuples()]
 
 
 def _found_panel(
@@ -226,13 +223,13 @@ def cam_rows(
         line.append(Panel(picture, (crop(truth, window, False), style.COLOURS["truth"])))
         rows.append(line)
     table = pd.DataFrame(numbers, columns=["annotation_id", "method", "covered", "iou"])
-    labels = [f"{_wrapped(row.pick)}\n{row.category}" for row in picks.itertuples()]
+    labels = [f"{row.pick}: {row.category}" for row in picks.itertuples()]
     return rows, labels, table
 
 
 def cam_titles(runs: Mapping[str, str]) -> list[str]:
     """The columns of figure 7; `runs` are run keys by method, "" if not run."""
-    names = {OURS: "OMP of OPMask"} | {m: f"CAM of\n{style.LABELS[m]}" for m in runs if m != OURS}
+    names = {OURS: "OMP of\nOPMask"} | {m: f"CAM of\n{style.LABELS[m]}" for m in runs if m != OURS}
     return ["input", *(names[method] for method in runs), "ground truth"]
 
 

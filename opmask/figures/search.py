@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from opmask.analysis.comparison import DIRECTIONS, NOT_RUN
 from opmask.analysis.held_out import RUN
 from opmask.analysis.search import PAPER_RUNS, search_runs
-from opmask.figures.style import COLOURS, PAGE, new_figure
+from opmask.figures.style import COLOURS, new_figure
 
 _LOOKS = {
     "novel": {"color": COLOURS["opmask"], "marker": "o", "ls": "-"},
@@ -40,37 +40,50 @@ def figure_data(curves: pd.DataFrame, table: pd.DataFrame, factor: float) -> pd.
 
 
 def draw(data: pd.DataFrame, schedules: Mapping[str, Any], factor: float) -> Figure:
-    """One panel a search run: the paper's two, then any other.
+    """One panel a search run, below each other: the paper's two, then any other.
 
     Args:
-        data: of `figure_data`.
+        data: of `figure_data`. Where a run is not in it, the panel says so.
         schedules: `params.yaml: schedules`, for the learning rate steps.
         factor: the scale's schedule_factor.
     """
     panels = search_runs(data)
+    heights = [1.6 if run[3] else 0.35 for run in panels]
     figure, grid = new_figure(
-        width=PAGE, height=2.7, ncols=len(panels), sharex=True, sharey=True, squeeze=False
-    )
-    for axes, run in zip(grid[0], panels, strict=True):
-        _panel(axes, data[(data[RUN] == list(run)).all(axis="columns")], run)
-        for step in schedules[run[3]]["steps"] if run[3] else ():
+        height=sum(heights) + (1.0 if len(data) else 0.4), nrows=len(panels), sharex=True,
+        squeeze=False, gridspec_kw={"height_ratios": heights},
+    )  # fmt: skip
+    curves = []
+    for axes, run in zip(grid[:, 0], panels, strict=True):
+        axes.set_title(DIRECTIONS[run[2]] if run[:3] in PAPER_RUNS else "-".join(run), fontsize=8)
+        if not run[3]:
+            axes.set_axis_off()
+            axes.text(0.5, 0.5, NOT_RUN, transform=axes.transAxes, ha="center", va="center")
+            continue
+        curves.append(axes)
+        _curves(axes, data[(data[RUN] == list(run)).all(axis="columns")])
+        for step in schedules[run[3]]["steps"]:
             axes.axvline(step * factor, color="grey", lw=1, ls=":", label="LR ÷ 10")
-        top = axes.secondary_xaxis(
-            "top", functions=(lambda x: x / factor / 1000, lambda x: x * factor * 1000)
-        )
-        top.set_xlabel("iterations of the paper's schedule, thousands")
-        axes.set_xlabel("iterations")
-    grid[0, 0].set_ylabel("mask AP, held-out images")
-    found = [axes.get_legend_handles_labels() for axes in grid[0]]
-    handles = {name: handle for h, names in found for handle, name in zip(h, names, strict=True)}
-    if handles:
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
+    if curves:
+        _label(figure, curves, factor)
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, run: tuple[str, ...]) -> None:
-    title = DIRECTIONS[run[2]] if run[:3] in PAPER_RUNS else "-".join(run)
-    axes.set_title(title, fontsize=8)
+def _label(figure: Figure, curves: list[Axes], factor: float) -> None:
+    """Both x axes, the done iterations below and the paper's above, and one legend."""
+    curves[-1].tick_params(labelbottom=True)
+    curves[-1].set_xlabel("iterations")
+    top = curves[0].secondary_xaxis(
+        "top", functions=(lambda x: x / factor / 1000, lambda x: x * factor * 1000)
+    )
+    top.set_xlabel("iterations of the paper's schedule, thousands")
+    figure.supylabel("mask AP, held-out images", fontsize=8)
+    found = [axes.get_legend_handles_labels() for axes in curves]
+    handles = {name: handle for h, names in found for handle, name in zip(h, names, strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, fontsize=7)
+
+
+def _curves(axes: Axes, rows: pd.DataFrame) -> None:
     mask = rows.query("task == 'segm' and metric == 'AP'")
     for classes, look in _LOOKS.items():
         seeds = [one for _, one in mask[mask["classes"] == classes].groupby("seed")]
@@ -83,8 +96,6 @@ def _panel(axes: Axes, rows: pd.DataFrame, run: tuple[str, ...]) -> None:
             axes.fill_between(*band, color=look["color"], alpha=0.15, lw=0)
         mean = pd.concat(seeds).groupby("iteration")["value"].mean()
         axes.plot(mean.index, mean, ms=3, lw=1.2, label=f"{classes} classes", **look)
-    if rows.empty:
-        axes.text(0.5, 0.5, NOT_RUN, transform=axes.transAxes, ha="center", color="grey")
     chosen = mask.query("picked and classes == 'novel'").groupby("iteration")["value"].mean()
     if len(chosen):
         axes.plot(chosen.index, chosen, "*", ms=10, mfc="white", mec="black", label="picked")

@@ -1,5 +1,8 @@
-"""One look for every figure: column width, type size, and a colour-blind-safe palette."""
+"""One look for every figure: column width, type size, a colour-blind-safe palette; small files."""
 
+import base64
+import io
+import re
 from pathlib import Path
 
 import matplotlib
@@ -7,8 +10,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from PIL import Image
 
 COLUMN, PAGE = 3.35, 6.9  # inches: one and two columns of the paper
+DPI = 300
+JPEG_QUALITY = 80  # of rasters in an SVG
 
 # Okabe and Ito (2008); the same method has the same colour everywhere.
 COLOURS = {
@@ -32,8 +38,8 @@ LABELS = {
 MARKERS = {"maskrcnn": "s", "opmask": "o", "maskrcnn7": "D", "opmask_detached": "^"}
 
 
-def new_figure(width: float = COLUMN, height: float = 2.4, **subplots: object) -> tuple:
-    """`plt.subplots` at `width` × `height` inches in the project's style."""
+def use() -> None:
+    """Make the project's style matplotlib's."""
     plt.rcParams.update(
         {
             "font.size": 8,
@@ -47,12 +53,47 @@ def new_figure(width: float = COLUMN, height: float = 2.4, **subplots: object) -
             "svg.fonttype": "none",
         }
     )
+
+
+def new_figure(width: float = COLUMN, height: float = 2.4, **subplots: object) -> tuple:
+    """`plt.subplots` at `width` × `height` inches in the project's style."""
+    use()
     return plt.subplots(figsize=(width, height), layout="constrained", **subplots)
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write `folder/name.png` (300 dpi) and `folder/name.svg`, and close the figure."""
+def save(figure: Figure, folder: Path, name: str, dpi: int = DPI) -> None:
+    """Write `folder/name.png` and `folder/name.svg`, and close the figure.
+
+    Reports are committed with each change of their numbers, so the files are small: the PNG has a
+    palette of 256 colours, and the SVG has JPEG where that is smaller and paths to 0.01 points.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", dpi=300, metadata={"Software": None})
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=dpi)
+    with Image.open(stream) as image:
+        palette = image.convert("RGB").quantize(256, kmeans=1)
+    palette.save(folder / f"{name}.png", optimize=True, dpi=(dpi, dpi))
+    stream = io.BytesIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    text = _RASTER.sub(_as_jpeg, stream.getvalue().decode())
+    text = _PATH.sub(lambda path: _DECIMALS.sub(r"\1", path[0]), text)
+    (folder / f"{name}.svg").write_text(text, encoding="utf-8")
     plt.close(figure)
+
+
+_RASTER = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+_PATH = re.compile(r' d="[^"]+"')
+_DECIMALS = re.compile(r"(\.\d\d)\d+")
+
+
+def _as_jpeg(found: re.Match) -> str:
+    """A raster of an SVG as JPEG, unless it is transparent somewhere or smaller as it is."""
+    content = base64.b64decode(found[1])
+    with Image.open(io.BytesIO(content)) as image:
+        if image.convert("RGBA").getextrema()[3][0] < 255:
+            return found[0]
+        stream = io.BytesIO()
+        image.convert("RGB").save(stream, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    if len(stream.getvalue()) >= len(content):
+        return found[0]
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

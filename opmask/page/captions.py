@@ -16,7 +16,7 @@ SHOWN = {
     ),
     "figure3": (
         "Figure 3: class overlap against mask AP",
-        "Two scatter plots, Mask R-CNN left and OPMask right. A point is a class: its mask AP "
+        "Two scatter plots, Mask R-CNN above OPMask. A point is a class: its mask AP "
         "where it is novel, against the mean IoU of its boxes with others. Lines are least-squares "
         "fits with their 95 % band; the classes of largest relative improvement are named.",
     ),

@@ -11,6 +11,8 @@ from opmask.page.pictures import Picture, embed
 from opmask.reporting import ambiguity_page
 from opmask.reporting.regression_page import finding
 
+ENLARGED = {True: 2.0, False: 1.5}  # on a screen, against print: pictures, charts
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -40,7 +42,7 @@ def figures(inputs: Inputs) -> list[Figure]:
                 title,
                 alt=shown,
                 caption=caption(name, data),
-                picture=embed(path) if path else None,
+                picture=embed(path, ENLARGED[name in PICTURES]) if path else None,
                 missing="" if path else _missing(name, data, inputs.scale),
                 findings=_findings(name, inputs),
             )

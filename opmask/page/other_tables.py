@@ -4,6 +4,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from opmask.analysis.comparison import DIRECTIONS, NOT_RUN, interval
+from opmask.analysis.further import CLAIMS
 from opmask.page.views import Table, intervals, table
 from opmask.reporting import markdown
 
@@ -11,15 +12,18 @@ from opmask.reporting import markdown
 def contrasts(frame: pd.DataFrame) -> list[Table]:
     """What the paper states, then our controls. `frame` is `contrasts.csv`."""
     frame = frame.assign(drawn=intervals(frame, "difference"))
-    captions = {
-        True: "What the paper states: AP of run A minus AP of run B, percent",
-        False: "What it does not test: the prior apart from the deeper mask head, and backbones",
+    claimed, further = frame["claimed"].astype(str) == "True", frame["claim"].isin(CLAIMS)
+    groups = {
+        "What the paper states: AP of run A minus AP of run B, percent": claimed,
+        "What it does not test: the prior apart from the deeper mask head, and backbones": (
+            ~claimed & ~further
+        ),
+        "Further runs: splits and backbones that the paper does not have": further,
     }
     views = []
-    for claimed, caption in captions.items():
-        rows = frame[frame["claimed"].astype(str) == str(claimed)]
-        if len(rows):
-            lines = pd.DataFrame(map(_contrast, rows.to_dict("records")))
+    for caption, chosen in groups.items():
+        if chosen.any():
+            lines = pd.DataFrame(map(_contrast, frame[chosen].to_dict("records")))
             views.append(table(lines, caption, headers=1, left=2))
     return views
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +9,8 @@ from PIL import Image, UnidentifiedImageError
 
 from opmask.errors import UserError
 
-BUDGET = 400_000  # bytes of one PNG; ten of them, in base64, are 5.3 MB
-_SMALLEST = 200  # pixels wide; no picture gets smaller
-_ENLARGED = 1.25  # on a screen, against the paper's column
+BUDGET = 60_000  # bytes of a PNG that is embedded as it is; larger ones become WebP
+QUALITY = 80  # of WebP
 _SCREEN_DPI, _DEFAULT_DPI = 96, 300
 
 
@@ -25,33 +23,22 @@ class Picture:
     height: int
 
 
-def embed(path: Path, budget: int = BUDGET) -> Picture:
-    """A PNG file as a data URI of a PNG of at most `budget` bytes.
+def embed(path: Path, enlarged: float = 1.5, budget: int = BUDGET) -> Picture:
+    """A PNG file as a data URI, of PNG up to `budget` bytes, else of WebP with as many pixels.
 
-    A larger one first gets a palette of 256 colours, then also fewer pixels, until it fits; the
-    size at which it is shown stays. Raises UserError if it is no picture.
+    enlarged: how large it is on a screen, against print. Raises UserError if it is no picture.
     """
+    content, kind = path.read_bytes(), "png"
     try:
-        with Image.open(path) as image:
-            image.load()
+        with Image.open(io.BytesIO(content)) as image:
             dpi = float(image.info.get("dpi", (_DEFAULT_DPI,))[0])
             size = image.size
-            content = _shrink(path.read_bytes(), image.convert("RGB"), budget)
+            pixels = image.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from error
-    scale = _ENLARGED * _SCREEN_DPI / dpi
-    uri = "data:image/png;base64," + base64.b64encode(content).decode()
-    return Picture(uri, *(max(1, round(side * scale)) for side in size))
-
-
-def _shrink(content: bytes, image: Image.Image, budget: int) -> bytes:
-    """`content`, the file of `image`, or a smaller picture of it in `budget` bytes."""
-    width = image.width
-    while len(content) > budget and width >= _SMALLEST:
-        size = width, max(1, round(image.height * width / image.width))
+    if len(content) > budget:
         stream = io.BytesIO()
-        image.resize(size, Image.Resampling.LANCZOS).quantize(256).save(stream, "PNG")
-        content = stream.getvalue()
-        # a little less than would do if the size went with the number of pixels
-        width = round(width * min(0.9, 0.97 * math.sqrt(budget / len(content))))
-    return content
+        pixels.save(stream, "WEBP", quality=QUALITY)
+        content, kind = stream.getvalue(), "webp"
+    uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return Picture(uri, *(max(1, round(side * enlarged * _SCREEN_DPI / dpi)) for side in size))

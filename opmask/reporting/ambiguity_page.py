@@ -6,12 +6,21 @@ import numpy as np
 import pandas as pd
 
 from opmask.analysis.ambiguity_effect import CONTRAST_NAMES, CONTRASTS, GROUPS
-from opmask.analysis.comparison import BACKBONES, DIRECTIONS, NOT_RUN, interval
+from opmask.analysis.comparison import (
+    BACKBONES,
+    DIRECTIONS,
+    NOT_RUN,
+    backbones_run,
+    interval,
+    shown,
+    shown_backbones,
+)
 from opmask.reporting import markdown
 
 
 def markdown_page(table: pd.DataFrame, threshold: float) -> str:
     """The findings in words, then in numbers. `table` is of `effect_table`."""
+    table = shown(table)
     novel = table[table["classes"] == "novel"]
     main = novel[novel["contrast"] == "-".join(CONTRASTS[0])]
     iou = novel[novel["measure"] == "mask_iou"]
@@ -44,7 +53,7 @@ def sentences(table: pd.DataFrame) -> list[str]:
         & (table["contrast"] == "-".join(CONTRASTS[0]))
     ].set_index(["backbone", "supervised", "group"])
     found = []
-    for backbone, supervised in product(BACKBONES, DIRECTIONS):
+    for backbone, supervised in product(shown_backbones(backbones_run(table)), DIRECTIONS):
         name = f"{BACKBONES[backbone]}, {DIRECTIONS[supervised]}"
         ambiguous, clean, difference = (chosen.loc[backbone, supervised, g] for g in GROUPS)
         if not difference["seeds"]:

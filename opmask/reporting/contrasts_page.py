@@ -5,20 +5,24 @@ import math
 import pandas as pd
 
 from opmask.analysis.comparison import NOT_RUN, interval
+from opmask.analysis.further import CLAIMS
 from opmask.reporting import markdown
 
 
 def contrasts_markdown(table: pd.DataFrame) -> str:
     """`contrast_table` for people: the paper's sentences first, then the rest, then how to read."""
-    headings = {
-        True: "**What the paper states**",
-        False: "**What it does not test**: the prior apart from the deeper mask head, and the "
-        "backbones",
+    further = table["claim"].isin(CLAIMS)
+    groups = {
+        "**What the paper states**": table["claimed"],
+        "**What it does not test**: the prior apart from the deeper mask head, and the "
+        "backbones": ~table["claimed"] & ~further,
+        "**Further runs**: splits and backbones that the paper does not have": further,
     }
     parts = []
-    for claimed, heading in headings.items():
-        rows = table[table["claimed"] == claimed]
-        parts += [heading, markdown.table(pd.DataFrame(map(_line, rows.to_dict("records"))), 2)]
+    for heading, chosen in groups.items():
+        if chosen.any():
+            rows = map(_line, table[chosen].to_dict("records"))
+            parts += [heading, markdown.table(pd.DataFrame(rows), 2)]
     return "\n\n".join([*parts, _NOTES])
 
 

@@ -3,7 +3,7 @@ side by side (`reports/README.md`), which is written from those numbers alone.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -20,6 +20,8 @@ from opmask.analysis.comparison import (
     comparisons,
     headline,
     interval,
+    shown_backbones,
+    with_others,
 )
 from opmask.reporting import markdown
 
@@ -55,20 +57,24 @@ def metrics(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def from_metrics(content: Mapping[str, Any]) -> list[Comparison]:
+def from_metrics(
+    content: Mapping[str, Any], backbones: Sequence[str] | None = None
+) -> list[Comparison]:
     """The comparisons that a `metrics.json` holds, and as not run those that it does not.
 
-    `seeds` is 0: metrics.json does not say.
+    `seeds` is 0: metrics.json does not say. `backbones`: which, and in which order.
     """
     published = paper.load("table1").set_index(["backbone", "supervised", "method"])
     published = published["AP"].sort_index()
     found = []
-    for backbone in BACKBONES:
+    for backbone in backbones or shown_backbones(content):
         for supervised in DIRECTIONS:
             values = content.get(backbone, {}).get(_DIRECTION_KEYS[supervised], {})
-            rows = published[backbone, supervised]
+            gain = math.nan
+            if backbone in BACKBONES:
+                rows = published[backbone, supervised]
+                gain = rows[METHODS[OURS]] - rows[METHODS[BASELINE]]
             fields = {field: values.get(name, math.nan) for field, name in _KEYS.items()}
-            gain = rows[METHODS[OURS]] - rows[METHODS[BASELINE]]
             found.append(Comparison(backbone, supervised, **fields, paper_gain=gain, seeds=0))
     return found
 
@@ -80,15 +86,16 @@ def render_index(by_scale: Mapping[str, Mapping[str, Any]]) -> str:
         by_scale: the content of each `reports/<scale>/metrics.json`.
     """
     scales = sorted(by_scale, key=lambda scale: (_rank(scale), scale))
-    found = {scale: from_metrics(by_scale[scale]) for scale in scales}
+    backbones = with_others(name for scale in scales for name in by_scale[scale])
+    found = {scale: from_metrics(by_scale[scale], backbones) for scale in scales}
     rows = []
-    for index, one in enumerate(from_metrics({})):  # every comparison, with the paper's numbers
+    for index, one in enumerate(from_metrics({}, backbones)):  # with the paper's numbers
         row = {"Backbone": BACKBONES[one.backbone], "Direction": DIRECTIONS[one.supervised]}
         row |= {scale: _gain_cell(found[scale][index]) for scale in scales}
         rows.append(row | {"Paper": markdown.signed(one.paper_gain)})
     lines = [
         f"- [`{scale}`]({scale}/README.md) ({SCALES.get(scale, OWN_SCALE)}). "
-        f"{headline(found[scale], scale)}"
+        f"{headline(from_metrics(by_scale[scale]), scale)}"
         for scale in scales
     ]
     return "\n\n".join(

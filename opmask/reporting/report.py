@@ -11,11 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from opmask.analysis import further
 from opmask.analysis.comparison import comparisons, headline
 from opmask.page import ledger
 from opmask.page.captions import PICTURES, SHOWN, caption
 from opmask.page.facts import UNKNOWN, facts, seconds, time_text
 from opmask.reporting import markdown
+from opmask.reporting.data_section import data_section
 from opmask.reporting.overview import OWN_SCALE, SCALES
 from opmask.tables.table1 import table1_markdown
 
@@ -31,6 +33,11 @@ _PAGES = {
     "tables/ambiguity.md": "OPMask's gain in ambiguous and in clean regions",
     "tables/schedule_search.md": "the schedule search (section 4.5)",
 }
+# Of a data set without the paper's classes.
+_OWN_PAGES = {
+    "tables/contrasts.md": "every comparison of two runs with its intervals",
+    "tables/per_class.csv": "every class of every run",
+}
 _RUN_KEYS = ["run", "seed"]
 
 
@@ -42,7 +49,8 @@ class Report:
     stages' JSON, empty if absent. credits: of the embedded data's drawings, or empty.
     deepened: backbones whose warm start begins with another's weights. claims: the ledger, None
     if there is none. files: paths that exist below the scale's folder, or will. figures: the data
-    beside the figures, by name. summary: of `results.summarise`, all runs.
+    beside the figures, by name. summary: of `results.summarise`, all runs. contrasts: of
+    `contrasts.contrast_table`, None if there is none.
     """
 
     scale: str
@@ -57,6 +65,12 @@ class Report:
     files: Collection[str] = ()
     figures: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     summary: pd.DataFrame | None = None
+    contrasts: pd.DataFrame | None = None
+
+    @property
+    def has_paper_classes(self) -> bool:
+        """Whether the paper's splits, and so its tables, apply to the data set."""
+        return not self.splits or "voc" in self.splits
 
 
 def render(report: Report) -> str:
@@ -66,19 +80,32 @@ def render(report: Report) -> str:
 
 
 def _findings(report: Report) -> str:
+    about = f"Scale: {SCALES.get(report.scale, OWN_SCALE)}. Schedule: {report.schedule}."
+    if not report.has_paper_classes:
+        return (
+            "**This data set does not have COCO's 80 classes: the paper's tables, figures and "
+            f"claims do not apply to it, and the files about them are empty.**\n\n{about}"
+        )
     found = comparisons(report.table1)
     lines = [f"- {one.sentence()}" for one in found]
-    about = SCALES.get(report.scale, OWN_SCALE)
-    return (
-        f"**{headline(found, report.scale)}**\n\n"
-        f"Scale: {about}. Schedule: {report.schedule}.\n\n" + "\n".join(lines)
-    )
+    return f"**{headline(found, report.scale)}**\n\n{about}\n\n" + "\n".join(lines)
+
+
+def _further(report: Report) -> str:
+    """OPMask against its baseline on splits and with backbones that the paper does not have."""
+    if report.contrasts is None:
+        return ""
+    found = further.sentences(further.of_further(report.contrasts))
+    if not found:
+        return ""
+    lines = "\n".join(f"- {markdown.escape(sentence)}" for sentence in found)
+    return f"Mask AP of splits and backbones that are not the paper's:\n\n{lines}"
 
 
 def _claims(report: Report) -> str:
     """How many claims came out how."""
     counts = ledger.counts(report.claims)
-    if not counts:
+    if not counts or not report.has_paper_classes:
         return ""
     words = "; ".join(f"{verdict.capitalize()}: {count}" for verdict, count in counts.items())
     text = f"**{sum(counts.values())} claims of the paper. {words}.**"
@@ -87,12 +114,15 @@ def _claims(report: Report) -> str:
 
 def _pages(report: Report) -> str:
     """Links to all that lies beside the page."""
-    lines = [f"- [{path}]({path}): {what}" for path, what in _PAGES.items() if path in report.files]
+    pages = _PAGES if report.has_paper_classes else _OWN_PAGES
+    lines = [f"- [{path}]({path}): {what}" for path, what in pages.items() if path in report.files]
     return "\n".join(["Everything else, by page:", "", *lines]) if lines else ""
 
 
 def _figures(report: Report) -> str:
     """Every figure with its caption; the pictures of photographs stay out of the reports."""
+    if not report.has_paper_classes:
+        return ""
     parts, photographs = [], []
     for name, (title, shown) in SHOWN.items():
         path = f"figures/{name}.png"
@@ -143,6 +173,8 @@ def _ap(summary: pd.DataFrame | None, key: Sequence) -> float:
 
 
 def _table1(report: Report) -> str:
+    if not report.has_paper_classes:
+        return ""
     return (
         "## Table 1\n\n" + table1_markdown(report.table1, report.scale, lead=False) + "\n\n"
         "As files: [table1.csv](tables/table1.csv) (tidy), [table1.md](tables/table1.md), and "
@@ -187,35 +219,7 @@ def _times(report: Report) -> str:
 
 
 def _data(report: Report) -> str:
-    sets = {name: report.manifest.get(name, {}).get("counts", {}) for name in ("train", "val")}
-    if not any(sets.values()):
-        return ""
-    keys = dict.fromkeys(key for counts in sets.values() for key in counts)
-    rows = [
-        {"Set": name} | {key.replace("_", " "): f"{counts.get(key, 0):,}" for key in keys}
-        for name, counts in sets.items()
-    ]
-    parts = ["## Data", markdown.table(pd.DataFrame(rows)), _splits(report)]
-    if report.credits:
-        parts += ["Credits:", "\n".join(f"> {line}" for line in report.credits.splitlines())]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _splits(report: Report) -> str:
-    """Classes and masks of the splits; `train_masks` of novel classes never reach training."""
-    rows = []
-    for name, split in report.splits.items():
-        supervised, novel = split["supervised"], split["novel"]
-        rows.append(
-            {
-                "Split": name,
-                "Supervised classes": len(supervised["names"]),
-                "Masks in training": f"{supervised['train_masks']:,}",
-                "Novel classes": len(novel["names"]),
-                "Novel objects in val": f"{novel['val_instances']:,}",
-            }
-        )
-    return markdown.table(pd.DataFrame(rows)) if rows else ""
+    return data_section(report.manifest, report.splits, report.credits)
 
 
 def _regenerate(report: Report) -> str:
@@ -229,4 +233,7 @@ def _regenerate(report: Report) -> str:
     )
 
 
-SECTIONS = (_findings, _claims, _pages, _table1, _figures, _made_with, _data, _regenerate)
+SECTIONS = (
+    *(_findings, _further, _claims, _pages, _table1, _figures),
+    *(_made_with, _data, _regenerate),
+)

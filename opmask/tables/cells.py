@@ -109,7 +109,7 @@ def lines(
     }
     published = {column: form(row["paper"]) for column, row in cells.items()}
     found = [{source: "ours"} | ours, {source: "paper"} | published]
-    if not signed and any(row["seeds"] for row in cells.values()):
+    if not signed and any(row["seeds"] and pd.notna(row["paper"]) for row in cells.values()):
         gaps = {c: markdown.signed(row["ours_minus_paper"], digits) for c, row in cells.items()}
         found.append({source: "ours − paper"} | gaps)
     return [dict(head) | found[0], *(dict.fromkeys(head, "") | line for line in found[1:])]

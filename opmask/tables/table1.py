@@ -26,6 +26,8 @@ from opmask.analysis.comparison import (
     comparisons,
     headline,
     interval,
+    shown,
+    with_others,
 )
 from opmask.evaluation.bootstrap import Difference, paired_differences
 from opmask.evaluation.coco_ap import Matches
@@ -70,7 +72,7 @@ def novel_gains(
     """
     gains = {}
     novel = per_class[(per_class["supervision"] == "novel") & (per_class["task"] == "segm")]
-    pairs = list(product(BACKBONES, DIRECTIONS))
+    pairs = list(product(with_others(run.backbone for run in runs), DIRECTIONS))
     for backbone, supervised in tqdm(pairs, desc="bootstrap", disable=None):
         matches = {method: [] for method in METHODS}
         classes = set()
@@ -103,7 +105,7 @@ def table1(summary: pd.DataFrame, gains: Gains) -> pd.DataFrame:
     """
     published = paper.load("table1")
     rows = []
-    for backbone in BACKBONES:
+    for backbone in with_others(summary["backbone"]):
         for supervised in DIRECTIONS:
             ours = summary.query("backbone == @backbone and supervised == @supervised")
             paper_rows = published.query("backbone == @backbone and supervised == @supervised")
@@ -111,7 +113,7 @@ def table1(summary: pd.DataFrame, gains: Gains) -> pd.DataFrame:
             key["direction"] = DIRECTIONS[supervised]
             for name in _PAPER_CELLS + _CONTEXT_CELLS:
                 values = dict.fromkeys(METHODS.values(), NAN)
-                if name in _PAPER_CELLS:
+                if name in _PAPER_CELLS and len(paper_rows):
                     values = dict(zip(paper_rows["method"], paper_rows[name[2]], strict=True))
                 known = gains.get((backbone, supervised), {}) if name in _PAPER_CELLS else {}
                 gain = known.get(name[2])
@@ -147,6 +149,7 @@ def _cell_rows(
 def table1_markdown(table: pd.DataFrame, scale: str, *, lead: bool = True) -> str:
     """Table 1 for people: the finding in a sentence (unless the page around it leads with it
     already), the gains, the paper's columns, and their context."""
+    table = shown(table)
     found = comparisons(table)
     parts = [headline(found, scale)] if lead else []
     parts += [_gains_markdown(found, table), caveats(scale, [one.seeds for one in found])]
@@ -212,7 +215,7 @@ def table1_latex(table: pd.DataFrame, scale: str) -> str:
     """Table 1 as LaTeX, a table a direction. `table` is of `table1`."""
     return "\n".join(
         latex.table(
-            metrics_frame(table[table["supervised"] == supervised]),
+            metrics_frame(shown(table).query("supervised == @supervised")),
             f"Mask AP of novel classes, percent: {direction}, scale {scale}.",
             f"tab:novel-{supervised}",
             left=3,

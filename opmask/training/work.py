@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Planned:
     weights: str  # initial ones, "" where the configuration names them
     work: Path
     out: Path
-    trunk: Trunk = Trunk(Path(), ())  # what it shares with other runs
+    trunk: Trunk = field(default=Trunk(Path(), ()), compare=False)  # shared with other runs
 
     def is_published(self) -> bool:
         """Whether `out` holds this very run, of this configuration, data and code."""

@@ -1,0 +1,98 @@
+"""Runs the same action of several models in turn, each model in its own process."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks import timing
+from benchmarks.data import miniature_images
+from benchmarks.models import VARIANTS, Job
+from benchmarks.options import Options
+from benchmarks.worker import Worker
+from opmask.errors import UserError
+from opmask.planning.params import load_params, require
+
+REFERENCE = "opmask"  # whose times all ratios are to
+
+Measure = Callable[[dict[str, Worker], Options], list[dict]]
+
+
+def contest(options: Options, variants: Sequence[str], measure: Measure) -> pd.DataFrame:
+    """The rows of `measure(workers by variant, options)` for every backbone asked for.
+
+    Raises:
+        UserError: the scale's images are not drawn on the spot, nor is it COCO's.
+    """
+    params = load_params()
+    require(options.scale, params["scales"], "--scale")
+    scale = params["scales"][options.scale]
+    if options.scale != "coco" and scale["data"]["kind"] != "miniature":
+        raise UserError(
+            f"--scale: {options.scale} needs images of yours; there are miniature, coco"
+        )
+    rows: list[dict] = []
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder, "images") if options.scale != "coco" else None
+        if images:
+            miniature_images(scale, images)
+        for backbone in options.backbones:
+            for number, group in enumerate(_groups(variants, options)):
+                found = _together(options, group, backbone, images, measure)
+                rows += [r for r in found if number == 0 or r["variant"] != REFERENCE]
+    return pd.DataFrame(rows)
+
+
+def _groups(variants: Sequence[str], options: Options) -> list[list[str]]:
+    """Which variants take turns: all, or with COCO's size, where two models fill a machine, pairs.
+
+    Raises:
+        UserError: an unknown variant is asked for.
+    """
+    for name in options.variants:
+        require(name, VARIANTS, "--variants")
+    others = [name for name in options.variants or variants if name != REFERENCE]
+    if options.scale != "coco":
+        return [[REFERENCE, *others]]
+    return [[REFERENCE, other] for other in others] or [[REFERENCE]]
+
+
+def _together(
+    options: Options, variants: Sequence[str], backbone: str, images: Path | None, measure: Measure
+) -> list[dict]:
+    """The rows of variants that take turns."""
+    weights = _weights(options, backbone)
+    job = Job(
+        variants[0],
+        backbone,
+        options.scale,
+        options.device,
+        options.precision,
+        options.batch,
+        str(images or ""),
+        str(weights or ""),
+    )
+    shared = {"backbone": backbone, "scale": options.scale, "device": options.device}
+    shared |= {"threads": options.threads, "weights": weights.name if weights else "random"}
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(Worker(replace(job, variant=name), options.threads))
+            for name in variants
+        }
+        return [shared | row for row in measure(workers, options)]
+
+
+def _weights(options: Options, backbone: str) -> Path | None:
+    warm = Path("runs", options.scale, "pretrain", "weights", f"{backbone}.pth")
+    return options.weights or (warm if warm.exists() else None)
+
+
+def seconds_each(
+    workers: dict[str, Worker], what: str, count: int, repeats: int, **arguments: int
+) -> pd.DataFrame:
+    """Seconds of `Session.<what>(**arguments)` / `count`, by variant and round."""
+    actions = {name: lambda w=w: w.ask(what, **arguments) for name, w in workers.items()}
+    return timing.interleaved(actions, repeats, what) / count

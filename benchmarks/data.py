@@ -1,0 +1,64 @@
+"""What the models are given: miniature images made on the spot, or noise of COCO's size."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.structures import Boxes, Instances, PolygonMasks
+
+from opmask.data.coco import ImageSet, Manifest, load_categories
+from opmask.data.splits import COCO_CLASSES
+from opmask.miniature.build import build
+
+HEIGHT, WIDTH, OBJECTS = 800, 1066, 8  # of a synthetic COCO image
+TRAIN_IMAGES, VAL_IMAGES = 128, 64
+
+
+def miniature_images(scale: dict[str, Any], folder: Path) -> None:
+    """Build some images like those of a miniature `scale` of params.yaml; the same every time."""
+    own = {key: scale["data"][key] for key in ("seed", "image_size")}
+    counts = {"train_images": TRAIN_IMAGES, "val_images": VAL_IMAGES}
+    floors = {"min_train_instances": 0, "min_val_instances": 0}
+    build(folder, **own, **counts, **floors, progress=False)
+
+
+def manifest(folder: Path | None) -> Manifest:
+    """Of the images in `folder`, or of COCO's classes alone."""
+    nothing = ImageSet(Path(), Path(), {})
+    if folder is None:
+        categories = [{"id": k, "name": name} for k, name in enumerate(COCO_CLASSES, 1)]
+        return Manifest("coco", categories, nothing, nothing)
+    sets = {
+        name: ImageSet(folder / "annotations" / f"instances_{name}.json", folder / name, {})
+        for name in ("train", "val")
+    }
+    return Manifest("miniature", load_categories(sets["train"].annotations), **sets)
+
+
+def synthetic_batch(images: int, seed: int = 0) -> list[dict[str, Any]]:
+    """`images` model inputs: uint8 noise (3, 800, 1066), boxes, classes, one polygon each."""
+    rng = np.random.default_rng(seed)
+    batch = []
+    for number in range(images):
+        corner = rng.uniform(0, [WIDTH - 300, HEIGHT - 300], (OBJECTS, 2))
+        boxes = np.hstack([corner, corner + rng.uniform(30, 300, (OBJECTS, 2))])
+        polygons = [[np.array([x0, y0, x1, y0, x1, y1])] for x0, y0, x1, y1 in boxes]
+        instances = Instances(
+            (HEIGHT, WIDTH),
+            gt_boxes=Boxes(torch.from_numpy(boxes).float()),
+            gt_classes=torch.from_numpy(rng.integers(0, 80, OBJECTS)),
+            gt_masks=PolygonMasks(polygons),
+        )
+        pixels = torch.from_numpy(rng.integers(0, 255, (3, HEIGHT, WIDTH), np.uint8))
+        size = {"height": HEIGHT, "width": WIDTH, "image_id": number}
+        batch.append({"image": pixels, "instances": instances, **size})
+    return batch
+
+
+def synthetic_batches(images: int) -> Iterator[list[dict[str, Any]]]:
+    """The same batch for ever."""
+    batch = synthetic_batch(images)
+    while True:
+        yield batch

@@ -1,0 +1,150 @@
+"""Evaluator: one per-class evaluation that feeds every split, against pycocotools once a split.
+
+Synthetic: 2,000 images of 640 x 480, 80 classes, 7 objects an image, 73,000 detections, masks that
+are ellipses. pycocotools restricts itself to the classes of a split, so that the splits voc,
+nonvoc and all take three runs of it; both must agree on all six summary numbers of each.
+"""
+
+import contextlib
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pycocotools import mask as mask_util
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from benchmarks import timing
+from benchmarks.options import Options
+from opmask.data.splits import COCO_CLASSES, resolve
+from opmask.evaluation.coco_ap import METRICS, Task, evaluate, subset_summary
+
+IMAGES, OBJECTS, DETECTIONS = 2000, 14_600, 73_000
+HEIGHT, WIDTH = 480, 640
+CATEGORIES = [{"id": k, "name": name} for k, name in enumerate(COCO_CLASSES, 1)]
+
+
+def splits() -> dict[str, list[int]]:
+    """Category ids of voc, nonvoc and all."""
+    found = {}
+    for name in ("voc", "nonvoc", "all"):
+        supervised = resolve(name, CATEGORIES).supervised
+        found[name] = [c["id"] for c in CATEGORIES if c["name"] in supervised]
+    return found
+
+
+def synthetic(
+    images: int = IMAGES, objects: int = OBJECTS, detections: int = DETECTIONS, seed: int = 0
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A COCO json's content, and detections of which a third lie near an object of their class."""
+    rng = np.random.default_rng(seed)
+    image, category = rng.integers(1, images + 1, objects), _categories(rng, objects)
+    boxes = _boxes(rng, objects)
+    annotations = [
+        {**entry, "id": n, "area": int(mask_util.area(entry["segmentation"])), "iscrowd": 0}
+        for n, entry in enumerate(_entries(image, category, boxes), start=1)
+    ]
+    near = rng.integers(0, objects, detections // 3)
+    sides = np.tile(boxes[near, 2:], 2)
+    moved = boxes[near] + rng.normal(0, 0.08, (len(near), 4)) * sides
+    moved[:, 2:] = np.maximum(moved[:, 2:], 4)
+    rest = detections - len(near)
+    image = np.concatenate([image[near], rng.integers(1, images + 1, rest)])
+    category = np.concatenate([category[near], _categories(rng, rest)])
+    scores = np.concatenate([rng.beta(4, 2, len(near)), rng.beta(1, 4, rest)])
+    found = _entries(image, category, np.concatenate([moved, _boxes(rng, rest)]))
+    results = [{**e, "score": s} for e, s in zip(found, scores.tolist(), strict=True)]
+    sizes = [{"id": i, "height": HEIGHT, "width": WIDTH} for i in range(1, images + 1)]
+    return {"images": sizes, "annotations": annotations, "categories": CATEGORIES}, results
+
+
+def _categories(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """A few common classes and many rare ones, as in COCO."""
+    weight = 1 / np.arange(2, len(CATEGORIES) + 2)
+    return 1 + rng.choice(len(CATEGORIES), count, p=weight / weight.sum())
+
+
+def _boxes(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """xywh in pixels, most of them small."""
+    side = np.exp(rng.uniform(np.log(10), np.log(320), (count, 2)))
+    return np.hstack([rng.uniform(0, 1, (count, 2)) * ([WIDTH, HEIGHT] - side), side])
+
+
+def _entries(image: NDArray, category: NDArray, boxes: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """COCO entries whose masks are ellipses in the boxes; without `bbox`, for both evaluators."""
+    angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    circle = 0.5 + 0.5 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    polygons = boxes[:, None, :2] + circle * boxes[:, None, 2:]
+    polygons = polygons.clip(0, [WIDTH, HEIGHT]).reshape(len(boxes), -1)
+    rles = mask_util.frPyObjects(polygons.tolist(), HEIGHT, WIDTH)
+    return [
+        {"image_id": i, "category_id": c, "segmentation": {**r, "counts": r["counts"].decode()}}
+        for i, c, r in zip(image.tolist(), category.tolist(), rles, strict=True)
+    ]
+
+
+def ours(path: Path, detections: Sequence[dict[str, Any]], task: Task) -> dict[str, list[float]]:
+    """Summary of every split from one evaluation."""
+    table = evaluate(path, detections, task=task).per_class()
+    return {name: list(subset_summary(table, ids).values()) for name, ids in splits().items()}
+
+
+def theirs(path: Path, detections: Sequence[dict[str, Any]], task: Task) -> dict[str, list[float]]:
+    """Summary of every split from a run of COCOeval each; files are read and indexed once."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(path))
+        found = truth.loadRes([dict(d) for d in detections])
+        summaries = {}
+        for name, ids in splits().items():
+            evaluator = COCOeval(truth, found, task)
+            evaluator.params.catIds = ids
+            evaluator.evaluate()
+            evaluator.accumulate()
+            evaluator.summarize()
+            summaries[name] = np.where(evaluator.stats < 0, np.nan, 100 * evaluator.stats)[:6]
+    return {name: values.tolist() for name, values in summaries.items()}
+
+
+def compare(found: Mapping[str, Sequence[float]], wanted: Mapping[str, Sequence[float]]) -> float:
+    """The largest difference of two results, in percentage points. ValueError if it matters."""
+    worst = 0.0
+    for split, values in wanted.items():
+        gaps = np.abs(np.subtract(found[split], values))
+        if not (gaps < 1e-6).all():
+            gap = dict(zip(METRICS, gaps.tolist(), strict=True))
+            raise ValueError(f"evaluators differ on {split}: {gap}")
+        worst = max(worst, float(gaps.max()))
+    return worst
+
+
+def measure(options: Options) -> pd.DataFrame:
+    """One row: seconds of both, and their ratio."""
+    truth, detections = synthetic()
+    results: dict[str, dict] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "instances.json")
+        path.write_text(json.dumps(truth))
+        actions = {
+            "ours": lambda: results.update(ours=ours(path, detections, "segm")),
+            "pycocotools": lambda: results.update(theirs=theirs(path, detections, "segm")),
+        }
+        repeats = options.times(3)
+        seconds = timing.interleaved(actions, repeats, "evaluator")
+    gap = compare(results["ours"], results["theirs"])
+    row = {
+        "task": "segm",
+        "images": IMAGES,
+        "detections": len(detections),
+        "ours_s": seconds["ours"].median(),
+        "pycocotools_s": seconds["pycocotools"].median(),
+        "ratio": timing.ratio(seconds, "pycocotools", "ours"),
+        "largest_difference": gap,
+        "repeats": repeats,
+    }
+    return pd.DataFrame([row])

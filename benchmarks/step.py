@@ -1,0 +1,44 @@
+"""Training step by method, backbone, precision and device, against detectron2 and a plain one.
+
+`opmask` is as trained by this project, `maskrcnn7` the same without the prior. `detectron2` is its
+own StandardROIHeads with the same layers and our settings, `detectron2-stock` without these.
+`plain` is a plain float32 transcription of the method. Loading the images is included.
+"""
+
+import pandas as pd
+
+from benchmarks import timing
+from benchmarks.contest import REFERENCE, contest, seconds_each
+from benchmarks.models import VARIANTS
+from benchmarks.options import Options
+from benchmarks.worker import Worker
+
+STEPS = 4  # between two turns
+
+
+def measure(options: Options) -> pd.DataFrame:
+    """One row a variant and backbone: medians over the repeats; `ratio` is to opmask's time."""
+    return contest(options, list(VARIANTS), _rows)
+
+
+def _rows(workers: dict[str, Worker], options: Options) -> list[dict]:
+    repeats = options.times(9)
+    steps = 1 if options.scale == "coco" and options.device == "cpu" else STEPS
+    seconds = seconds_each(workers, "train", steps, repeats, steps=steps)
+    rows = []
+    for name, worker in workers.items():
+        about = worker.ask("ready")
+        step = seconds[name].median()
+        rows.append(
+            {
+                "variant": name,
+                **about,
+                "step_s": step,
+                "images_per_s": about["batch"] / step,
+                "ratio": timing.ratio(seconds, name, REFERENCE),
+                "repeats": repeats,
+                "steps": steps,
+                "peak_memory_gib": worker.ask("memory")["gib"],
+            }
+        )
+    return rows
