@@ -23,9 +23,9 @@ from opmask.figures import style
 DPI = 200
 MAX_SIDE = 240  # of an embedded picture, pixels: keeps SVG files small
 MARGIN = 1.2  # side of a square crop, by the RoI's longer side
-TYPE, SMALL_TYPE = 6.5, 5.5  # typographic points
+TYPE, NOTE_TYPE, SMALL_TYPE = 6.5, 5.8, 5.5  # typographic points
 LINE, LABEL = 0.115, 0.135  # inches: a line of text, a row's label
-GAP, BETWEEN = 0.04, 0.05  # inches: between columns, between rows
+GAP, BETWEEN, EDGE = 0.04, 0.05, 0.02  # inches: between columns, between rows, at the sides
 CHARACTERS = 84  # of the credit, a line
 # Instances of one image: Okabe and Ito's colours, black left out.
 INSTANCE_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#F0E442")
@@ -88,30 +88,38 @@ def grid(
     """
     rows = [list(row) for row in panels] or [[Panel() for _ in titles]]
     labels = list(labels) or [""]
-    cell = (style.COLUMN - GAP * (len(titles) - 1)) / len(titles)  # inches
-    heights = [cell * max(map(_aspect, row)) for row in rows]
-    notes = [max(panel.note.count("\n") + bool(panel.note) for panel in row) for row in rows]
+    cell = (style.COLUMN - 2 * EDGE - GAP * (len(titles) - 1)) / len(titles)  # inches
+    lefts = [EDGE + column * (cell + GAP) for column in range(len(titles))]
     credits_ = textwrap.wrap(credit, CHARACTERS)
-    head = LINE * (1 + max(title.count("\n") for title in titles))
-    below = LINE * (len(credits_) + sum(notes)) + BETWEEN * len(rows)
-    total = head + LABEL * sum(map(bool, labels)) + sum(heights) + below
+    head = LINE * (1 + max(title.count("\n") for title in titles)) + BETWEEN / 2
+    heights = [_height(row, cell) for row in rows]
+    total = head + LABEL * sum(map(bool, labels)) + sum(heights) + LINE * len(credits_)
     style.use()
     figure = plt.figure(figsize=(style.COLUMN, total))
-    write = partial(figure.text, fontsize=TYPE, va="top", linespacing=1.15)
-    for column, title in enumerate(titles):
-        middle = (column * (cell + GAP) + cell / 2) / style.COLUMN
-        write(middle, 1 - head / total, title, ha="center", va="bottom")
-    top = head  # inches from the figure's upper edge
-    for row, label, height, lines in zip(rows, labels, heights, notes, strict=True):
-        write(0, 1 - top / total, label)
-        top += LABEL * bool(label) + height
-        for column, panel in enumerate(row):
-            left = column * (cell + GAP) / style.COLUMN
-            place = (left, 1 - top / total, cell / style.COLUMN, height / total)
-            draw(panel, figure.add_axes(place))
-        top += LINE * lines + BETWEEN
-    write(0, 1 - top / total, "\n".join(credits_), fontsize=SMALL_TYPE)
+
+    def write(left: float, top: float, text: str, **look: object) -> None:
+        place = left / style.COLUMN, 1 - top / total
+        figure.text(*place, text, **{"fontsize": TYPE, "va": "top", "linespacing": 1.15} | look)
+
+    for left, title in zip(lefts, titles, strict=True):
+        write(left + cell / 2, head - BETWEEN / 2, title, ha="center", va="bottom")
+    top = head
+    for row, label, height in zip(rows, labels, heights, strict=True):
+        write(EDGE, top, label)
+        top += LABEL * bool(label)
+        side = cell * max(map(_aspect, row))
+        for left, panel in zip(lefts, row, strict=True):
+            corner = left / style.COLUMN, 1 - (top + side) / total
+            draw(panel, figure.add_axes((*corner, cell / style.COLUMN, side / total)))
+        top += height
+    write(EDGE, top, "\n".join(credits_), fontsize=SMALL_TYPE)
     return figure
+
+
+def _height(row: Sequence[Panel], cell: float) -> float:
+    """Of a row of panels `cell` wide, with its notes and the space to the next, in inches."""
+    lines = max(panel.note.count("\n") + bool(panel.note) for panel in row)
+    return cell * max(map(_aspect, row)) + LINE * lines + BETWEEN
 
 
 def _aspect(panel: Panel) -> float:
@@ -124,7 +132,7 @@ def draw(panel: Panel, axis: Axes) -> None:
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     axis.spines[:].set_visible(False)
-    axis.set_xlabel(panel.note, fontsize=TYPE - 0.5, labelpad=1, linespacing=1.1)
+    axis.set_xlabel(panel.note, fontsize=NOTE_TYPE, labelpad=1, linespacing=1.1)
     if panel.picture is None:
         middle = {"ha": "center", "va": "center", "transform": axis.transAxes}
         axis.text(0.5, 0.5, panel.missing, fontsize=TYPE, **middle)
@@ -171,7 +179,7 @@ def _edge(axis: Axes, mask: NDArray[np.bool_], colour: str, width: float) -> Non
     """The mask's outline, along the picture's border too; a third of the corners is plenty."""
     y, x = (np.arange(-1, length + 1) for length in mask.shape)
     lines = contour_generator(x, y, np.pad(mask, 1).astype(float)).lines(0.5)
-    corners = [cv2.approxPolyDP(line.astype(np.float32), 0.4, True)[:, 0] for line in lines]
+    corners = [cv2.approxPolyDP(line.astype(np.float32), 0.5, True)[:, 0] for line in lines]
     paths = [MplPath(np.vstack([line, line[:1]]), closed=True) for line in corners]
     if paths:
         path = MplPath.make_compound_path(*paths)

@@ -14,7 +14,7 @@ from PIL import Image
 
 COLUMN, PAGE = 3.35, 6.9  # inches: one and two columns of the paper
 DPI = 300
-JPEG_QUALITY = 80  # of rasters in an SVG
+JPEG_QUALITY = 75  # of rasters in an SVG
 
 # Okabe and Ito (2008); the same method has the same colour everywhere.
 COLOURS = {
