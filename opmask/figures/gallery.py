@@ -4,7 +4,6 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import cv2
