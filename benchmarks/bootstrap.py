@@ -45,7 +45,7 @@ def synthetic(images: int, objects: int, detections: int, seed: int) -> Matches:
 
 
 def measure(options: Options) -> pd.DataFrame:
-    """One row a set of comparisons: median seconds."""
+    """One row a set of comparisons: medians."""
     a, b = (synthetic(IMAGES, OBJECTS, DETECTIONS, seed) for seed in (1, 2))
     ids = splits()
 
@@ -55,6 +55,6 @@ def measure(options: Options) -> pd.DataFrame:
 
     actions = {label: lambda n=names: compare(n) for label, names in COMPARISONS.items()}
     repeats = options.times(3)
-    seconds = timing.interleaved(actions, repeats, "bootstrap").median()
-    rows = [{"classes": k, "seconds": s, "resamples": RESAMPLES} for k, s in seconds.items()]
+    seconds = timing.interleaved(actions, repeats, "bootstrap")
+    rows = [{"classes": k, **seconds.median(k), "resamples": RESAMPLES} for k in actions]
     return pd.DataFrame(rows).assign(images=IMAGES, detections=DETECTIONS, repeats=repeats)

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -92,7 +93,17 @@ def _weights(options: Options, backbone: str) -> Path | None:
 
 def seconds_each(
     workers: dict[str, Worker], what: str, count: int, repeats: int, **arguments: int
-) -> pd.DataFrame:
-    """Seconds of `Session.<what>(**arguments)` / `count`, by variant and round."""
-    actions = {name: lambda w=w: w.ask(what, **arguments) for name, w in workers.items()}
-    return timing.interleaved(actions, repeats, what) / count
+) -> dict[str, dict[str, float]]:
+    """Of `Session.<what>(**arguments)` by variant, divided by `count`: medians, and the medians of
+    the rounds' ratios to REFERENCE."""
+
+    def act(worker: Worker) -> float:
+        return worker.ask(what, **arguments)["cpu_s"]
+
+    actions = {name: partial(act, worker) for name, worker in workers.items()}
+    seconds = timing.interleaved(actions, repeats, what)
+    return {
+        name: {key: value / count for key, value in seconds.median(name).items()}
+        | seconds.ratio(name, REFERENCE)
+        for name in workers
+    }

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -32,15 +33,11 @@ def no_op(options: Options) -> pd.DataFrame:
     if options.clone is None:
         raise UserError("noop: needs --clone, a clone in which `dvc repro` has finished")
     clone = options.clone
-    output = _dvc(clone, "--dry")
-    if "up to date" not in output:
-        stale = _RUNNING.search(output)
-        name = f"stage {stale[1]} of the DAG" if stale else output.strip()[-200:]
-        raise UserError(f"--clone: {clone}: not up to date: {name}")
+    _up_to_date(clone, "--dry")  # nothing is to be trained by mistake
     repeats = options.times(5)
-    seconds = timing.interleaved({"noop": lambda: _dvc(clone)}, repeats, "noop")
+    seconds = timing.interleaved({"noop": partial(_up_to_date, clone)}, repeats, "noop")
     stages = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]
-    row = {"stages": len(stages), "seconds": seconds["noop"].median(), "repeats": repeats}
+    row = {"stages": len(stages), **seconds.median("noop"), "repeats": repeats}
     return pd.DataFrame([row])
 
 
@@ -119,6 +116,14 @@ def records(clone: Path, scale: str) -> dict[str, float]:
         "training_s": sum(f["wall_s"] for f in found),  # of which several side by side
         "peak_memory_gib": max(f["peak_memory_gib"] for f in found),
     }
+
+
+def _up_to_date(clone: Path, *words: str) -> None:
+    output = _dvc(clone, *words)
+    if "up to date" not in output:
+        stale = _RUNNING.search(output)
+        name = f"stage {stale[1]}" if stale else output.strip()[-200:]
+        raise UserError(f"--clone: {clone}: not up to date: {name}")
 
 
 def _dvc(clone: Path, *words: str) -> str:

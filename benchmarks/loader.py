@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from benchmarks.contest import contest
+from benchmarks.contest import contest, seconds_each
 from benchmarks.options import Options
 from benchmarks.worker import Worker
 from opmask.errors import UserError
@@ -11,7 +11,7 @@ COMPARED = ("opmask", "fasterrcnn")  # with masks and without
 
 
 def measure(options: Options) -> pd.DataFrame:
-    """One row a method. UserError at scale coco, whose images are not here."""
+    """One row a method: seconds a batch. UserError at scale coco, whose images are not here."""
     if options.scale == "coco":
         raise UserError("loader: needs images, which scale coco does not draw; take miniature")
     return contest(options, COMPARED, _rows)
@@ -19,9 +19,10 @@ def measure(options: Options) -> pd.DataFrame:
 
 def _rows(workers: dict[str, Worker], options: Options) -> list[dict]:
     repeats = options.times(9)
-    rounds = [{n: w.ask("load", batches=8) for n, w in workers.items()} for _ in range(repeats + 1)]
+    seconds = seconds_each(workers, "load", 8, repeats, batches=8)
     rows = []
-    for name in workers:
-        rate = pd.Series([r[name]["images"] / r[name]["seconds"] for r in rounds[1:]]).median()
-        rows.append({"variant": name, "images_per_s": rate, "repeats": repeats})
+    for name, worker in workers.items():
+        times = seconds[name]
+        rate = worker.ask("ready")["batch"] / times["wall_s"]
+        rows.append({"variant": name, **times, "images_per_s": rate, "repeats": repeats})
     return rows

@@ -83,19 +83,22 @@ def _image(boxes: NDArray, category: NDArray) -> list[tuple[str, NDArray, NDArra
 def measure(options: Options) -> pd.DataFrame:
     """One row: seconds of both, and their ratio; ValueError if they differ."""
     arrays = load(options.coco_boxes) if options.coco_boxes else synthetic()
-    found, wanted = compute(*arrays), plain(*arrays)
-    gap = np.nanmax(np.abs(found[list(READINGS)] - wanted[list(READINGS)]))
+    results: dict[str, pd.DataFrame] = {}
+    actions = {
+        "ours": lambda: results.update(ours=compute(*arrays)),
+        "loop": lambda: results.update(loop=plain(*arrays)),
+    }
+    repeats = options.times(3)
+    seconds = timing.interleaved(actions, repeats, "overlap")
+    gap = np.nanmax(np.abs(results["ours"][list(READINGS)] - results["loop"][list(READINGS)]))
     if not gap < 1e-9:
         raise ValueError(f"overlap: the loop's means differ by up to {gap}")
-    repeats = options.times(5)
-    ours = timing.interleaved({"ours": lambda: compute(*arrays)}, repeats, "overlap")
-    loop = timing.interleaved({"loop": lambda: plain(*arrays)}, 1, "loop")
     row = {
         "data": "given" if options.coco_boxes else "random",
         "boxes": len(arrays[0]),
-        "ours_s": ours["ours"].median(),
-        "loop_s": loop["loop"].median(),
-        "ratio": loop["loop"].median() / ours["ours"].median(),
+        **seconds.median("ours"),
+        "loop_s": seconds.median("loop")["wall_s"],
+        **seconds.ratio("loop", "ours"),
         "largest_difference": gap,
         "repeats": repeats,
     }

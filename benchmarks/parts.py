@@ -24,6 +24,7 @@ def _rows(workers: dict[str, Worker], options: Options) -> list[dict]:
     rows = []
     for name, worker in workers.items():
         seconds = pd.DataFrame([r[name] for r in rounds[1:]]).median()  # the first warms up
+        seconds = seconds.drop("cpu_s")
         about = {"variant": name, "precision": worker.ask("ready")["precision"]}
         for part, value in seconds.sort_values(ascending=False).items():
             share = value / seconds.sum()

@@ -7,8 +7,7 @@ own StandardROIHeads with the same layers and our settings, `detectron2-stock` w
 
 import pandas as pd
 
-from benchmarks import timing
-from benchmarks.contest import REFERENCE, contest, seconds_each
+from benchmarks.contest import contest, seconds_each
 from benchmarks.models import VARIANTS
 from benchmarks.options import Options
 from benchmarks.worker import Worker
@@ -17,7 +16,7 @@ STEPS = 4  # between two turns
 
 
 def measure(options: Options) -> pd.DataFrame:
-    """One row a variant and backbone: medians over the repeats; `ratio` is to opmask's time."""
+    """One row a variant and backbone: medians over the repeats, ratios to opmask's time."""
     return contest(options, list(VARIANTS), _rows)
 
 
@@ -27,18 +26,16 @@ def _rows(workers: dict[str, Worker], options: Options) -> list[dict]:
     seconds = seconds_each(workers, "train", steps, repeats, steps=steps)
     rows = []
     for name, worker in workers.items():
-        about = worker.ask("ready")
-        step = seconds[name].median()
+        about, times = worker.ask("ready"), seconds[name]
         rows.append(
             {
                 "variant": name,
-                **about,
-                "step_s": step,
-                "images_per_s": about["batch"] / step,
-                "ratio": timing.ratio(seconds, name, REFERENCE),
+                **{key: about[key] for key in ("precision", "batch", "parameters_m")},
+                **times,
+                "images_per_s": about["batch"] / times["wall_s"],
+                "peak_memory_gib": worker.ask("memory")["gib"],
                 "repeats": repeats,
                 "steps": steps,
-                "peak_memory_gib": worker.ask("memory")["gib"],
             }
         )
     return rows

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import TracebackType
@@ -37,7 +38,7 @@ class Worker:
         self.ask("ready")
 
     def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
-        """The answer of `Session.<what>(**arguments)`."""
+        """The answer of `Session.<what>(**arguments)`, and `cpu_s`, processor time it took."""
         try:
             print(json.dumps([what, arguments]), file=self.process.stdin, flush=True)
             return json.loads(self.process.stdout.readline())
@@ -67,7 +68,10 @@ def main() -> None:
     session = Session(Job(**json.loads(sys.argv[1])))
     for line in sys.stdin:
         what, arguments = json.loads(line)
-        print(json.dumps(getattr(session, what)(**arguments)), file=replies, flush=True)
+        started = time.process_time()
+        answer = getattr(session, what)(**arguments)
+        answer |= {"cpu_s": time.process_time() - started}
+        print(json.dumps(answer), file=replies, flush=True)
 
 
 if __name__ == "__main__":

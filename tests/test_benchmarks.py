@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -157,16 +158,17 @@ def test_interleaved_takes_turns(monkeypatch):
     calls, now = [], [0.0]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
 
-    def action(name, seconds):
-        def act():
-            calls.append(name)
-            now[0] += seconds * (1 + len(calls) // 2 % 2)  # a machine that is slow now and then
+    def act(name: str, seconds: float) -> float:
+        calls.append(name)
+        now[0] += seconds * (5 if len(calls) > 6 else 1)  # a machine that becomes busy
+        return seconds
 
-        return act
-
-    seconds = timing.interleaved({"a": action("a", 1), "b": action("b", 3)}, 3)
+    actions = {"a": partial(act, "a", 1), "b": partial(act, "b", 3)}
+    seconds = timing.interleaved(actions, 3)
     assert calls == ["a", "b", "a", "b", "b", "a", "a", "b"]
-    assert len(seconds) == 3
+    assert seconds.wall["a"].tolist() == [1, 1, 5]
+    assert seconds.median("b") == {"wall_s": 3, "cpu_s": 3}
+    assert seconds.ratio("b", "a") == {"ratio": 3, "cpu_ratio": 3}
 
 
 def test_nested_parts_do_not_count_twice(monkeypatch):
@@ -201,6 +203,7 @@ def test_a_session_answers_what_a_worker_asks(tmp_path):
     with Worker(Job("opmask", scale="smoke", data=str(tmp_path / "images")), threads=1) as worker:
         assert worker.ask("ready")["precision"] == "bf16"
         assert set(worker.ask("parts")) == {
+            "cpu_s",
             "loader",
             "backbone",
             "RPN",

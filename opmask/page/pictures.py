@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from opmask.errors import UserError
 
 BUDGET = 60_000  # bytes of a PNG that is embedded as it is; larger ones become WebP
-QUALITY = 80  # of WebP
+QUALITY = 70  # of WebP
 _SCREEN_DPI, _DEFAULT_DPI = 96, 300
 
 
