@@ -26,15 +26,12 @@ from opmask.data.coco import load_training_dicts
 from opmask.data.loader import build_loader
 from opmask.planning.params import load_params
 
-BATCHES = 3
 
-
-def tiny_batches(cfg, folder) -> list[list[dict]]:
+def tiny_batches(cfg, folder, count: int = 3) -> list[list[dict]]:
     data = write_images(folder)
     dicts, _ = load_training_dicts(data.annotations, data.images, data.supervised_ids)
     del dicts[0]["annotations"][0]["segmentation"]  # of a supervised class, but only a box
-    batches = iter(build_loader(dicts, cfg))
-    return [next(batches) for _ in range(BATCHES)]
+    return list(itertools.islice(build_loader(dicts, cfg), count))
 
 
 def train(model: torch.nn.Module, cfg, batches: list[list[dict]]) -> list[dict[str, float]]:
@@ -48,12 +45,6 @@ def train(model: torch.nn.Module, cfg, batches: list[list[dict]]) -> list[dict[s
         optimizer.step()
         found.append({name: loss.item() for name, loss in losses.items()})
     return found
-
-
-def train_long(model, cfg, folder):
-    data = write_images(folder)
-    dicts, _ = load_training_dicts(data.annotations, data.images, data.supervised_ids)
-    return train(model, cfg, itertools.islice(build_loader(dicts, cfg), cfg.SOLVER.MAX_ITER))
 
 
 @pytest.mark.parametrize("masks", ["polygon", "bitmask"])
@@ -97,16 +88,23 @@ def test_detectron2s_own_heads_are_the_baseline(tmp_path):
 
 
 def test_bf16_trains_like_fp32(tmp_path):
-    """Over 200 iterations every loss stays within the bounds of BF16_BOUNDS."""
-    cfg = tiny_cfg(200)
-    means = {}
+    """The first losses of the heads differ by 0.5 % at most; after 200 iterations every loss does
+    by 5 %, in the median of the last 50. RoIs are the same in both, not those of either's RPN."""
+    changes = {f"MODEL__ROI_{h}_HEAD__POOLER_SAMPLING_RATIO": 1 for h in ("BOX", "MASK")}
+    changes |= {"MODEL__PROPOSAL_GENERATOR__NAME": "JitteredRPN", "SOLVER__BASE_LR": 0.005}
+    cfg = tiny_cfg(200, MODEL__BACKBONE__FREEZE_AT=5, INPUT__MIN_SIZE_TRAIN=[64], **changes)
+    losses = {}
     for precision in ("fp32", "bf16"):
         cfg.SOLVER.PRECISION = precision
-        losses = pd.DataFrame(train_long(build(cfg, tuned=True).train(), cfg, tmp_path))
-        means[precision] = losses.groupby(losses.index // 50).mean()
-    difference = (means["bf16"] - means["fp32"]).abs()
-    print(means, difference)
-    assert 0
+        batches = tiny_batches(cfg, tmp_path, 200)
+        losses[precision] = pd.DataFrame(train(build(cfg, tuned=True).train(), cfg, batches))
+    error = losses["bf16"] / losses["fp32"] - 1
+    heads = ["loss_cls", "loss_box_reg", "loss_mask"]
+    assert error.loc[0, heads].abs().max() < 0.005
+    assert error.loc[0].abs().max() > 0  # it is another arithmetic
+    last = {precision: frame[150:].median() for precision, frame in losses.items()}
+    assert last["bf16"].to_dict() == pytest.approx(last["fp32"].to_dict(), rel=0.05)
+    assert last["bf16"]["loss_mask"] < 0.95 * losses["bf16"].loc[0, "loss_mask"]
 
 
 boxes = st.lists(

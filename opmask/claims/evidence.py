@@ -26,17 +26,18 @@ from opmask.claims.sources import (
     one,
 )
 
-# Methods, and columns of Figure 3's points, in words.
-NAMES = {
+# In words: methods and the columns of Figure 3's points; measures and groups of RoIs.
+_NAMES = {
     "fasterrcnn": "Faster R-CNN",
     "maskrcnn": "Mask R-CNN",
     "opmask": "OPMask",
-    "difference": "OPMask − Mask R-CNN",
     "maskrcnn_supervised": "Mask R-CNN on supervised classes",
     "opmask_supervised": "OPMask on supervised classes",
     "maskrcnn_novelty": "Mask R-CNN, novel − supervised",
     "opmask_novelty": "OPMask, novel − supervised",
+    "difference": "OPMask − Mask R-CNN",
 }
+_ROI_NAMES = {"mask_iou": "mask IoU", "difference": "ambiguous − clean"}
 SLOPE_STEP = 0.1  # slopes are told in AP per this much IoU
 SEEDS = f"Student's interval over seeds, from {MIN_SEEDS} on"
 
@@ -45,9 +46,15 @@ def contrasts(*names: str) -> Evidence:
     """Rows of the contrasts table, by name."""
 
     def cells(tables: Tables) -> list[Cell]:
-        return [one(n, tables.rows("tables/contrasts", name=n), "difference") for n in names]
+        found = {name: tables.rows("tables/contrasts", ["a", "b"], name=name) for name in names}
+        return [one(_pair(rows) or name, rows, "difference") for name, rows in found.items()]
 
     return Evidence("tables/contrasts.csv", IMAGES, "AP", cells)
+
+
+def _pair(rows: pd.DataFrame) -> str:
+    """The two runs of a contrast; nothing without the one row."""
+    return " − ".join(rows.iloc[0][["a", "b"]]) if len(rows) == 1 else ""
 
 
 def table1(metrics: Sequence[str], test: str = IMAGES) -> Evidence:
@@ -87,7 +94,7 @@ def table2(*pairs: tuple[str, str]) -> Evidence:
             rows = tables.rows("tables/table2", columns, method=a, minus_method=b, metric="AP")
             for supervised, classes in product(("all", "voc", "nonvoc"), repeat=2):
                 mine = rows[(rows["supervised"] == supervised) & (rows["classes"] == classes)]
-                pair = " − ".join(NAMES[method] for method in (a, b))
+                pair = " − ".join(_NAMES[method] for method in (a, b))
                 name = f"{pair}, trained on {supervised}, tested on {classes}"
                 found.append(one(name, mine, "ours"))
         return found
@@ -140,7 +147,8 @@ def ambiguity(measures: Sequence[str], groups: Sequence[str], classes: str = "no
             names = ("backbone", "supervised", "measure", "group")
             key = dict(zip(names, values, strict=True)) | {"contrast": "opmask-maskrcnn"}
             rows = tables.rows("tables/ambiguity", classes=classes, **key)
-            name = f"{values[0]}, {DIRECTIONS[values[1]]}, {values[2]}, {values[3]}"
+            words = [_ROI_NAMES.get(value, value) for value in values[2:]]
+            name = ", ".join([values[0], DIRECTIONS[values[1]], *words])
             found.append(one(name, rows, "gain"))
         return found
 
@@ -154,7 +162,7 @@ def regression(model: str, quantity: str = "slope") -> Evidence:
     def cells(tables: Tables) -> list[Cell]:
         rows = tables.rows("tables/regression", ["value"], model=model, quantity=quantity)
         published = paper.load("figure3").query("model == @model and quantity == 'p'")["value"]
-        cell = one(f"{NAMES[model]}: {quantity}", rows, "value", over=CLASSES)
+        cell = one(f"{_NAMES[model]}: {quantity}", rows, "value", over=CLASSES)
         stated = f"p = {published.iloc[0]:.3f} in the paper" if len(published) else ""
         name = f"{cell.name} ({stated})" if stated else cell.name
         scaled = {k: step * getattr(cell, k) for k in ("value", "low", "high")}
@@ -169,7 +177,7 @@ def class_means(column: str, subtract: str = "", top: float = 1.0) -> Evidence:
 
     `top`: of the classes, only this share, those with the largest mean IoU.
     """
-    label = f"{NAMES[column]}, minus {NAMES[subtract]}" if subtract else NAMES[column]
+    label = _NAMES[column] + (f", minus {_NAMES[subtract]}" if subtract else "")
     needed = ["iou", column, *([subtract] if subtract else [])]
 
     def cells(tables: Tables) -> list[Cell]:
