@@ -117,6 +117,27 @@ def test_by_hand():
     assert at50[0, 0] == ap[0, 0] and np.isnan(at75).all()  # .75 was not measured
 
 
+def test_metrics_are_those_of_their_thresholds():
+    """Four objects in one image; the detections are right at 4, 3, 2 and 1 of the thresholds."""
+    thresholds = np.array([0.5, 0.7, 0.75, 0.8])
+    zeros = np.zeros(4, int)
+    matches = Matches(
+        image_ids=np.array([1]),
+        category_ids=np.array([1]),
+        iou_thresholds=thresholds,
+        image=zeros,
+        category=zeros,
+        score=np.array([0.9, 0.8, 0.7, 0.6]),
+        matched=np.tri(4, dtype=bool).T[:, ::-1],
+        ignored=np.zeros((4, 4), bool),
+        gt_image=zeros,
+        gt_category=zeros,
+    )
+    recalls = [101, 76, 51, 26]  # at or below 4/4, 3/4, 2/4, 1/4, by threshold; precision is 1
+    ap, at50, at75 = weighted_metrics(matches, [[1]])[:, 0, 0] * 1.01
+    assert (at50, at75, ap) == pytest.approx((recalls[0], recalls[2], np.mean(recalls)))
+
+
 def test_large_runs_are_split_without_a_seam(monkeypatch):
     matches = simulate(np.random.default_rng(0))[0]
     weights = image_weights(len(matches.image_ids), 7, seed=0)

@@ -77,7 +77,8 @@ start = time.time(); time.sleep(.5); print(sys.argv[1], os.environ["P"], start, 
 def test_one_failure_stops_the_others_gently(monkeypatch, tmp_path):
     """The others get the chance to save: SIGINT, and time to react to it."""
     code = """
-import sys, time, pathlib
+import sys, time, pathlib, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
 if sys.argv[1] == "bad":
     while not pathlib.Path("ready").exists(): time.sleep(.05)
     sys.exit("error: params.yaml: config: no such key")

@@ -19,7 +19,7 @@ from PIL import Image
 from opmask.analysis.comparison import NOT_RUN
 from opmask.figures import style
 
-DPI = 200
+DPI, COLOURS = 200, 128  # of a PNG
 MAX_SIDE = 240  # of an embedded picture, pixels: keeps SVG files small
 MARGIN = 1.2  # side of a square crop, by the RoI's longer side
 TYPE, NOTE_TYPE, SMALL_TYPE = 6.5, 5.8, 5.5  # typographic points
@@ -195,7 +195,7 @@ def _shrink(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def save_picture(figure: plt.Figure, folders: Sequence[Path], name: str) -> None:
     """Write `name.png` and `name.svg` into each of `folders`, and close the figure."""
-    style.save(figure, folders[0], name, DPI)
+    style.save(figure, folders[0], name, DPI, COLOURS)
     for folder in folders[1:]:
         folder.mkdir(parents=True, exist_ok=True)
         for suffix in ("png", "svg"):

@@ -61,17 +61,17 @@ def new_figure(width: float = COLUMN, height: float = 2.4, **subplots: object) -
     return plt.subplots(figsize=(width, height), layout="constrained", **subplots)
 
 
-def save(figure: Figure, folder: Path, name: str, dpi: int = DPI) -> None:
+def save(figure: Figure, folder: Path, name: str, dpi: int = DPI, colours: int = 256) -> None:
     """Write `folder/name.png` and `folder/name.svg`, and close the figure.
 
     Reports are committed with each change of their numbers, so the files are small: the PNG has a
-    palette of 256 colours, and the SVG has JPEG where that is smaller and paths to 0.01 points.
+    palette of `colours`, and the SVG has JPEG where that is smaller and paths to 0.01 points.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stream = io.BytesIO()
     figure.savefig(stream, dpi=dpi)
     with Image.open(stream) as image:
-        palette = image.convert("RGB").quantize(256, kmeans=1)
+        palette = image.convert("RGB").quantize(colours, kmeans=1)
     palette.save(folder / f"{name}.png", optimize=True, dpi=(dpi, dpi))
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
