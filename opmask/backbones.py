@@ -106,12 +106,13 @@ class TimmFeatures(Backbone):
     def _freeze(self, freeze_at: int) -> None:
         """Freeze every parameter that the map of stride 2^`freeze_at` depends on."""
         was_training = self.net.training
-        maps = self.net.eval()(torch.zeros(1, 3, 64, 64))
-        strides = self.net.feature_info.reduction()
-        frozen = [x for x, stride in zip(maps, strides, strict=True) if stride <= 2**freeze_at]
-        parameters = list(self.net.parameters())
-        used = torch.autograd.grad(sum(x.sum() for x in frozen), parameters, allow_unused=True)
-        for parameter, gradient in zip(parameters, used, strict=True):
+        parameters, strides = list(self.net.parameters()), self.net.feature_info.reduction()
+        with torch.enable_grad():  # whatever the model is built in
+            maps = self.net.eval()(torch.zeros(1, 3, 64, 64))
+            frozen = [x for x, stride in zip(maps, strides, strict=True) if stride <= 2**freeze_at]
+            ends = [x.sum() for x in frozen]
+            used = torch.autograd.grad(ends, parameters, allow_unused=True) if ends else ()
+        for parameter, gradient in zip(parameters, used, strict=bool(ends)):
             if gradient is not None:
                 parameter.requires_grad_(False)
         self.net.train(was_training)

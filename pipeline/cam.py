@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> None:
         for one in all_runs(params)
         if is_row(one, str(params["schedule"]))
     ]
-    collect(parts, root / "cam", KEPT / f"{params['scale']}-cam")
+    collect(parts, root / "cam", KEPT / f"{params['scale']}-cam", params["hardware"])
 
 
 def measure(

@@ -41,7 +41,7 @@ def run(argv: Sequence[str]) -> None:
     root = Path("runs", params["scale"])
     found = {one.key: one for one in all_runs(params) if snapshots(root / "train" / one.key)}
     parts = [_part(key, root / "train" / key, one.supervised, params) for key, one in found.items()]
-    collect(parts, root / "search", KEPT / f"{params['scale']}-search")
+    collect(parts, root / "search", KEPT / f"{params['scale']}-search", params["hardware"])
 
 
 def _part(key: str, trained: Path, supervised: str, params: Mapping[str, Any]) -> Part:

@@ -11,7 +11,7 @@ from opmask.errors import main
 from opmask.planning.dvc_cache import DvcCache
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
-from opmask.training.sweep import Part, places, train_side_by_side
+from opmask.training.sweep import Part, places_here, train_side_by_side
 from opmask.training.work import planned
 from pipeline import write_json
 
@@ -22,10 +22,7 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.sweep", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
-
-    import torch  # seconds of start-up, after the arguments are known to be good
-
-    environments = places(params["hardware"], torch.cuda.device_count())
+    environments = places_here(params["hardware"])
     if len(environments) > 1:
         runs = [planned(run.key, params) for run in all_runs(params)]
         cache = DvcCache.here()

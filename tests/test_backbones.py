@@ -312,3 +312,11 @@ def test_a_resnets_configuration_is_untouched_by_the_others():
     assert (cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_STD) == ("BGR", [1.0, 1.0, 1.0])
     lite0 = config(DEFINITION)
     assert (lite0.INPUT.FORMAT, lite0.MODEL.PIXEL_MEAN) == ("RGB", [127.5] * 3)
+
+
+def test_built_without_gradients_or_a_stage_of_stride_two():
+    with torch.no_grad():
+        net = TimmFeatures("tf_efficientnet_lite0", list(STRIDES), "FrozenBN", 2)
+    assert not net.net.conv_stem.weight.requires_grad
+    assert net.net.blocks[2][0].conv_pw.weight.requires_grad
+    TimmFeatures("convnext_atto", list(STRIDES), "FrozenBN", 1)

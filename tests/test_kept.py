@@ -1,11 +1,16 @@
 """Results of single runs are measured once for as long as nothing that determines them changes."""
 
 import json
+import os
+from functools import partial
 
+import psutil
 import pytest
 
 from opmask.errors import UserError
 from opmask.evaluation.kept import Part, collect
+
+HARDWARE = {"gpus": 0, "machines": 1, "side_by_side": 2}
 
 
 @pytest.fixture
@@ -80,3 +85,33 @@ def test_a_missing_file_is_an_error(stage):
     (stage.root / "weights").unlink()
     with pytest.raises(UserError, match="weights: no such file"):
         stage(a=1)
+
+
+def write_environment(key, folder):
+    (folder / "result").write_text(f"{key} {os.getpid()} {os.environ['OMP_NUM_THREADS']}")
+
+
+def test_several_are_measured_in_processes_of_their_own(tmp_path):
+    weights = tmp_path / "weights"
+    weights.touch()
+    parts = [Part(key, 1, [weights], partial(write_environment, key)) for key in "abc"]
+    collect(parts, tmp_path / "out", tmp_path / "kept", HARDWARE)
+    found = [(tmp_path / "out" / key / "result").read_text().split() for key in "abc"]
+    assert [key for key, _, _ in found] == ["a", "b", "c"]
+    assert str(os.getpid()) not in {process for _, process, _ in found}
+    assert {int(threads) for _, _, threads in found} == {
+        max(1, len(psutil.Process().cpu_affinity()) // 2)
+    }
+
+
+def fail(folder):
+    raise UserError(f"{folder.name}: broken")
+
+
+def test_what_breaks_in_another_process_is_reported(tmp_path):
+    weights = tmp_path / "weights"
+    weights.touch()
+    parts = [Part(key, 1, [weights], fail) for key in "ab"]
+    with pytest.raises(UserError, match="partial: broken"):
+        collect(parts, tmp_path / "out", tmp_path / "kept", HARDWARE)
+    assert not (tmp_path / "out").exists()

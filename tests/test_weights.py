@@ -19,7 +19,7 @@ from opmask.errors import UserError
 from opmask.evaluation.inference import load_model
 from opmask.training import weights
 from opmask.training.hooks import SafeCheckpointer
-from opmask.training.weights import read
+from opmask.training.plain_weights import read
 
 LITE0 = weights.LITE0
 
@@ -79,7 +79,7 @@ def test_only_arrays_are_unpickled(tmp_path, call):
         st.sampled_from([np.float32, np.float16, np.int64]),
         arrays.array_shapes(max_dims=4, max_side=3),
     ),
-    st.sampled_from([0, 1, 2, 3, 4]),
+    st.sampled_from([0, 1, 2, 3, 4, 5]),
 )
 def test_arrays_of_any_pickle_protocol_are_read(tmp_path_factory, array, protocol):
     path = tmp_path_factory.mktemp("arrays") / "R-50.pkl"
@@ -89,12 +89,12 @@ def test_arrays_of_any_pickle_protocol_are_read(tmp_path_factory, array, protoco
     np.testing.assert_array_equal(found["model"]["conv1_w"], array)
 
 
-@pytest.mark.parametrize("content", [[1, 2], "text"])
+@pytest.mark.parametrize("content", [[1, 2], {"model": 3}, {"conv1_w": np.array([{}])}, "text"])
 def test_data_that_is_no_weights_is_refused(tmp_path, content):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
-    torch.save(content, tmp_path / "a.pth")
+    torch.save(content if not isinstance(content, dict) else {"model": 3}, tmp_path / "a.pth")
     for name in ("a.pkl", "a.pth"):
-        with pytest.raises(UserError, match=f"{name}: refused"):
+        with pytest.raises(UserError, match=f"{name}: refused: not plain weights"):
             read(str(tmp_path / name))
 
 

@@ -1,20 +1,27 @@
 """Results of single runs, kept in work/ so that a stage over all runs measures what is new alone.
 
 Few runs have class activation maps (Table 2) or snapshots (section 4.5) to measure. One DVC stage
-goes through those that have, in one process; DVC clears its output before it runs, so each run's
-part also lies in `work/kept/`, in a folder named by a hash of all that determines it. A stage that
-was interrupted goes on where it was.
+goes through those that have; DVC clears its output before it runs, so each run's part also lies in
+`work/kept/`, in a folder named by a hash of all that determines it. A stage that was interrupted
+goes on where it was.
 """
 
 import hashlib
 import json
+import multiprocessing
+import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from opmask.errors import UserError
+from opmask.training.sweep import places_here
 
 KEPT = Path("work", "kept")
 PACKAGE = Path(__file__).parents[1]
@@ -27,7 +34,8 @@ class Part:
     """What a stage measures of one run.
 
     key: of the run. settings: JSON of all that determines the result beside the contents of
-    `files`, code included. measure: writes the result into the empty folder that it is given.
+    `files`, code included. measure: writes the result into the empty folder that it is given; to
+    run in another process it must be picklable.
     """
 
     key: str
@@ -51,17 +59,22 @@ def code(*names: str) -> list[Path]:
     return [PACKAGE / f"{name}.py" for name in (*_DETECTING, *names)]
 
 
-def collect(parts: Sequence[Part], out: Path, kept: Path) -> None:
+def collect(
+    parts: Sequence[Part], out: Path, kept: Path, hardware: Mapping[str, Any] | None = None
+) -> None:
     """Fill `out` with `INDEX` and `<key>/`, what each part measures, in place of what was there.
 
     Parts that `kept` (a folder in KEPT) has are not measured again; of each, only the newest stays.
+    With `hardware` (of `params.yaml`), several runs are measured side by side as they are trained.
     """
     names = {part.key: part.name() for part in parts}
-    for part in parts:
-        if not (kept / names[part.key]).is_dir():
-            partial = _empty(kept / f"{part.key}.partial")
-            part.measure(partial)
-            partial.rename(kept / names[part.key])
+    missing = [part for part in parts if not (kept / names[part.key]).is_dir()]
+    environments = places_here(hardware) if hardware and len(missing) > 1 else []
+    if len(environments) > 1:
+        _side_by_side(missing, names, kept, environments)
+    else:
+        for part in missing:
+            _measure(part, kept / names[part.key])
     partial = _empty(out.with_name(f"{out.name}.partial"))
     (partial / INDEX).write_text(json.dumps(list(names), indent=1) + "\n")
     for key, name in names.items():
@@ -69,6 +82,35 @@ def collect(parts: Sequence[Part], out: Path, kept: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     _forget(names, kept)
+
+
+def _measure(part: Part, target: Path) -> None:
+    partial = _empty(target.with_name(f"{part.key}.partial"))
+    part.measure(partial)
+    partial.rename(target)
+
+
+def _side_by_side(
+    parts: Sequence[Part],
+    names: Mapping[str, str],
+    kept: Path,
+    environments: Sequence[Mapping[str, str]],
+) -> None:
+    context = multiprocessing.get_context("spawn")  # torch must see its environment when it starts
+    free = context.SimpleQueue()
+    for environment in environments:
+        free.put({**environment, "TQDM_DISABLE": "1"})
+    pool = ProcessPoolExecutor(len(environments), context, initializer=_take, initargs=(free,))
+    try:
+        jobs = [pool.submit(_measure, part, kept / names[part.key]) for part in parts]
+        for job in tqdm(as_completed(jobs), desc=kept.name, total=len(jobs), unit="run"):
+            job.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _take(environments: SimpleQueue) -> None:
+    os.environ.update(environments.get())
 
 
 def _empty(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from opmask.errors import UserError
-from opmask.training import weights
+from opmask.training import plain_weights, weights
 from opmask.training.trunk import Trunk
 
 
@@ -73,7 +73,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         return super().load(weights.local_file(path) if path else "", checkpointables)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        return weights.for_model(weights.read(filename), self.model)
+        return weights.for_model(plain_weights.read(filename), self.model)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:  # noqa: ANN401
         result = super()._load_model(checkpoint)

@@ -72,6 +72,13 @@ def places(hardware: Mapping[str, Any], gpus_present: int) -> list[dict[str, str
     return [{"CUDA_VISIBLE_DEVICES": ",".join(map(str, share))} for share in shares]
 
 
+def places_here(hardware: Mapping[str, Any]) -> list[dict[str, str]]:
+    """`places` on this machine. Imports torch, which takes seconds."""
+    import torch
+
+    return places(hardware, torch.cuda.device_count())
+
+
 def train_side_by_side(
     parts: Sequence[Part], environments: Sequence[Mapping[str, str]], logs: Path
 ) -> None:

@@ -1,20 +1,15 @@
-"""Initial weights: where they come from, whether they are what they claim to be, how they are read.
+"""Initial weights: where they come from, whether they are what they claim, which layers they fill.
 
-`params.yaml: backbones` names them. Nothing here can run code from a file: PyTorch's own files are
-read with `weights_only`, Caffe2's pickles by an unpickler that knows nothing but numpy arrays.
+`params.yaml: backbones` names them; `opmask.training.plain_weights` reads them.
 """
 
 import hashlib
 import importlib.util
-import pickle
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
@@ -110,65 +105,6 @@ def _lite0_file() -> Path:
     if found is None or found.origin is None:
         raise UserError(f"weights {LITE0}: not installed; it is in group `timm`: uv sync")
     return Path(found.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
-
-
-def read(path: str) -> dict[str, Any]:
-    """The checkpoint in `path`: `model`, a mapping from names to tensors or arrays, and the rest.
-
-    Raises:
-        UserError: unreadable, of an unknown kind, or it holds anything but data.
-    """
-    try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            return {"model": load_file(path)}
-        if path.endswith(".pkl"):
-            with open(path, "rb") as file:
-                return _caffe2(_ArrayUnpickler(file, encoding="latin1").load())
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a damaged file, whatever its bytes make of the readers
-        reason = str(error).split("\n")[0]
-        raise UserError(f"{path}: refused: not plain weights ({reason})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: refused: {type(content).__name__}, not named weights")
-    for key in ("model", "model_state", "state_dict"):
-        if isinstance(content.get(key), dict):
-            return {**content, "model": content[key]}
-    return {"model": content}
-
-
-_ARRAYS: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("collections", "OrderedDict"): OrderedDict,
-    # How Python 3 writes bytes in the old protocols; any other codec is refused.
-    ("_codecs", "encode"): lambda text, _codec="latin1": text.encode("latin1"),
-}
-for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    _ARRAYS[_module, "_reconstruct"] = np._core.multiarray._reconstruct
-    _ARRAYS[_module, "scalar"] = np._core.multiarray.scalar
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads pickled arrays, numbers, text and containers of them; refuses everything else."""
-
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
-        try:
-            return _ARRAYS[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it calls {module}.{name}") from None
-
-
-def _caffe2(content: Any) -> dict[str, Any]:  # noqa: ANN401
-    """As detectron2 understands a pickle: its own model zoo's, or Caffe2's with Caffe2's names."""
-    if not isinstance(content, dict):
-        raise pickle.UnpicklingError(f"it is a {type(content).__name__}")
-    if "model" in content and "__author__" in content:
-        return content
-    blobs = content.get("blobs", content)
-    names = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
-    return {"model": names, "__author__": "Caffe2", "matching_heuristics": True}
 
 
 def for_model(checkpoint: dict[str, Any], model: nn.Module) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from opmask.training.trunk import Trunk
 SOURCES = (
     *("config", "roi_heads", "training/roi_align", "training/hooks", "training/jobs"),
     *("training/mask_layers", "training/schedule", "training/trainer", "training/trunk"),
-    *("training/warm_start", "training/weights", "backbones"),
+    *("training/warm_start", "training/weights", "training/plain_weights", "backbones"),
     *("data/coco", "data/checks", "data/shapes", "data/loader", "data/splits"),
 )
 PACKAGE = Path(__file__).parents[1]
