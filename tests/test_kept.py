@@ -1,7 +1,10 @@
 """Results of single runs are measured once for as long as nothing that determines them changes."""
 
 import json
+import multiprocessing
 import os
+import signal
+import time
 from functools import partial
 
 import psutil
@@ -115,3 +118,29 @@ def test_what_breaks_in_another_process_is_reported(tmp_path):
     with pytest.raises(UserError, match="partial: broken"):
         collect(parts, tmp_path / "out", tmp_path / "kept", HARDWARE)
     assert not (tmp_path / "out").exists()
+
+
+def linger(folder):
+    (folder.parent / "begun").touch()
+    time.sleep(600)
+
+
+def collect_lingering(root):
+    weights = root / "weights"
+    weights.touch()
+    parts = [Part(key, 1, [weights], linger) for key in "ab"]
+    collect(parts, root / "out", root / "kept", HARDWARE)
+
+
+def test_ctrl_c_ends_all_processes(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=collect_lingering, args=(tmp_path,))
+    process.start()
+    while not (tmp_path / "kept" / "begun").exists():
+        assert process.is_alive()
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 1
+    assert not psutil.wait_procs(children, timeout=60)[1]

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -96,20 +97,29 @@ def _side_by_side(
     kept: Path,
     environments: Sequence[Mapping[str, str]],
 ) -> None:
-    context = multiprocessing.get_context("spawn")  # torch must see its environment when it starts
+    context = multiprocessing.get_context("spawn")
     free = context.SimpleQueue()
     for environment in environments:
-        free.put({**environment, "TQDM_DISABLE": "1"})
+        free.put(dict(environment))
+    before = dict(os.environ)
+    os.environ |= {**environments[0], "TQDM_DISABLE": "1"}  # some of it is read at the start only
     pool = ProcessPoolExecutor(len(environments), context, initializer=_take, initargs=(free,))
     try:
         jobs = [pool.submit(_measure, part, kept / names[part.key]) for part in parts]
         for job in tqdm(as_completed(jobs), desc=kept.name, total=len(jobs), unit="run"):
             job.result()
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
     finally:
+        os.environ.clear()
+        os.environ.update(before)
         pool.shutdown(cancel_futures=True)
 
 
 def _take(environments: SimpleQueue) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees to Ctrl-C
     os.environ.update(environments.get())
 
 
