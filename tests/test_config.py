@@ -104,6 +104,7 @@ def test_deepened_weights_compute_the_same(tmp_path):
     torch.manual_seed(0)
     shallow, deep = config("opmask-R50-voc", "miniature"), config("opmask-R101-voc", "miniature")
     deep.MODEL.RESNETS.NORM = shallow.MODEL.RESNETS.NORM = "BN"
+    deep.MODEL.BACKBONE.FREEZE_AT = shallow.MODEL.BACKBONE.FREEZE_AT = 0  # as a warm start trains
     model = build_model(shallow).eval()
     torch.save({"model": model.state_dict()}, tmp_path / "shallow.pth")
     path = deepen(tmp_path / "shallow.pth", deep, tmp_path / "deep.pth")

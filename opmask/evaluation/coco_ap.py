@@ -6,8 +6,9 @@ equals that of pycocotools; `tests/test_evaluation.py` holds it to that. One kno
 on purpose: pycocotools takes a match with ground truth of id 0 for no match at all, here it counts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -61,7 +62,12 @@ class Evaluation:
     """Result of one evaluation pass."""
 
     table: pd.DataFrame
-    matches: Matches
+    match: Callable[[], Matches]
+
+    @cached_property
+    def matches(self) -> Matches:
+        """What the bootstrap needs. Made when asked for: it takes five times as long as the AP."""
+        return self.match()
 
     def per_class(self) -> pd.DataFrame:
         """One row a category, by ascending id.
@@ -97,7 +103,7 @@ def evaluate(ground_truth: Path, detections: Sequence[dict[str, Any]], *, task: 
     precision = engine.eval["precision"][..., -1]  # (T, 101 recalls, K, 4 areas), 100 detections
     thresholds = np.asarray(engine.params.iou_thrs)
     table = _table(dataset, task, _class_metrics(precision, thresholds))
-    return Evaluation(table, _matches(engine, dataset))
+    return Evaluation(table, partial(_matches, engine, dataset))
 
 
 def subset_summary(per_class: pd.DataFrame, category_ids: Iterable[int]) -> dict[str, float]:
@@ -141,23 +147,23 @@ def _results(
 ) -> list[dict[str, Any]]:
     """Fresh result dicts with the keys of this task only."""
     key = _SHAPE_KEY[task]
-    known = {
-        "image_id": {image["id"] for image in dataset["images"]},
-        "category_id": {category["id"] for category in dataset["categories"]},
-    }
-    results = []
-    for n, detection in enumerate(detections):
-        for name in ("image_id", "category_id", "score", key):
-            if detection.get(name) is None:
-                raise ValueError(f"detections[{n}]: no {name!r}, which a {task} evaluation needs")
-        for name, ids in known.items():
-            if detection[name] not in ids:
-                raise ValueError(f"detections[{n}]: {name} {detection[name]} not in ground truth")
-        if np.isnan(detection["score"]):
-            raise ValueError(f"detections[{n}]: score is NaN, which has no rank")
-        results.append({name: detection[name] for name in ("image_id", "category_id", key)})
-        results[-1]["score"] = float(detection["score"])
-    return results
+    columns = {}
+    for name in ("image_id", "category_id", key, "score"):
+        columns[name] = values = [detection.get(name) for detection in detections]
+        if None in values:
+            n = values.index(None)
+            raise ValueError(f"detections[{n}]: no {name!r}, which a {task} evaluation needs")
+    for name, section in (("image_id", "images"), ("category_id", "categories")):
+        unknown = set(columns[name]) - {entry["id"] for entry in dataset[section]}
+        if unknown:
+            n = next(n for n, value in enumerate(columns[name]) if value in unknown)
+            raise ValueError(f"detections[{n}]: {name} {columns[name][n]} not in ground truth")
+    scores = np.array(columns["score"], dtype=np.float64)
+    if np.isnan(scores).any():
+        n = int(np.isnan(scores).argmax())
+        raise ValueError(f"detections[{n}]: score is NaN, which has no rank")
+    columns["score"] = scores.tolist()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _class_metrics(
