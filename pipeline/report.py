@@ -36,7 +36,8 @@ def run(argv: Sequence[str]) -> None:
     warm_start = params["scales"][scale]["warm_start"]
     credits = data_dir / "CREDITS.txt"  # only the embedded data set has one
     per_class = read_per_class(runs_dir, runs)
-    claims, contrasts = folder / "claims.csv", folder / "tables" / "contrasts.csv"
+    claims, tables = folder / "claims.csv", folder / "tables"
+    contrasts, ambiguity = tables / "contrasts.csv", tables / "ambiguity.csv"
     files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
     report = Report(
         scale=scale,
@@ -52,6 +53,7 @@ def run(argv: Sequence[str]) -> None:
         figures=read_all(folder / "figures"),
         summary=summarise(per_class),
         contrasts=read_csv(contrasts) if contrasts.is_file() else None,
+        ambiguity=read_csv(ambiguity) if ambiguity.is_file() else None,
     )
     write_json(folder / "metrics.json", metrics(table))
     (folder / "README.md").write_text(render(report), encoding="utf-8")

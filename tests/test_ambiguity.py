@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
+import opmask.reporting.report
 from opmask.analysis import ambiguity
 from opmask.analysis.ambiguity_effect import bin_table, effect_table, pairs
 from opmask.data.splits import COCO_CLASSES
@@ -25,6 +26,7 @@ from opmask.evaluation.bootstrap import image_weights
 from opmask.evaluation.coco_ap import evaluate, subset_summary
 from opmask.planning.plan import Run
 from opmask.reporting.ambiguity_page import markdown_page, sentences
+from opmask.reporting.report import Report
 from pipeline import ambiguity as stage
 
 SIZE = 12
@@ -363,6 +365,9 @@ def test_bins_hold_every_instance_once():
     assert row["ambiguity"] == pytest.approx(inside["ambiguity"].mean())
 
 
+NOTHING_ELSE = dict(scale="", schedule="", table1=None, provenance={}, manifest={}, splits={})
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [(0.3, "as the paper explains"), (-0.3, "against the paper"), (0, "not decided")],
@@ -382,6 +387,11 @@ def test_page_says_what_was_found(extra, words):
         if block.startswith("|"):
             assert len({line.count("|") for line in block.splitlines()}) == 1
     assert "not run" in page and "7-conv control" in page and "nan" not in page
+    gain = table.query(mine).set_index("group").loc["clean", ["low", "high"]]
+    low, high = (f"{value:+.2f}".replace("-", "−") for value in gain)
+    assert f"({low} to {high})" in found[1]
+    report = Report(**NOTHING_ELSE, ambiguity=table)
+    assert all(f"- {sentence}" in opmask.reporting.report._ambiguity(report) for sentence in found)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1, "much"])

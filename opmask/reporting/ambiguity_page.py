@@ -61,17 +61,19 @@ def sentences(table: pd.DataFrame) -> list[str]:
             continue
         found.append(
             f"{name}: in ambiguous RoIs ({ambiguous['instances']:.0f} instances) the mean mask IoU "
-            f"of novel classes is {_distance(ambiguous['gain'])} with OPMask than with the "
-            f"baseline, in clean ones ({clean['instances']:.0f}) {_distance(clean['gain'])}. The "
+            f"of novel classes is {_distance(ambiguous)} with OPMask than with the "
+            f"baseline, in clean ones ({clean['instances']:.0f}) {_distance(clean)}. The "
             f"two gains differ by {markdown.signed(difference['gain'])} (interval "
             f"{interval(difference['low'], difference['high'])}): {verdict(difference)}."
         )
     return found
 
 
-def _distance(gain: float) -> str:
-    """`2.0 points higher`, of a gain in percent."""
-    return f"{markdown.number(abs(gain))} points {'lower' if gain < 0 else 'higher'}"
+def _distance(cell: pd.Series) -> str:
+    """`2.0 points higher (+0.5 to +3.5)`, of a gain in percent with its interval."""
+    points = markdown.number(abs(cell["gain"]))
+    way = "lower" if cell["gain"] < 0 else "higher"
+    return f"{points} points {way} ({interval(cell['low'], cell['high'])})"
 
 
 def verdict(difference: pd.Series) -> str:

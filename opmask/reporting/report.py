@@ -16,7 +16,7 @@ from opmask.analysis.comparison import comparisons, headline
 from opmask.page import ledger
 from opmask.page.captions import PICTURES, SHOWN, caption
 from opmask.page.facts import UNKNOWN, facts, seconds, time_text
-from opmask.reporting import markdown
+from opmask.reporting import ambiguity_page, markdown
 from opmask.reporting.data_section import data_section
 from opmask.reporting.overview import OWN_SCALE, SCALES
 from opmask.tables.table1 import table1_markdown
@@ -50,7 +50,8 @@ class Report:
     deepened: backbones whose warm start begins with another's weights. claims: the ledger, None
     if there is none. files: paths that exist below the scale's folder, or will. figures: the data
     beside the figures, by name. summary: of `results.summarise`, all runs. contrasts: of
-    `contrasts.contrast_table`, None if there is none.
+    `contrasts.contrast_table`, ambiguity: of `ambiguity_effect.effect_table`; None if there is
+    none.
     """
 
     scale: str
@@ -66,6 +67,7 @@ class Report:
     figures: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     summary: pd.DataFrame | None = None
     contrasts: pd.DataFrame | None = None
+    ambiguity: pd.DataFrame | None = None
 
     @property
     def has_paper_classes(self) -> bool:
@@ -100,6 +102,17 @@ def _further(report: Report) -> str:
         return ""
     lines = "\n".join(f"- {markdown.escape(sentence)}" for sentence in found)
     return f"Mask AP of splits and backbones that are not the paper's:\n\n{lines}"
+
+
+def _ambiguity(report: Report) -> str:
+    """Whether the gain lies where the paper says it comes from."""
+    if report.ambiguity is None or not report.has_paper_classes:
+        return ""
+    lines = "\n".join(f"- {sentence}" for sentence in ambiguity_page.sentences(report.ambiguity))
+    return (
+        "The paper's explanation, which it does not measure: the prior tells apart the objects of "
+        f"ambiguous regions. [Mask IoU there and elsewhere](tables/ambiguity.md):\n\n{lines}"
+    )
 
 
 def _claims(report: Report) -> str:
@@ -234,6 +247,6 @@ def _regenerate(report: Report) -> str:
 
 
 SECTIONS = (
-    *(_findings, _further, _claims, _pages, _table1, _figures),
+    *(_findings, _further, _ambiguity, _claims, _pages, _table1, _figures),
     *(_made_with, _data, _regenerate),
 )
