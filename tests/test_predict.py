@@ -136,6 +136,27 @@ def test_what_is_found_is_what_the_evaluation_finds(trained, tmp_path):
     assert ours == expected and len(ours) < len(theirs)
 
 
+def test_images_in_batches_give_what_they_give_one_by_one(trained, tmp_path):
+    data = write_images(tmp_path / "photos")
+    cfg = find_trained(trained).cfg.clone()
+    model = load_model(cfg, trained / "model_final.pth")
+    batches = []
+    model.register_forward_pre_hook(lambda _model, inputs: batches.append(len(inputs[0])))
+    images = [i for i in read_json(data.annotations)["images"] if i["height"] == i["width"]]
+
+    def found(size):
+        cfg.TEST.IMS_PER_BATCH = size
+        return detect(model, cfg, images, tmp_path / "photos", IDS)
+
+    single, pairs = found(1), found(2)
+    assert batches == [1, 1, 1, 2, 1]
+    assert len(single) == len(pairs) > 100
+    for one, other in zip(single, pairs, strict=True):
+        assert one["image_id"] == other["image_id"]
+        assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+        assert one["bbox"] == pytest.approx(other["bbox"], abs=1e-3)
+
+
 def test_a_turned_photograph_is_taken_upright(trained, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
