@@ -26,6 +26,7 @@ _READING_LABELS = {
     "max": "mean of the largest IoU with another box",
 }
 _LABEL_POINTS = 6  # type size of class names
+_GAP = 5  # pixels between two texts: two words are not to read as one
 # Where a label may stand: distance from its point in typographic points, then direction.
 _DISTANCES = (5, 9, 14, 20, 28, 38, 50, 70, 90)
 _ANGLES = np.deg2rad([0, 180, 45, 135, 90, 315, 225, 270, 20, 160, 340, 200])
@@ -156,7 +157,7 @@ def _cost(box: Bbox, leader: NDArray, dots: NDArray, taken: Sequence[Bbox], pane
     """Points that the box would cover, and a little for its distance; much more for each text that
     its leader crosses, and most for each that it covers, and for the panel's edge."""
     outside = (box.min < panel.min).any() or (box.max > panel.max).any()
-    texts = sum(box.overlaps(other) for other in taken)
+    texts = sum(box.overlaps(other.padded(_GAP)) for other in taken)
     crossed = sum(_inside(leader, other).any() for other in taken)
     length = np.ptp(leader, axis=0).max() if len(leader) else 0
     return _inside(dots, box).sum() + 0.02 * length + 1e3 * crossed + 1e6 * (texts + outside)
