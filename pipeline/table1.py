@@ -27,7 +27,7 @@ def run(argv: Sequence[str]) -> None:
     per_class = read_per_class(runs_dir, runs)
     gains = novel_gains(runs_dir, runs, per_class, **params["bootstrap"])
     # rounded once, so that every page that is written from it says the same
-    table = table1(summarise(per_class), gains).round(3)
+    table = table1(summarise(per_class), gains).round(4)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "table1.csv", index=False)
     everything = read_per_class(runs_dir, all_runs(params))

@@ -31,8 +31,8 @@ def run(argv: Sequence[str]) -> None:
     cam = read_cam(runs_dir / "cam", [one for one in runs if is_row(one, schedule)])
     opmask = read_per_class(runs_dir, [one for one in runs if one.method == "opmask"])
     # rounded once, so that every page that is written from it says the same
-    second = table2(cam, runs_dir / "cam", **params["bootstrap"]).round(3)
-    third = table3(opmask, runs_dir / "evaluate", **params["bootstrap"]).round(3)
+    second = table2(cam, runs_dir / "cam", **params["bootstrap"]).round(4)
+    third = table3(opmask, runs_dir / "evaluate", **params["bootstrap"]).round(4)
     write(folder, 2, second, table2_markdown(second, scale), table2_latex(second, scale))
     write(folder, 3, third, table3_markdown(third, scale), table3_latex(third, scale))
 
