@@ -126,6 +126,7 @@ def linger(folder):
 
 
 def collect_lingering(root):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     weights = root / "weights"
     weights.touch()
     parts = [Part(key, 1, [weights], linger) for key in "ab"]
