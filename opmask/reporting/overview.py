@@ -51,7 +51,7 @@ def metrics(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
         values = {name: getattr(one, field) for field, name in _KEYS.items()}
         for suffix, method in zip(("baseline", "opmask"), METHODS.values(), strict=True):
             values[f"novel_box_AP50_{suffix}"] = box[one.backbone, one.supervised, method]
-        values = {k: round(float(v), 3) for k, v in values.items() if not math.isnan(v)}
+        values = {k: round(float(v), 4) for k, v in values.items() if not math.isnan(v)}
         if values:
             found.setdefault(one.backbone, {})[_DIRECTION_KEYS[one.supervised]] = values
     return found
