@@ -23,7 +23,13 @@ from opmask.evaluation.bootstrap import (
     paired_differences,
 )
 from opmask.evaluation.coco_ap import Matches, evaluate
-from opmask.evaluation.weighted_ap import METRICS, weighted_ap, weighted_metrics
+from opmask.evaluation.weighted_ap import (
+    METRICS,
+    RECALLS,
+    _reached,
+    weighted_ap,
+    weighted_metrics,
+)
 
 IDS = sorted(CATEGORIES)
 
@@ -144,6 +150,21 @@ def test_large_runs_are_split_without_a_seam(monkeypatch):
     whole = weighted_ap(matches, weights)
     monkeypatch.setattr("opmask.evaluation.weighted_ap._CHUNK_ELEMENTS", 60)
     np.testing.assert_allclose(weighted_ap(matches, weights), whole, atol=1e-9)
+
+
+@given(st.integers(1, 5000), st.data())
+def test_a_recall_counts_from_exactly_where_coco_counts_it(objects, data):
+    """0.57 is not 57 / 100 in floating point: rounding must fall as in COCOeval's comparison."""
+    found = np.array(data.draw(st.lists(st.integers(0, objects), min_size=1)))
+    expected = [(n / objects >= RECALLS).sum() for n in found]
+    np.testing.assert_array_equal(_reached(found / objects), expected)
+
+
+def test_every_hundredth_is_a_recall():
+    hundredths = np.arange(101) / 100
+    around = np.concatenate([hundredths, np.nextafter(hundredths, 0), np.nextafter(hundredths, 1)])
+    expected = np.searchsorted(RECALLS, around, side="right")
+    np.testing.assert_array_equal(_reached(around), expected)
 
 
 def test_image_weights_are_draws_with_replacement():

@@ -4,7 +4,9 @@ An image of weight 2 counts as if it were there twice. It is never duplicated: C
 repeated image ids, which makes standard errors too small.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from opmask.evaluation.coco_ap import Matches
 # APl would need matches of their own, for which ground truth of another size counts neither way.
 METRICS = {"AP": None, "AP50": 0.5, "AP75": 0.75}
 RECALLS = np.linspace(0, 1, 101)
+_BOUNDS = np.append(RECALLS, np.inf)
 _CHUNK_ELEMENTS = 1 << 20  # float64 of one work array: 8 MiB
 
 
@@ -56,7 +59,10 @@ def weighted_metrics(
             "images), without negative values"
         )
     classes = _class_indices(matches, category_ids)
-    return np.stack([_class_metrics(matches, k, weights) for k in classes], axis=-1)
+    # NumPy works without the interpreter's lock; each thread takes some 100 MiB
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(lambda k: _class_metrics(matches, k, weights), classes))
+    return np.stack(found, axis=-1)
 
 
 def _class_indices(matches: Matches, category_ids: Sequence[int] | None) -> NDArray[np.intp]:
@@ -124,6 +130,14 @@ def _threshold_ap(
     precision = np.divide(true, seen, out=np.zeros_like(true), where=seen > 0)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = true / np.where(object_weight > 0, object_weight, 1)[:, None]
-    reached = np.searchsorted(RECALLS, recall, side="right")  # number of recalls at or below
-    first = np.diff(reached, axis=1, prepend=0)
+    first = np.diff(_reached(recall), axis=1, prepend=0)
     return np.einsum("bd,bd->b", envelope, first) / len(RECALLS)
+
+
+def _reached(recall: NDArray[np.float64]) -> NDArray[np.intp]:
+    """How many of RECALLS are at or below each `recall`: np.searchsorted(RECALLS, recall, "right").
+
+    Evenly spaced as they are, only rounding needs a look: at the two nearest. Twice as fast.
+    """
+    count = (np.minimum(recall, 1) * (len(RECALLS) - 1)).astype(np.intp)
+    return count + (_BOUNDS.take(count) <= recall) + (_BOUNDS.take(count + 1) <= recall)
