@@ -1,7 +1,11 @@
 """Side-by-side training: who gets which cores or GPUs, the order, and what happens on failure."""
 
+import multiprocessing.forkserver
+import os
 import sys
 import time
+import uuid
+from pathlib import Path
 
 import psutil
 import pytest
@@ -52,9 +56,13 @@ def test_impossible_wishes_are_refused(machine, change, message):
         places({**CPU, **change}, 4)
 
 
-def script(monkeypatch, code: str) -> None:
-    """Instead of a training, run `code` with the key as `sys.argv[1]`."""
-    monkeypatch.setattr(sweep, "_command", lambda key: [sys.executable, "-c", code, key])
+def script(monkeypatch, folder: Path, code: str) -> str:
+    """A module to run instead of a training, with the key as `sys.argv[1]`."""
+    name = f"training_{uuid.uuid4().hex}"
+    folder.joinpath(f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sweep, "PRELOADED", [])
+    return name
 
 
 def test_longest_first_and_no_more_at_once_than_places(monkeypatch, tmp_path):
@@ -62,9 +70,9 @@ def test_longest_first_and_no_more_at_once_than_places(monkeypatch, tmp_path):
 import os, sys, time
 start = time.time(); time.sleep(.5); print(sys.argv[1], os.environ["P"], start, time.time())
 """
-    script(monkeypatch, code)
+    module = script(monkeypatch, tmp_path, code)
     parts = [Part("abcde"[i], length, tmp_path) for i, length in enumerate([1, 5, 3, 4, 2])]
-    train_side_by_side(parts, [{"P": "x"}, {"P": "y"}], tmp_path / "logs")
+    train_side_by_side(parts, [{"P": "x"}, {"P": "y"}], tmp_path / "logs", module)
     done = [(tmp_path / "logs" / f"{key}.log").read_text().split() for key in "abcde"]
     spans = sorted((float(start), float(end), key) for key, _, start, end in done)
     assert {key for *_, key in spans[:2]} == {"b", "d"}
@@ -88,11 +96,11 @@ except KeyboardInterrupt:
     time.sleep(.5); print("saved")
 """
     monkeypatch.chdir(tmp_path)
-    script(monkeypatch, code)
+    module = script(monkeypatch, tmp_path, code)
     started = time.monotonic()
     parts = [Part("bad", 1, tmp_path / "bad"), Part("good", 2, tmp_path / "good")]
     with pytest.raises(UserError, match=r"bad: params.yaml: config: no such key \(log: .*bad.log"):
-        train_side_by_side(parts, [{}, {}], tmp_path / "logs")
+        train_side_by_side(parts, [{}, {}], tmp_path / "logs", module)
     assert (tmp_path / "logs" / "good.log").read_text() == "saved\n"
     assert time.monotonic() - started < 55
 
@@ -104,3 +112,32 @@ def test_progress_is_read_from_the_trainings_own_log(tmp_path):
     assert sweep._iteration(part) == 8
     (tmp_path / "metrics.json").write_text('{"iteration": 3}\n{"itera')
     assert sweep._iteration(part) == 0
+
+
+def test_a_run_has_its_place_in_the_environment_and_the_imports_at_hand(monkeypatch, tmp_path):
+    """What a library reads at its start, as glibc does, must be there when the process starts."""
+    code = """
+import os, sys
+print(sys.argv[1:], "detectron2" in sys.modules, os.environ["OWN"])
+start = open("/proc/self/environ").read().split("\\0")
+print("SHARED=1" in start, any(line.startswith("OWN=") for line in start))
+"""
+    server = multiprocessing.forkserver._forkserver
+    server._stop()  # whatever other tests have started
+    module = script(monkeypatch, tmp_path, code)
+    monkeypatch.setattr(sweep, "PRELOADED", ["detectron2"])
+    places = [{"SHARED": "1", "OWN": "x"}, {"SHARED": "1", "OWN": "y"}]
+    before = dict(os.environ)
+    parts = [Part("a", 2, tmp_path), Part("b", 1, tmp_path)]
+    try:
+        train_side_by_side(parts, places, tmp_path / "logs", module)
+    finally:
+        server._stop()
+    logs = [(tmp_path / "logs" / f"{key}.log").read_text().splitlines() for key in "ab"]
+    preloaded = sys.platform == "linux"
+    assert {log[0] for log in logs} == {
+        f"['a', '--ahead'] {preloaded} y",
+        f"['b', '--ahead'] {preloaded} x",
+    }
+    assert not preloaded or {log[1] for log in logs} == {"True False"}
+    assert dict(os.environ) == before

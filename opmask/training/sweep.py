@@ -6,13 +6,16 @@ one, so this happens before them: a run that is finished waits in its work folde
 """
 
 import json
+import multiprocessing
 import os
+import runpy
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,9 @@ MEMORY_A_RUN = 2 * 2**30  # bytes, of a training at a small scale on CPU
 # glibc gives large blocks back to the system at once and pays for each page when it takes them
 # again: a tenth of a step.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+
+# Ten seconds of imports for each of the runs, else.
+PRELOADED = ["opmask.training.jobs", "opmask.evaluation.inference", "dvclive"]
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,12 @@ def places_here(hardware: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def train_side_by_side(
-    parts: Sequence[Part], environments: Sequence[Mapping[str, str]], logs: Path
+    parts: Sequence[Part],
+    environments: Sequence[Mapping[str, str]],
+    logs: Path,
+    module: str = "pipeline.train",
 ) -> None:
-    """Run `python -m pipeline.train KEY --ahead` for all parts, the longest first.
+    """Run `python -m MODULE KEY --ahead` for all parts, the longest first.
 
     On Ctrl-C, or when one fails, every run saves a checkpoint and stops.
 
@@ -94,46 +103,68 @@ def train_side_by_side(
     logs.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=sum(p.iterations for p in parts), desc="train side by side", unit="it")
     try:
-        while waiting or running:
-            while free and (part := _next(waiting, [other for other, _ in running.values()])):
-                waiting.remove(part)
-                environment = free.pop()
-                running[_start(part, environment, logs)] = (part, environment)
-            time.sleep(1)
-            for process in [p for p in running if p.poll() is not None]:
-                part, environment = running.pop(process)
-                free.append(environment)
-                if process.returncode:
-                    raise UserError(_failure(part, logs / f"{part.key}.log"))
-            unfinished = [p.iterations - _iteration(p) for p, _ in running.values()]
-            bar.n = bar.total - sum(p.iterations for p in waiting) - sum(unfinished)
-            bar.set_postfix_str(", ".join(sorted(p.key for p, _ in running.values())))
+        with _server(environments) as context:
+            while waiting or running:
+                while free and (part := _next(waiting, [other for other, _ in running.values()])):
+                    waiting.remove(part)
+                    environment = free.pop()
+                    log = logs / f"{part.key}.log"
+                    log.write_text("")
+                    arguments = (module, part.key, environment, log)
+                    process = context.Process(target=_run, args=arguments, name=part.key)
+                    process.start()
+                    running[process] = (part, environment)
+                wait([process.sentinel for process in running], timeout=1)
+                for process in [p for p in running if p.exitcode is not None]:
+                    part, environment = running.pop(process)
+                    free.append(environment)
+                    if process.exitcode:
+                        raise UserError(_failure(part, logs / f"{part.key}.log"))
+                unfinished = [p.iterations - _iteration(p) for p, _ in running.values()]
+                bar.n = bar.total - sum(p.iterations for p in waiting) - sum(unfinished)
+                bar.set_postfix_str(", ".join(sorted(p.key for p, _ in running.values())))
     finally:
         bar.close()
         for process in running:
-            process.send_signal(signal.SIGINT)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(process.pid, signal.SIGINT)
         for process in running:
-            process.wait()
+            process.join()
+
+
+@contextmanager
+def _server(environments: Sequence[Mapping[str, str]]) -> Iterator[BaseContext]:
+    """What starts processes: on Linux each is a copy of one that has imported torch and detectron2.
+
+    It starts with what all `environments` share: glibc and OpenMP read theirs only once.
+    """
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload(PRELOADED)
+    before = dict(os.environ)
+    shared = set.intersection(*(set(environment.items()) for environment in environments))
+    os.environ.update(shared)
+    try:
+        yield context
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _run(module: str, key: str, environment: Mapping[str, str], log: Path) -> None:
+    """`python -m module key --ahead`, in a process of its own that writes to `log`."""
+    with log.open("w") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+    os.environ.update(environment)
+    sys.argv[1:] = [key, "--ahead"]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _next(waiting: Sequence[Part], running: Sequence[Part]) -> Part | None:
     """The first run that need not wait for what another is about to leave it."""
     ready = (part for part in waiting if not any(part.waits_for(other) for other in running))
     return next(ready, None)
-
-
-def _command(key: str) -> list[str]:
-    return [sys.executable, "-m", "pipeline.train", key, "--ahead"]
-
-
-def _start(part: Part, environment: Mapping[str, str], logs: Path) -> subprocess.Popen:
-    with (logs / f"{part.key}.log").open("w") as log:
-        return subprocess.Popen(
-            _command(part.key),
-            env={**os.environ, **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
 
 
 def _iteration(part: Part) -> int:
