@@ -21,6 +21,7 @@ from opmask.planning.params import require
 # name: (module.function, what it measures)
 BENCHMARKS = {
     "step": ("step.measure", "a training step by method, against detectron2 and a plain one"),
+    "machine": ("machine.measure", "training images a second of all cores, against a plain one"),
     "parts": ("parts.measure", "where a training step's time goes"),
     "inference": ("inference.measure", "images a second, as an evaluation runs"),
     "loader": ("loader.measure", "training images a second that one process loads"),

@@ -65,25 +65,29 @@ def _together(
     options: Options, variants: Sequence[str], backbone: str, images: Path | None, measure: Measure
 ) -> list[dict]:
     """The rows of variants that take turns."""
-    weights = _weights(options, backbone)
-    job = Job(
-        variants[0],
+    basis = job(options, backbone, images)
+    shared = {"backbone": backbone, "scale": options.scale, "device": options.device}
+    shared |= {"threads": options.threads, "weights": Path(basis.weights).name or "random"}
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(Worker(replace(basis, variant=name), options.threads))
+            for name in variants
+        }
+        return [shared | row for row in measure(workers, options)]
+
+
+def job(options: Options, backbone: str, images: Path | None) -> Job:
+    """OPMask's, as `options` ask for it, with `images` of `miniature_images` or COCO-like noise."""
+    return Job(
+        REFERENCE,
         backbone,
         options.scale,
         options.device,
         options.precision,
         options.batch,
         str(images or ""),
-        str(weights or ""),
+        str(_weights(options, backbone) or ""),
     )
-    shared = {"backbone": backbone, "scale": options.scale, "device": options.device}
-    shared |= {"threads": options.threads, "weights": weights.name if weights else "random"}
-    with ExitStack() as stack:
-        workers = {
-            name: stack.enter_context(Worker(replace(job, variant=name), options.threads))
-            for name in variants
-        }
-        return [shared | row for row in measure(workers, options)]
 
 
 def _weights(options: Options, backbone: str) -> Path | None:

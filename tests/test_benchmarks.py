@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from tiny import tiny_cfg, write_images
 
 from benchmarks import __main__ as command_line
-from benchmarks import bootstrap, dag, evaluator, overlap, timing
+from benchmarks import bootstrap, dag, evaluator, machine, overlap, timing
 from benchmarks.clock import Clock
 from benchmarks.data import miniature_images
 from benchmarks.models import Job, build, use_heads
+from benchmarks.timing import Seconds
 from benchmarks.worker import Worker
 from opmask.analysis.overlap import READINGS, compute
 from opmask.data.coco import load_training_dicts
@@ -219,6 +220,17 @@ def test_a_session_answers_what_a_worker_asks(tmp_path):
             worker.ask("no_such_thing")
 
 
+def test_processes_side_by_side_share_the_time():
+    """Two processes in 4 s do as many steps as one in 2 s: of the rounds' ratios 2.5, 3 and 4."""
+    seconds = {machine.OURS: [4.0, 4.0, 8.0], "one": [5.0, 6.0, 16.0], "two": [4.0, 8.0, 8.0]}
+    wall = pd.DataFrame(seconds)
+    rows = machine.compare(Seconds(wall, wall), {machine.OURS: 2, "one": 1, "two": 2})
+    assert [row["ratio"] for row in rows] == [1, 3, 1]
+    assert [row["steps_per_s"] for row in rows] == [
+        machine.STEPS * n for n in (1 / 2, 1 / 6, 1 / 4)
+    ]
+
+
 def test_csv_says_where_it_was_measured(tmp_path, capsys):
     def small(_options):
         return pd.DataFrame([{"seconds": 1.5}])
@@ -239,7 +251,7 @@ def test_csv_says_where_it_was_measured(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["stepp"], "'stepp' is unknown; there are step, parts"),
+        (["stepp"], "'stepp' is unknown; there are step, machine"),
         (["noop"], "noop: needs --clone"),
         (["step", "--scale", "coco_small"], "there are miniature, coco"),
         (["step", "--variants", "mine"], "--variants: 'mine' is unknown; there are opmask"),
