@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", choices=["cpu", "cuda"], default="cpu")
     add("--precision", choices=["fp32", "bf16"], default="", help="default: the scale's")
     add("--batch", type=int, default=0, help="images a step; default: the scale's")
+    add("--starts", type=int, default=0, help="how often its processes start anew")
     add("--threads", type=int, default=1, help="of each process")
     add("--weights", type=Path, help="default: the warm start, if it is there")
     add = result.add_argument_group("data").add_argument

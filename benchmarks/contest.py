@@ -22,8 +22,13 @@ REFERENCE = "opmask"  # whose times all ratios are to
 Measure = Callable[[dict[str, Worker], Options], list[dict]]
 
 
-def contest(options: Options, variants: Sequence[str], measure: Measure) -> pd.DataFrame:
+def contest(
+    options: Options, variants: Sequence[str], measure: Measure, starts: int = 1
+) -> pd.DataFrame:
     """The rows of `measure(workers by variant, options)` for every backbone asked for.
+
+    Of `starts` times, unless `options` ask for another number, the medians: a process keeps the
+    memory that it got when it started, and for as long is a few per cent faster or slower.
 
     Raises:
         UserError: the scale's images are not drawn on the spot, nor is it COCO's.
@@ -42,9 +47,21 @@ def contest(options: Options, variants: Sequence[str], measure: Measure) -> pd.D
             miniature_images(scale, images)
         for backbone in options.backbones:
             for number, group in enumerate(_groups(variants, options)):
-                found = _together(options, group, backbone, images, measure)
-                rows += [r for r in found if number == 0 or r["variant"] != REFERENCE]
+                found = [
+                    _together(options, group, backbone, images, measure)
+                    for _ in range(options.starts or starts)
+                ]
+                rows += [r for r in medians(found) if number == 0 or r["variant"] != REFERENCE]
     return pd.DataFrame(rows)
+
+
+def medians(starts: Sequence[list[dict]]) -> list[dict]:
+    """The rows that several starts have in common: medians of the numbers, and how many starts."""
+    rows = pd.concat(map(pd.DataFrame, starts))
+    numbers = list(rows.select_dtypes("number"))
+    labels = [column for column in rows if column not in numbers]
+    found = rows.groupby(labels, sort=False)[numbers].median().reset_index()
+    return found.assign(starts=len(starts)).to_dict("records")
 
 
 def _groups(variants: Sequence[str], options: Options) -> list[list[str]]:

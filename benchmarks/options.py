@@ -16,6 +16,7 @@ class Options:
     threads: int = 1  # of each process; a sweep trains one run a core
     batch: int = 0  # images a step; 0 is the scale's own
     repeats: int = 0  # 0 is the benchmark's own
+    starts: int = 0  # of the processes that hold the models; 0 is the benchmark's own
     weights: Path | None = None  # initial ones; else the project's warm start if it is there
     coco_boxes: Path | None = None  # npz: image_id, category_id, cxcywh_normalised
     clone: Path | None = None  # a finished clone, for `noop` and `miniature`

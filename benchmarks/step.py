@@ -17,11 +17,11 @@ STEPS = 4  # between two turns
 
 def measure(options: Options) -> pd.DataFrame:
     """One row a variant and backbone: medians over the repeats, ratios to opmask's time."""
-    return contest(options, list(VARIANTS), _rows)
+    return contest(options, list(VARIANTS), _rows, starts=5)
 
 
 def _rows(workers: dict[str, Worker], options: Options) -> list[dict]:
-    repeats = options.times(9)
+    repeats = options.times(4)
     steps = 1 if options.scale == "coco" and options.device == "cpu" else STEPS
     seconds = seconds_each(workers, "train", steps, repeats, steps=steps)
     rows = []

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tiny import tiny_cfg, write_images
 
 from benchmarks import __main__ as command_line
-from benchmarks import bootstrap, dag, evaluator, machine, overlap, timing
+from benchmarks import bootstrap, contest, dag, evaluator, machine, overlap, timing
 from benchmarks.clock import Clock
 from benchmarks.data import miniature_images
 from benchmarks.models import Job, build, use_heads
@@ -228,6 +228,19 @@ def test_processes_side_by_side_share_the_time():
     assert [row["ratio"] for row in rows] == [1, 3, 1]
     assert [row["steps_per_s"] for row in rows] == [
         machine.STEPS * n for n in (1 / 2, 1 / 6, 1 / 4)
+    ]
+
+
+def test_medians_are_over_starts_of_the_same_row():
+    def start(*seconds):
+        names = ("opmask", "plain")
+        rows = zip(names, seconds, strict=True)
+        return [{"variant": name, "wall_s": s, "part": "a", "repeats": 4} for name, s in rows]
+
+    rows = contest.medians([start(1, 9), start(3, 2), start(2, 4)])
+    assert [(r["variant"], r["wall_s"], r["part"], r["repeats"], r["starts"]) for r in rows] == [
+        ("opmask", 2, "a", 4, 3),
+        ("plain", 4, "a", 4, 3),
     ]
 
 
