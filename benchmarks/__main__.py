@@ -1,6 +1,6 @@
 """Measures speed and memory: prints tables and writes them as CSV, with machine and commit.
 
-    python -m benchmarks                      # all that need nothing more; half an hour
+    python -m benchmarks                      # all that need nothing more; forty minutes
     python -m benchmarks step parts           # some of them
     python -m benchmarks --list
 
@@ -25,6 +25,7 @@ BENCHMARKS = {
     "parts": ("parts.measure", "where a training step's time goes"),
     "inference": ("inference.measure", "images a second, as an evaluation runs"),
     "loader": ("loader.measure", "training images a second that one process loads"),
+    "targets": ("targets.measure", "mask targets of COCO's polygons, against detectron2's loop"),
     "evaluator": ("evaluator.measure", "one AP evaluation for all splits, against pycocotools"),
     "overlap": ("overlap.measure", "class overlap of COCO's boxes, against a loop over images"),
     "bootstrap": ("bootstrap.measure", "paired bootstrap over images"),

@@ -37,7 +37,9 @@ def manifest(folder: Path | None) -> Manifest:
     return Manifest("miniature", load_categories(sets["train"].annotations), **sets)
 
 
-def synthetic_batch(images: int, seed: int = 0) -> list[dict[str, Any]]:
+def synthetic_batch(
+    images: int, seed: int = 0, masks: type[PolygonMasks] = PolygonMasks
+) -> list[dict[str, Any]]:
     """`images` model inputs: uint8 noise (3, 800, 1066), boxes, classes, one polygon each."""
     rng = np.random.default_rng(seed)
     batch = []
@@ -49,7 +51,7 @@ def synthetic_batch(images: int, seed: int = 0) -> list[dict[str, Any]]:
             (HEIGHT, WIDTH),
             gt_boxes=Boxes(torch.from_numpy(boxes).float()),
             gt_classes=torch.from_numpy(rng.integers(0, 80, OBJECTS)),
-            gt_masks=PolygonMasks(polygons),
+            gt_masks=masks(polygons),
         )
         pixels = torch.from_numpy(rng.integers(0, 255, (3, HEIGHT, WIDTH), np.uint8))
         size = {"height": HEIGHT, "width": WIDTH, "image_id": number}
@@ -57,8 +59,10 @@ def synthetic_batch(images: int, seed: int = 0) -> list[dict[str, Any]]:
     return batch
 
 
-def synthetic_batches(images: int) -> Iterator[list[dict[str, Any]]]:
+def synthetic_batches(
+    images: int, masks: type[PolygonMasks] = PolygonMasks
+) -> Iterator[list[dict[str, Any]]]:
     """The same batch for ever."""
-    batch = synthetic_batch(images)
+    batch = synthetic_batch(images, masks=masks)
     while True:
         yield batch

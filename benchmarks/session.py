@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_optimizer
+from detectron2.structures import PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from benchmarks import data
@@ -15,6 +16,7 @@ from benchmarks.clock import Clock
 from benchmarks.models import VARIANTS, Job, build, calm, config
 from opmask.data.coco import load_training_dicts, read_json
 from opmask.data.loader import build_loader
+from opmask.data.polygon_masks import SharedPolygonMasks
 from opmask.data.splits import resolve
 from opmask.evaluation.inference import detect
 from opmask.training.hooks import SafeCheckpointer
@@ -49,7 +51,8 @@ class Session:
 
     def _batches(self, cfg: CfgNode) -> Iterator[list[dict[str, Any]]]:
         if not self.job.data:
-            return data.synthetic_batches(cfg.SOLVER.IMS_PER_BATCH)
+            masks = SharedPolygonMasks if VARIANTS[self.job.variant].tuned else PolygonMasks
+            return data.synthetic_batches(cfg.SOLVER.IMS_PER_BATCH, masks)
         split = resolve("voc", self.manifest.categories)
         ids = [c["id"] for c in self.manifest.categories if c["name"] in split.supervised]
         train = self.manifest.train

@@ -15,6 +15,7 @@ from detectron2.data import transforms as T
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from opmask.data.polygon_masks import SharedPolygonMasks
 from opmask.errors import UserError
 
 NO_MASK = [[0.0] * 6]  # stands in for a polygon that does not exist; `gt_has_mask` is False there
@@ -87,6 +88,8 @@ class TrainingImages(Dataset):
         instances = utils.annotations_to_instances(objects, size, self.mask_format or "polygon")
         if self.mask_format is not None and objects:
             instances.gt_has_mask = torch.tensor(has_mask)
+            if self.mask_format == "polygon":
+                instances.gt_masks = SharedPolygonMasks(instances.gt_masks.polygons)
         # By box, never by mask: whether an object is seen must not depend on its mask.
         return utils.filter_empty_instances(instances, by_mask=False)
 
