@@ -1,7 +1,7 @@
 """Mask targets of one image at COCO's size: select 512 RoIs, then the positive ones, then draw.
 
 As in a training step with the paper's settings: 8 objects, 128 positive RoIs, 28 by 28 pixels. An
-object has 1.2 polygons of 24 points on average. `tests/test_polygon_masks.py` shows both draw alike.
+object has 1.2 polygons of 24 points on average. tests/test_polygon_masks.py: both draw alike.
 """
 
 from functools import partial
