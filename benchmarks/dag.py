@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -105,16 +106,20 @@ def _repro(clone: Path) -> Iterator[tuple[float, str]]:
     yield time.monotonic(), "ended"
 
 
-def records(clone: Path, scale: str) -> dict[str, float]:
-    """What the trainings in a clone left of themselves: number, seconds, largest memory in GiB."""
+def records(clone: Path, scale: str) -> dict[str, Any]:
+    """What the trainings in a clone left of themselves: number, seconds, largest memory in GiB,
+    and the commit and date of the last."""
     files = sorted((clone / "runs" / scale / "train").glob("*/provenance.json"))
     if not files:
         raise UserError(f"{clone}: no finished training at scale {scale}")
     found = [json.loads(path.read_text()) for path in files]
+    last = max(found, key=lambda f: f["date"])
     return {
         "runs": len(found),
         "training_s": sum(f["wall_s"] for f in found),  # of which several side by side
         "peak_memory_gib": max(f["peak_memory_gib"] for f in found),
+        "commit": last["commit"],
+        "date": last["date"],
     }
 
 

@@ -19,7 +19,9 @@ from benchmarks import __main__ as command_line
 from benchmarks import bootstrap, contest, dag, evaluator, machine, overlap, timing
 from benchmarks.clock import Clock
 from benchmarks.data import miniature_images
+from benchmarks.environment import write
 from benchmarks.models import Job, build, use_heads
+from benchmarks.options import Options
 from benchmarks.timing import Seconds
 from benchmarks.worker import Worker
 from opmask.analysis.overlap import READINGS, compute
@@ -195,6 +197,22 @@ def test_time_goes_to_the_stage_that_dvc_names():
         (30, "ended"),
     ]
     assert dag.by_stage(lines) == {"start": 2, "data": 5, "train": 23}
+
+
+def test_a_clone_is_recorded_with_its_own_commit(tmp_path):
+    for run, seconds, memory in (("a-0", 100, 0.5), ("b-0", 60, 0.75)):
+        file = tmp_path / "runs" / "miniature" / "train" / run / "provenance.json"
+        file.parent.mkdir(parents=True)
+        about = {"wall_s": seconds, "peak_memory_gib": memory}
+        file.write_text(json.dumps({**about, "commit": "0123456789", "date": "2026-01-02"}))
+    (row,) = dag.miniature(Options(clone=tmp_path, seconds=170)).to_dict("records")
+    expected = {"runs": 2, "training_s": 160, "peak_memory_gib": 0.75, "total_s": 170}
+    expected |= {"commit": "0123456789", "date": "2026-01-02"}
+    assert row == expected
+    (written,) = write(pd.DataFrame([row]), tmp_path / "out.csv").to_dict("records")
+    assert written["commit"] == "0123456789"
+    assert written["date"] == "2026-01-02"
+    assert written["versions"].startswith("Python ")
 
 
 def test_a_session_answers_what_a_worker_asks(tmp_path):

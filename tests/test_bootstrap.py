@@ -26,7 +26,7 @@ from opmask.evaluation.coco_ap import Matches, evaluate
 from opmask.evaluation.weighted_ap import (
     METRICS,
     RECALLS,
-    _reached,
+    recalls_reached,
     weighted_ap,
     weighted_metrics,
 )
@@ -157,14 +157,14 @@ def test_a_recall_counts_from_exactly_where_coco_counts_it(objects, data):
     """0.57 is not 57 / 100 in floating point: rounding must fall as in COCOeval's comparison."""
     found = np.array(data.draw(st.lists(st.integers(0, objects), min_size=1)))
     expected = [(n / objects >= RECALLS).sum() for n in found]
-    np.testing.assert_array_equal(_reached(found / objects), expected)
+    np.testing.assert_array_equal(recalls_reached(found / objects), expected)
 
 
 def test_every_hundredth_is_a_recall():
     hundredths = np.arange(101) / 100
     around = np.concatenate([hundredths, np.nextafter(hundredths, 0), np.nextafter(hundredths, 1)])
     expected = np.searchsorted(RECALLS, around, side="right")
-    np.testing.assert_array_equal(_reached(around), expected)
+    np.testing.assert_array_equal(recalls_reached(around), expected)
 
 
 def test_image_weights_are_draws_with_replacement():

@@ -130,11 +130,11 @@ def _threshold_ap(
     precision = np.divide(true, seen, out=np.zeros_like(true), where=seen > 0)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = true / np.where(object_weight > 0, object_weight, 1)[:, None]
-    first = np.diff(_reached(recall), axis=1, prepend=0)
+    first = np.diff(recalls_reached(recall), axis=1, prepend=0)
     return np.einsum("bd,bd->b", envelope, first) / len(RECALLS)
 
 
-def _reached(recall: NDArray[np.float64]) -> NDArray[np.intp]:
+def recalls_reached(recall: NDArray[np.float64]) -> NDArray[np.intp]:
     """How many of RECALLS are at or below each `recall`: np.searchsorted(RECALLS, recall, "right").
 
     Evenly spaced as they are, only rounding needs a look: at the two nearest. Twice as fast.

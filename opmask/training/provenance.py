@@ -21,7 +21,7 @@ from opmask.training.trainer import Hardware
 def provenance(cfg: CfgNode, hardware: Hardware, works: Sequence[Path], **more: Any) -> str:
     """JSON that says what made a result: code, versions, machine, time spent in `works`."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    commit, dirty = _commit()
+    commit, dirty = current_commit()
     sessions = [session for work in works for session in trainer.sessions(work)]
     content = {
         **more,
@@ -31,7 +31,7 @@ def provenance(cfg: CfgNode, hardware: Hardware, works: Sequence[Path], **more: 
         "peak_memory_gib": max(s["peak_memory_gib"] for s in sessions),
         "work": works[-1].name,
         "hardware": {
-            "cpu": _cpu_name(),
+            "cpu": cpu_name(),
             "cores": os.cpu_count(),
             "ram_gib": round(psutil.virtual_memory().total / 2**30),
             "gpu": gpu,
@@ -49,7 +49,8 @@ def provenance(cfg: CfgNode, hardware: Hardware, works: Sequence[Path], **more: 
     return json.dumps(content, indent=2)
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself, as far as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -59,7 +60,7 @@ def _cpu_name() -> str:
     )
 
 
-def _commit() -> tuple[str | None, bool]:
+def current_commit() -> tuple[str | None, bool]:
     """The commit, and whether code or parameters differ from it."""
 
     def git(*words: str) -> str:

@@ -1,8 +1,9 @@
 """Trains several runs at the same time on one machine, each in a process of its own.
 
 A small detector cannot keep several cores busy: two runs side by side with one thread each are
-half again as fast as one after the other. On GPUs it is one run a GPU. DVC runs its stages one by
-one, so this happens before them: a run that is finished waits in its work folder to be published.
+a third faster than one after the other with two. On GPUs it is one run a GPU. DVC runs its stages
+one by one, so this happens before them: a run that is finished waits in its work folder to be
+published.
 """
 
 import json
