@@ -24,6 +24,7 @@ from tqdm import tqdm
 from benchmarks import timing
 from benchmarks.options import Options
 from opmask.errors import UserError
+from opmask.page import facts
 
 DVC = [sys.executable, "-m", "dvc", "repro"]
 _RUNNING = re.compile(r"Running stage '([^'@]+)")
@@ -108,18 +109,17 @@ def _repro(clone: Path) -> Iterator[tuple[float, str]]:
 
 def records(clone: Path, scale: str) -> dict[str, Any]:
     """What the trainings in a clone left of themselves: number, seconds, largest memory in GiB,
-    and the commit and date of the last."""
+    commits, last date."""
     files = sorted((clone / "runs" / scale / "train").glob("*/provenance.json"))
     if not files:
         raise UserError(f"{clone}: no finished training at scale {scale}")
     found = [json.loads(path.read_text()) for path in files]
-    last = max(found, key=lambda f: f["date"])
     return {
         "runs": len(found),
         "training_s": sum(f["wall_s"] for f in found),  # of which several side by side
         "peak_memory_gib": max(f["peak_memory_gib"] for f in found),
-        "commit": last["commit"],
-        "date": last["date"],
+        "commit": facts.distinct(map(facts.commit, found)),
+        "date": max(f["date"] for f in found),
     }
 
 

@@ -199,19 +199,22 @@ def test_time_goes_to_the_stage_that_dvc_names():
     assert dag.by_stage(lines) == {"start": 2, "data": 5, "train": 23}
 
 
-def test_a_clone_is_recorded_with_its_own_commit(tmp_path):
-    for run, seconds, memory in (("a-0", 100, 0.5), ("b-0", 60, 0.75)):
+def test_a_clone_is_recorded_with_its_own_commits(tmp_path):
+    runs = {
+        "a-0": {"wall_s": 100, "peak_memory_gib": 0.5, "date": "2026-01-03"},
+        "b-0": {"wall_s": 60, "peak_memory_gib": 0.75, "date": "2026-01-02", "dirty": True},
+    }
+    for run, about in runs.items():
         file = tmp_path / "runs" / "miniature" / "train" / run / "provenance.json"
         file.parent.mkdir(parents=True)
-        about = {"wall_s": seconds, "peak_memory_gib": memory}
-        file.write_text(json.dumps({**about, "commit": "0123456789", "date": "2026-01-02"}))
+        file.write_text(json.dumps({**about, "commit": "0123456789"}))
     (row,) = dag.miniature(Options(clone=tmp_path, seconds=170)).to_dict("records")
+    commits = "0123456789 (1 run); 0123456789 with uncommitted changes (1 run)"
     expected = {"runs": 2, "training_s": 160, "peak_memory_gib": 0.75, "total_s": 170}
-    expected |= {"commit": "0123456789", "date": "2026-01-02"}
-    assert row == expected
+    assert row == expected | {"commit": commits, "date": "2026-01-03"}
     (written,) = write(pd.DataFrame([row]), tmp_path / "out.csv").to_dict("records")
-    assert written["commit"] == "0123456789"
-    assert written["date"] == "2026-01-02"
+    assert written["commit"] == commits
+    assert written["date"] == "2026-01-03"
     assert written["versions"].startswith("Python ")
 
 
