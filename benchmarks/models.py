@@ -13,8 +13,8 @@ from opmask.planning.params import load_params
 from opmask.planning.plan import parse_run, specification
 from opmask.training import jobs
 from opmask.training.mask_layers import use_matrix_mask_layers
+from opmask.training.precision import use_precision
 from opmask.training.roi_align import use_separable_roi_align
-from opmask.training.trainer import use_precision
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,38 @@
 """Stages of the DVC pipeline: thin command lines over `opmask`, one module a stage."""
 
+import functools
 import json
 import os
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from opmask.errors import main
+from opmask.planning.code import require_recorded
+
 RUN_HELP = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
+
+
+def stage(
+    function: Callable[[Sequence[str]], None],
+) -> Callable[[Sequence[str] | None], None]:
+    """Decorate a stage's `function(argv)`: `opmask.errors.main`, for code that DVC has on record.
+
+    Raises:
+        UserError: the code was edited since stage `code` ran, so that DVC would note down the
+            result as the earlier code's.
+    """
+
+    @main
+    @functools.wraps(function)
+    def run(argv: Sequence[str]) -> None:
+        spec = sys.modules[function.__module__].__spec__
+        if spec is not None:  # as the module is called where `python -m` makes it __main__
+            require_recorded(spec.name.removeprefix("pipeline."))
+        function(argv)
+
+    return run
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -19,17 +19,17 @@ from opmask.analysis.ambiguity_effect import METHODS, bin_table, effect_table
 from opmask.analysis.comparison import DIRECTIONS
 from opmask.data.coco import load_manifest, read_json
 from opmask.data.splits import resolve
-from opmask.errors import main
 from opmask.evaluation.results import evaluation_dir
 from opmask.figures.ambiguity import ambiguity_figure
 from opmask.planning.params import load_params
 from opmask.planning.plan import Run, all_runs
 from opmask.reporting.ambiguity_page import markdown_page
+from pipeline import stage
 
 _AP = ["backbone", "supervised", "method", "seed", "group", "AP"]
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.ambiguity", description=__doc__)

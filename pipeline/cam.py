@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from opmask.data.coco import Manifest, load_manifest
-from opmask.errors import main
-from opmask.evaluation.kept import KEPT, Part, code, collect
+from opmask.evaluation.kept import KEPT, Part, collect
 from opmask.planning.params import load_params
 from opmask.planning.plan import Run, all_runs
-from opmask.tables.table2 import is_row
+from opmask.tables.table2_rows import is_row
+from pipeline import stage
 
 WEIGHTS, CONFIG = "model_final.pth", "config.yaml"  # of a trained run
-CODE = [*code("evaluation/cam_masks"), Path(__file__)]
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.cam", description=__doc__)
@@ -33,8 +32,9 @@ def run(argv: Sequence[str]) -> None:
     parts = [
         Part(
             one.key,
+            "pipeline.cam",
             {"run": asdict(one), "splits": params["splits"], "cam": params["cam"]},
-            [root / "train" / one.key / WEIGHTS, root / "train" / one.key / CONFIG, data, *CODE],
+            [root / "train" / one.key / WEIGHTS, root / "train" / one.key / CONFIG, data],
             partial(measure, one, root / "train" / one.key, manifest, params),
         )
         for one in all_runs(params)
@@ -66,11 +66,11 @@ def detect(
 
     from opmask.evaluation import inference
     from opmask.evaluation.cam_masks import cam_config
-    from opmask.training import jobs
+    from opmask.training.hardware import hardware_here
 
     cfg = CfgNode.load_cfg((trained / CONFIG).read_text())
     cfg = cam_config(cfg, params["cam"]["threshold"])
-    workers = jobs.hardware(params["hardware"]).workers
+    workers = hardware_here(params["hardware"]).workers
     found = inference.detect_run(cfg, trained / WEIGHTS, manifest, workers, description)
     return found["detections"]
 

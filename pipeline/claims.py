@@ -11,11 +11,11 @@ from pathlib import Path
 from opmask.claims.ledger import grade, ledger_table
 from opmask.claims.page import page
 from opmask.claims.sources import Tables
-from opmask.errors import main
 from opmask.planning.params import load_params
+from pipeline import stage
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.claims", description=__doc__)

@@ -11,14 +11,14 @@ from pathlib import Path
 from opmask.analysis.contrasts import CONTRASTS, contrast_table
 from opmask.analysis.further import further_contrasts
 from opmask.analysis.resampling import Resampler
-from opmask.errors import main
 from opmask.evaluation.results import read_per_class
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
 from opmask.reporting.contrasts_page import contrasts_markdown
+from pipeline import stage
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.contrasts", description=__doc__)

@@ -14,9 +14,9 @@ from typing import Any
 from tqdm import tqdm
 
 from opmask.data import coco, layout
-from opmask.errors import UserError, main
+from opmask.errors import UserError
 from opmask.planning.params import load_params
-from pipeline import write_json
+from pipeline import stage, write_json
 
 DATA = Path("data")
 SETS, PARTS = ("train", "val"), ("annotations", "images")
@@ -38,7 +38,7 @@ MINIATURE_PLACES: Places = {
 }
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.data", description=__doc__)

@@ -11,16 +11,16 @@ import pandas as pd
 
 from opmask.data.coco import Manifest, load_manifest
 from opmask.data.splits import resolve
-from opmask.errors import main
 from opmask.evaluation.coco_ap import evaluate, subset_summary
 from opmask.evaluation.results import describe, read_json
+from opmask.planning.code import code_of
 from opmask.planning.params import load_params
 from opmask.planning.plan import Run, load_specification
 from opmask.training.work import detections_file
-from pipeline import RUN_HELP
+from pipeline import RUN_HELP, stage
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Detect with a trained run and write per-class AP, matches and headline metrics."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.evaluate", description=__doc__)
@@ -44,7 +44,7 @@ def run(argv: Sequence[str]) -> None:
     table.to_csv(partial / "per_class.csv", index=False)
     (partial / "metrics.json").write_text(json.dumps(headline(table), indent=2))
     counts = {"images": manifest.val.counts["images"], "detections": len(detections)}
-    about = {**counts, "seconds": found["seconds"]}
+    about = {**counts, "seconds": found["seconds"], "code": code_of("pipeline.evaluate")}
     (partial / "provenance.json").write_text(json.dumps(about, indent=2))
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
@@ -63,10 +63,11 @@ def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> di
     from detectron2.config import CfgNode
 
     from opmask.evaluation import inference
-    from opmask.training import jobs, trainer
+    from opmask.training.folders import FINAL
+    from opmask.training.hardware import hardware_here
 
     cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
-    weights, workers = trained / trainer.FINAL, jobs.hardware(hardware).workers
+    weights, workers = trained / FINAL, hardware_here(hardware).workers
     return inference.detect_run(cfg, weights, manifest, workers, key)
 
 

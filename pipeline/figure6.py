@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opmask.analysis.resampling import Resampler
-from opmask.errors import main
 from opmask.evaluation.results import read_per_class
 from opmask.figures import style
 from opmask.figures.figure6 import draw, figure6_table
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
+from pipeline import stage
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.figure6", description=__doc__)

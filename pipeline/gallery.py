@@ -16,16 +16,16 @@ from opmask.analysis import gallery
 from opmask.analysis.comparison import BACKBONES, BASELINE, NOT_RUN, OURS
 from opmask.analysis.gallery import Roi
 from opmask.data.coco import Manifest, load_manifest, read_json
-from opmask.errors import main
 from opmask.figures import gallery as drawing
 from opmask.figures import pictures
 from opmask.planning.params import load_params
 from opmask.planning.plan import Run, all_runs
+from pipeline import stage
 
 CREDIT = "Drawings: Twemoji, CC BY 4.0, and OpenMoji, CC BY-SA 4.0; see NOTICE."
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.gallery", description=__doc__)

@@ -20,7 +20,7 @@ from opmask.planning.pace import FILE, ITERATIONS, calibrate, known_paces, measu
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
 from opmask.reporting.markdown import duration
-from opmask.training.sweep import places
+from opmask.training.hardware import places
 
 EPILOG = f"""
 states:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from opmask.analysis.overlap import class_overlap
 from opmask.data.coco import load_manifest
-from opmask.errors import main
 from opmask.planning.params import load_params
+from pipeline import stage
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.overlap", description=__doc__)

@@ -8,14 +8,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.errors import main
 from opmask.page.inputs import read_inputs
 from opmask.page.render import render
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
+from pipeline import stage
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.page", description=__doc__)

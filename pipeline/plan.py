@@ -10,13 +10,14 @@ import yaml
 
 from opmask.data.coco import load_categories
 from opmask.data.splits import COCO_CLASSES, resolve
-from opmask.errors import UserError, main
+from opmask.errors import UserError
 from opmask.planning.params import load_params
 from opmask.planning.plan import Run, all_runs, shared_specifications, specification
+from pipeline import stage
 from pipeline.data import check_settings
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Write `runs/<scale>/plan/{data,pretrain,<run>-<seed>}.yaml`."""
     argparse.ArgumentParser(prog="python -m pipeline.plan", description=__doc__).parse_args(argv)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from opmask.errors import main
 from opmask.planning.params import load_params
-from opmask.training.work import folder
-from pipeline import write_json
+from opmask.training.folders import FINAL, folder
+from pipeline import stage, write_json
+
+MODULE = "pipeline.pretrain"  # what a warm start rests on
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Run the scale's warm start into `runs/<scale>/pretrain/`, weights apart from records."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.pretrain", description=__doc__)
@@ -32,17 +33,19 @@ def run(argv: Sequence[str]) -> None:
 def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> list[Path]:
     """Train one backbone's phases, each from the one before; returns their work folders."""
     from opmask.data.coco import load_manifest
-    from opmask.training import jobs, trainer, warm_start
+    from opmask.training import trainer, warm_start
+    from opmask.training.configs import warm_start_config
+    from opmask.training.hardware import hardware_here
     from opmask.training.provenance import provenance
 
     manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
     data = trainer.TrainingData(manifest.train.annotations, manifest.train.images, ())
-    hardware = jobs.hardware(params["hardware"])
+    hardware = hardware_here(params["hardware"])
     scale = params["scales"][params["scale"]]
     works: list[Path] = []
     definition = params["backbones"][backbone]
     for number, phase in enumerate(recipe["phases"], start=1):
-        cfg = jobs.warm_start_config(phase, scale, definition, manifest)
+        cfg = warm_start_config(phase, scale, definition, manifest)
         if number == 1:  # from ImageNet only where params.yaml says so
             weights = cfg.MODEL.WEIGHTS if "weights" in definition else ""
         if number == 1 and "deepen" in recipe:
@@ -52,12 +55,12 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
         cfg.MODEL.WEIGHTS = str(weights)
         label = f"{params['scale']}-pretrain-{backbone}-{number}"
         content = [phase, scale["config"], scale["precision"], definition]
-        works.append(folder(label, content, [data.annotations, Path(weights)]))
+        works.append(folder(label, MODULE, content, [data.annotations, Path(weights)]))
         description = f"pretrain {backbone} {number}/{len(recipe['phases'])}"
         weights = trainer.train(cfg, data, works[-1], hardware, description=description)
-    about = provenance(cfg, hardware, works, backbone=backbone)
+    about = provenance(cfg, hardware, works, MODULE, backbone=backbone)
     trainer.export(works[-1], out / backbone, about)
-    (out / backbone / trainer.FINAL).rename(out / "weights" / f"{backbone}.pth")
+    (out / backbone / FINAL).rename(out / "weights" / f"{backbone}.pth")
     return works
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 from opmask.analysis import overlap
 from opmask.analysis.class_points import class_points, largest_relative
 from opmask.analysis.regression import regress, regress_readings
-from opmask.errors import main
 from opmask.evaluation.results import read_per_class
 from opmask.figures.figure3 import figure3
 from opmask.figures.style import save
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
 from opmask.reporting.regression_page import page
+from pipeline import stage
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.regression", description=__doc__)

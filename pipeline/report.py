@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from opmask.errors import UserError, main
+from opmask.errors import UserError
 from opmask.evaluation.results import read_json, read_per_class, read_provenance, summarise
 from opmask.page.inputs import read_all, read_csv
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
 from opmask.reporting.overview import metrics, render_index
 from opmask.reporting.report import Report, render
-from pipeline import write_json
+from pipeline import stage, write_json
 
 REPORTS = Path("reports")
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.report", description=__doc__)

@@ -12,15 +12,15 @@ from typing import Any
 from opmask.analysis.held_out import class_groups, read_curves
 from opmask.analysis.search import search_table
 from opmask.data.coco import Manifest, load_manifest
-from opmask.errors import main
 from opmask.figures import search as figure
 from opmask.figures import style
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
 from opmask.reporting.search_page import search_markdown
+from pipeline import stage
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.schedule_search", description=__doc__)

@@ -17,22 +17,21 @@ import pandas as pd
 
 from opmask.analysis.held_out import CURVE, FILE, Groups, class_groups, matches_path, restrict
 from opmask.data.coco import Manifest, load_manifest, read_json
-from opmask.errors import UserError, main
+from opmask.errors import UserError
 from opmask.evaluation.bootstrap import interval
 from opmask.evaluation.coco_ap import Matches, evaluate, subset_summary
-from opmask.evaluation.kept import KEPT, Part, code, collect
+from opmask.evaluation.kept import KEPT, Part, collect
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
+from pipeline import stage
 
 NAN = float("nan")
 HELD_OUT, CONFIG = "held_out.json", "config.yaml"  # of a trained run
-_MODULES = ("analysis/held_out", "evaluation/bootstrap", "evaluation/weighted_ap")
-CODE = [*code(*_MODULES), Path(__file__)]
 
 Detect = Callable[[Path], list[dict[str, Any]]]  # COCO results of a snapshot
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.search", description=__doc__)
@@ -51,7 +50,7 @@ def _part(key: str, trained: Path, supervised: str, params: Mapping[str, Any]) -
     files = [*snapshots(trained).values(), trained / HELD_OUT, trained / CONFIG, data]
     measure = partial(measure_all, trained, manifest, groups, params)
     settings = {"groups": groups, "bootstrap": params["bootstrap"]}
-    return Part(key, settings, [*files, *CODE], measure)
+    return Part(key, "pipeline.search", settings, files, measure)
 
 
 def snapshots(trained: Path) -> dict[int, Path]:
@@ -74,13 +73,13 @@ def detector(trained: Path, manifest: Manifest, hardware: Mapping[str, Any]) -> 
     from detectron2.config import CfgNode
 
     from opmask.evaluation import inference
-    from opmask.training import jobs
+    from opmask.training.hardware import hardware_here
 
     cfg = CfgNode.load_cfg((trained / CONFIG).read_text())
     wanted = set(held_out(trained))
     images = [i for i in read_json(manifest.train.annotations)["images"] if i["id"] in wanted]
     ids = [category["id"] for category in manifest.categories]
-    workers = jobs.hardware(hardware).workers
+    workers = hardware_here(hardware).workers
 
     def detect(weights: Path) -> list[dict[str, Any]]:
         model, name = inference.load_model(cfg, weights), f"{trained.name} {weights.stem}"

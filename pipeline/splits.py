@@ -11,12 +11,12 @@ from typing import Any
 
 from opmask.data import coco, splits
 from opmask.data.coco import Manifest, Summary
-from opmask.errors import UserError, main
+from opmask.errors import UserError
 from opmask.planning.params import load_params
-from pipeline import write_json
+from pipeline import stage, write_json
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.splits", description=__doc__)

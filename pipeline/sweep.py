@@ -7,16 +7,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.errors import main
 from opmask.planning.dvc_cache import DvcCache
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
-from opmask.training.sweep import Part, places_here, train_side_by_side
+from opmask.training.hardware import places_here
+from opmask.training.sweep import Part, train_side_by_side
 from opmask.training.work import planned
-from pipeline import write_json
+from pipeline import stage, write_json
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.sweep", description=__doc__)

@@ -8,14 +8,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.errors import main
 from opmask.evaluation.results import read_per_class, summarise
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
 from opmask.tables.table1 import novel_gains, table1, table1_latex, table1_markdown
+from pipeline import stage
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.table1", description=__doc__)

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from opmask.errors import main
 from opmask.evaluation.results import read_per_class
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
-from opmask.tables.table2 import is_row, read_cam, table2, table2_latex, table2_markdown
+from opmask.tables.table2 import read_cam, table2, table2_latex, table2_markdown
+from opmask.tables.table2_rows import is_row
 from opmask.tables.table3 import table3, table3_latex, table3_markdown
+from pipeline import stage
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.tables", description=__doc__)

@@ -1,54 +1,44 @@
 """Stage `train`: one run of the plan. Interrupt it and start it again: it resumes."""
 
 import argparse
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from opmask.errors import main
 from opmask.planning.params import load_params
-from opmask.training.work import PUBLISHED, Planned, detections_file, planned
-from pipeline import RUN_HELP
+from opmask.training.folders import PUBLISHED
+from opmask.training.work import MODULE, Planned, planned
+from pipeline import RUN_HELP, stage
 
 
-@main
+@stage
 def run(argv: Sequence[str]) -> None:
     """Train one planned run into `runs/<scale>/train/<run>`."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.train", description=__doc__)
     parser.add_argument("run", help=RUN_HELP)
-    parser.add_argument(
-        "--ahead",
-        action="store_true",
-        help="leave the trained run, with its detections, in the work folder (stage `sweep`)",
-    )
     args = parser.parse_args(argv)
     params = load_params()
     job = planned(args.run, params)
-    if args.ahead or not (job.work / PUBLISHED).exists():
-        train(job, params["hardware"], ahead=args.ahead)
-    if not args.ahead and (job.work / PUBLISHED).exists():  # on the first machine
+    if not (job.work / PUBLISHED).exists():
+        train(job, params["hardware"])
+    if (job.work / PUBLISHED).exists():  # on the first machine
         job.publish()
 
 
-def train(job: Planned, settings: dict, *, ahead: bool) -> None:
-    """Train `job` to its end in its work folder; `ahead` also detects on the validation images."""
+def train(job: Planned, settings: Mapping[str, Any]) -> None:
+    """Train `job` to its end in its work folder, where it waits to be published."""
     # torch and detectron2: seconds of start-up, only where something is left to do
-    from opmask.evaluation import inference
     from opmask.training import jobs, trainer
+    from opmask.training.hardware import hardware_here
     from opmask.training.provenance import provenance
 
     cfg = jobs.run_config(job.specification, job.manifest, job.weights)
     data = jobs.training_data(job.specification, job.manifest)
-    hardware = jobs.hardware(settings)
-    weights = trainer.train(cfg, data, job.work, hardware, description=job.key, trunk=job.trunk)
+    hardware = hardware_here(settings)
+    trainer.train(cfg, data, job.work, hardware, description=job.key, trunk=job.trunk)
     if hardware.machine_rank > 0:
         return  # the first machine has the results
-    if ahead:
-        found = inference.detect_run(cfg, weights, job.manifest, hardware.workers, job.key)
-        partial = job.work / "detections.partial"
-        partial.write_text(json.dumps(found))
-        partial.rename(detections_file(job.work))
     run = job.specification["run"]
-    about = provenance(cfg, hardware, [job.work], run=run["name"], seed=run["seed"])
+    about = provenance(cfg, hardware, [job.work], MODULE, run=run["name"], seed=run["seed"])
     trainer.export(job.work, job.work / PUBLISHED, about)
 
 

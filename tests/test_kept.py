@@ -11,8 +11,10 @@ import psutil
 import pytest
 
 from opmask.errors import UserError
+from opmask.evaluation import kept
 from opmask.evaluation.kept import Part, collect
 
+MODULE = "pipeline.cam"
 HARDWARE = {"gpus": 0, "machines": 1, "side_by_side": 2}
 
 
@@ -32,7 +34,7 @@ def stage(tmp_path):
                     raise RuntimeError(key)
                 (folder / "result").write_text(str(value))
 
-            return Part(key, value, [tmp_path / "weights"], measure)
+            return Part(key, MODULE, value, [tmp_path / "weights"], measure)
 
         try:
             parts = [part(key, value) for key, value in settings.items()]
@@ -57,6 +59,12 @@ def test_only_what_changed_is_measured(stage):
     assert stage(a=1, b=3) == ["b"] and results(stage) == {"a": "1", "b": "3"}
     (stage.root / "weights").write_text("2")
     assert stage(a=1, b=3) == ["a", "b"]
+
+
+def test_other_code_measures_anew(stage, monkeypatch):
+    stage(a=1)
+    monkeypatch.setattr(kept, "code_of", lambda module: f"{module}, edited")
+    assert stage(a=1) == ["a"] and stage(a=1) == []
 
 
 def test_a_run_more_or_less(stage):
@@ -97,7 +105,7 @@ def write_environment(key, folder):
 def test_several_are_measured_in_processes_of_their_own(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
-    parts = [Part(key, 1, [weights], partial(write_environment, key)) for key in "abc"]
+    parts = [Part(key, MODULE, 1, [weights], partial(write_environment, key)) for key in "abc"]
     collect(parts, tmp_path / "out", tmp_path / "kept", HARDWARE)
     found = [(tmp_path / "out" / key / "result").read_text().split() for key in "abc"]
     assert [key for key, _, _ in found] == ["a", "b", "c"]
@@ -114,7 +122,7 @@ def fail(folder):
 def test_what_breaks_in_another_process_is_reported(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
-    parts = [Part(key, 1, [weights], fail) for key in "ab"]
+    parts = [Part(key, MODULE, 1, [weights], fail) for key in "ab"]
     with pytest.raises(UserError, match="partial: broken"):
         collect(parts, tmp_path / "out", tmp_path / "kept", HARDWARE)
     assert not (tmp_path / "out").exists()
@@ -129,7 +137,7 @@ def collect_lingering(root):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     weights = root / "weights"
     weights.touch()
-    parts = [Part(key, 1, [weights], linger) for key in "ab"]
+    parts = [Part(key, MODULE, 1, [weights], linger) for key in "ab"]
     collect(parts, root / "out", root / "kept", HARDWARE)
 
 

@@ -12,6 +12,7 @@ from filelock import FileLock
 from planned_project import job_of, log_line, make_params, publish, run_of, write_plan
 
 from opmask.planning import status as library
+from opmask.planning.code import code_of
 from opmask.planning.plan import all_runs, specification
 from opmask.planning.status import STATES, Progress, run_progress
 from opmask.training.work import PUBLISHED, detections_file, planned
@@ -151,6 +152,11 @@ def test_warm_start_phase_by_phase(tmp_path, monkeypatch):
     weights = Path("runs/smoke/pretrain/weights/R50.pth")
     weights.parent.mkdir(parents=True)
     weights.touch()
+    about = Path("runs/smoke/pretrain/R50/provenance.json")
+    about.parent.mkdir()
+    about.write_text('{"code": "of an earlier day"}')
+    assert states() == ["trained ahead", "stale", "waiting"]
+    about.write_text(json.dumps({"code": code_of("pipeline.pretrain")}))
     assert states() == ["published", "published", "waiting"]
     publish(job_of(params))
     assert state(params) == "published"

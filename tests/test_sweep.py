@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from opmask.errors import UserError
-from opmask.training import sweep
-from opmask.training.sweep import KEEP_MEMORY, Part, places, train_side_by_side
+from opmask.training import hardware, sweep
+from opmask.training.hardware import KEEP_MEMORY, places
+from opmask.training.sweep import Part, train_side_by_side
 
 CPU = {"gpus": "auto", "machines": 1, "side_by_side": "auto"}
 
@@ -21,8 +22,8 @@ CPU = {"gpus": "auto", "machines": 1, "side_by_side": "auto"}
 def machine(monkeypatch):
     """A machine with 4 cores and memory for 3 runs."""
     monkeypatch.setattr(sys, "platform", "other")
-    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 4)
-    memory = type("", (), {"available": 3 * sweep.MEMORY_A_RUN + 1})
+    monkeypatch.setattr(hardware.os, "cpu_count", lambda: 4)
+    memory = type("", (), {"available": 3 * hardware.MEMORY_A_RUN + 1})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
 
 
@@ -136,8 +137,8 @@ print("SHARED=1" in start, any(line.startswith("OWN=") for line in start))
     logs = [(tmp_path / "logs" / f"{key}.log").read_text().splitlines() for key in "ab"]
     preloaded = sys.platform == "linux"
     assert {log[0] for log in logs} == {
-        f"['a', '--ahead'] {preloaded} y",
-        f"['b', '--ahead'] {preloaded} x",
+        f"['a', '--work', '{tmp_path.name}'] {preloaded} y",
+        f"['b', '--work', '{tmp_path.name}'] {preloaded} x",
     }
     assert not preloaded or {log[1] for log in logs} == {"True False"}
     assert dict(os.environ) == before

@@ -11,12 +11,12 @@ from opmask.evaluation.coco_ap import Matches
 from opmask.planning.plan import Run
 from opmask.tables.table2 import (
     CONTRASTS,
-    is_row,
     read_cam,
     table2,
     table2_latex,
     table2_markdown,
 )
+from opmask.tables.table2_rows import is_row
 
 BOOTSTRAP = {"resamples": 50, "seed": 0}
 # images right, of classes of VOC and of the others

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from opmask.analysis.gallery import Roi
 from opmask.evaluation.inference import TestImages, load_model
-from opmask.training.trainer import FINAL
+from opmask.training.folders import FINAL
 
 SIZE = (28, 28)  # of the maps: as the mask head's output
 

@@ -27,7 +27,7 @@ from opmask.data.loader import read_image
 from opmask.errors import UserError
 from opmask.training.mask_layers import use_matrix_mask_layers
 from opmask.training.plain_weights import read
-from opmask.training.trainer import use_precision
+from opmask.training.precision import use_precision
 
 
 class CocoResults(DatasetEvaluator):

@@ -22,11 +22,10 @@ from typing import Any
 from tqdm import tqdm
 
 from opmask.errors import UserError
-from opmask.training.sweep import places_here
+from opmask.planning.code import code_of
+from opmask.training.hardware import places_here
 
 KEPT = Path("work", "kept")
-PACKAGE = Path(__file__).parents[1]
-_DETECTING = ("roi_heads", "evaluation/inference", "evaluation/coco_ap", "evaluation/results")
 INDEX = "runs.json"  # in a stage's output: the keys of the runs that it has
 
 
@@ -34,12 +33,13 @@ INDEX = "runs.json"  # in a stage's output: the keys of the runs that it has
 class Part:
     """What a stage measures of one run.
 
-    key: of the run. settings: JSON of all that determines the result beside the contents of
-    `files`, code included. measure: writes the result into the empty folder that it is given; to
-    run in another process it must be picklable.
+    key: of the run. module: whose code measures it. settings: JSON of all else that determines the
+    result beside the contents of `files`. measure: writes the result into the empty folder that it
+    is given; to run in another process it must be picklable.
     """
 
     key: str
+    module: str
     settings: Any
     files: Sequence[Path]
     measure: Callable[[Path], None]
@@ -47,17 +47,13 @@ class Part:
     def name(self) -> str:
         """`<key>-<hash>`. Raises UserError if one of `files` is not there."""
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode())
+        digest.update(code_of(self.module).encode())
         for path in self.files:
             if not path.is_file():
                 raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)")
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return f"{self.key}-{digest.hexdigest()[:16]}"
-
-
-def code(*names: str) -> list[Path]:
-    """The modules of `opmask` that every measurement depends on, and `names` besides."""
-    return [PACKAGE / f"{name}.py" for name in (*_DETECTING, *names)]
 
 
 def collect(

@@ -2,10 +2,9 @@
 
 DVC keeps what a stage made under a hash of all it was made from: the last time in dvc.lock, earlier
 times in the run cache. A run is recognised by its provenance.json there, which names the work
-folder and with it everything that determines the run (`opmask.training.work`).
+folder and with it everything that determines the run, code included (`opmask.training.folders`).
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -37,14 +36,13 @@ class DvcCache:
     def has_run(self, job: Planned) -> bool:
         """Whether `job`, trained with the present settings, data and code, can be restored."""
         entries = self._entries.get(f"python -m pipeline.train {job.key}", [])
-        usable = [one for one in entries if self._is_whole(one) and has_present_code(one)]
-        return any(self._work(one, job.out) == job.work for one in usable)
+        return any(self._is_whole(one) and self._work(one, job.out) == job.work for one in entries)
 
     @cached_property
     def _entries(self) -> dict[str, list[Entry]]:
         """Entries of training stages by command."""
         found: dict[str, list[Entry]] = {}
-        for entry in (*last_run().values(), *self._run_cache()):
+        for entry in (*_last_run().values(), *self._run_cache()):
             found.setdefault(entry["cmd"], []).append(entry)
         return found
 
@@ -69,20 +67,10 @@ class DvcCache:
         return Path(self.folder or "", "files", "md5", md5[:2], md5[2:])
 
 
-def last_run() -> dict[str, Entry]:
+def _last_run() -> dict[str, Entry]:
     """What dvc.lock says of each stage, by its name."""
     lock = Path("dvc.lock")
     return (_load(lock.read_text()).get("stages") or {}) if lock.is_file() else {}
-
-
-def has_present_code(entry: Entry) -> bool:
-    """Whether the modules that a stage depends on are those that it was run with."""
-    code = [dep for dep in entry.get("deps", []) if dep["path"].endswith(".py")]
-    return all(_md5(Path(dep["path"])) == dep["md5"] for dep in code)
-
-
-def _md5(path: Path) -> str | None:
-    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _load(text: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from opmask.data.coco import load_manifest
-from opmask.planning.dvc_cache import DvcCache, has_present_code, last_run
+from opmask.planning.dvc_cache import DvcCache
 from opmask.planning.pace import Pace, kind, makespan, warm_start_kind
 from opmask.planning.plan import Run, all_runs
 from opmask.planning.status import (
@@ -145,15 +145,11 @@ def _still_to_do(found: Progress) -> tuple[str, int]:
 def _warm_start_lines(params: Mapping[str, Any], paces: Mapping[str, Pace]) -> list[Line]:
     scale = params["scales"][params["scale"]]
     phases = list(warm_start_progress(params))
-    lock = last_run().get("pretrain")
-    outdated = lock is not None and not has_present_code(lock)
     lines = []
     for backbone, recipe in scale["warm_start"].items():
         total = sum(phase_length(phase, scale) for phase in recipe["phases"])
         own = [one for one in phases if one.name.split()[1] == backbone]
         left = sum(_still_to_do(one)[1] for one in own)
-        if outdated and all(one.state == "published" for one in own):
-            left = total
         begun = any(one.state in ("training", "interrupted", "trained ahead") for one in own)
         state = DONE if not left else "begun" if begun else TO_TRAIN
         pace = paces.get(warm_start_kind(backbone))

@@ -182,6 +182,7 @@ def _calibrations() -> dict[str, dict[str, dict[str, Any]]]:
 def _run(name: str, params: Mapping[str, Any]) -> dict[str, float]:
     from opmask.evaluation import inference
     from opmask.training import jobs
+    from opmask.training.hardware import hardware_here
 
     run = distinct(params)[name]
     spec = specification(run, params)
@@ -189,7 +190,7 @@ def _run(name: str, params: Mapping[str, Any]) -> dict[str, float]:
     weights = Path("runs", params["scale"], "pretrain", "weights", f"{run.backbone}.pth")
     cfg = jobs.run_config(spec, manifest, "")
     cfg.MODEL.WEIGHTS = str(weights) if weights.is_file() else ""
-    hardware, data = jobs.hardware(params["hardware"]), jobs.training_data(spec, manifest)
+    hardware, data = hardware_here(params["hardware"]), jobs.training_data(spec, manifest)
     images = coco.read_json(manifest.val.annotations)["images"][:IMAGES]
     ids = [category["id"] for category in manifest.categories]
     with tempfile.TemporaryDirectory(prefix="calibration-", dir="work") as work:
@@ -202,17 +203,19 @@ def _run(name: str, params: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _warm_start(backbone: str, params: Mapping[str, Any]) -> dict[str, float]:
-    from opmask.training import jobs, trainer
+    from opmask.training.configs import warm_start_config
+    from opmask.training.hardware import hardware_here
+    from opmask.training.trainer import TrainingData
 
     scale = params["scales"][params["scale"]]
     manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
-    data = trainer.TrainingData(manifest.train.annotations, manifest.train.images, ())
+    data = TrainingData(manifest.train.annotations, manifest.train.images, ())
     seconds = 0.0
     for phase in scale["warm_start"][backbone]["phases"]:
-        cfg = jobs.warm_start_config(phase, scale, params["backbones"][backbone], manifest)
+        cfg = warm_start_config(phase, scale, params["backbones"][backbone], manifest)
         length, cfg.MODEL.WEIGHTS = cfg.SOLVER.MAX_ITER, ""
         with tempfile.TemporaryDirectory(prefix="calibration-", dir="work") as work:
-            start, iteration, _ = _train(cfg, data, jobs.hardware(params["hardware"]), Path(work))
+            start, iteration, _ = _train(cfg, data, hardware_here(params["hardware"]), Path(work))
         seconds += start + length * iteration
     return {"start": round(seconds, 1), "iteration": 0.0, "image": 0.0}
 

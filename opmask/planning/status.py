@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from opmask.data.coco import load_manifest
+from opmask.planning.code import code_of
 from opmask.planning.plan import (
     Run,
     all_runs,
@@ -24,7 +25,8 @@ from opmask.planning.plan import (
     shared_specifications,
     specification,
 )
-from opmask.training.work import PUBLISHED, Planned, folder
+from opmask.training.folders import FINAL, PUBLISHED, folder
+from opmask.training.work import MODULE, Planned
 
 STATES = {
     "published": "done: in runs/, with the present settings, data and code",
@@ -35,7 +37,6 @@ STATES = {
     "stale": "runs/ has it with other settings, data or code; dvc repro replaces it",
     "waiting": "nothing is done yet",
 }
-FINAL = "model_final.pth"  # as opmask.training.trainer has it, which needs torch
 _TAIL = 16384  # bytes of a log in which its last whole line is looked for
 
 
@@ -89,10 +90,10 @@ def as_planned(run: Run, params: Mapping[str, Any]) -> Planned | None:
     needs_weights = run.backbone in params["scales"][scale]["warm_start"]
     if not (_is_current("data", params) and manifest.is_file()):
         return None
-    if needs_weights and not (_is_current("pretrain", params) and weights.is_file()):
+    if needs_weights and not _has_warm_start(run.backbone, params):
         return None
     spec, found = specification(run, params), load_manifest(manifest)
-    work = _folder(f"{scale}-{run.key}", spec, [found.train.annotations, weights])
+    work = _folder(f"{scale}-{run.key}", MODULE, spec, [found.train.annotations, weights])
     initial = str(weights) if weights.exists() else ""
     return Planned(run.key, spec, found, initial, work, root / "train" / run.key)
 
@@ -103,15 +104,27 @@ def _is_current(name: str, params: Mapping[str, Any]) -> bool:
     return path.is_file() and load_specification(path) == shared_specifications(params)[name]
 
 
-def _folder(label: str, content: Any, files: Sequence[Path]) -> Path:
+def _has_warm_start(backbone: str, params: Mapping[str, Any]) -> bool:
+    """Whether a backbone's initial weights are there, of the present settings and code."""
+    folder = Path("runs", params["scale"], "pretrain")
+    about = folder / backbone / "provenance.json"
+    return (
+        (folder / "weights" / f"{backbone}.pth").is_file()
+        and _is_current("pretrain", params)
+        and about.is_file()
+        and json.loads(about.read_text()).get("code") == code_of("pipeline.pretrain")
+    )
+
+
+def _folder(label: str, module: str, content: Any, files: Sequence[Path]) -> Path:
     """`work.folder`, which reads all of `files`, only when one of them has changed."""
     stamps = [(str(path), path.stat().st_mtime_ns) for path in files if path.is_file()]
-    return _remembered(label, json.dumps(content), tuple(stamps))
+    return _remembered(label, module, json.dumps(content), tuple(stamps))
 
 
 @functools.lru_cache
-def _remembered(label: str, content: str, stamps: tuple[tuple[str, int], ...]) -> Path:
-    return folder(label, json.loads(content), [Path(name) for name, _ in stamps])
+def _remembered(label: str, module: str, content: str, stamps: tuple[tuple[str, int], ...]) -> Path:
+    return folder(label, module, json.loads(content), [Path(name) for name, _ in stamps])
 
 
 def warm_start_progress(params: Mapping[str, Any]) -> Iterator[Progress]:
@@ -120,7 +133,7 @@ def warm_start_progress(params: Mapping[str, Any]) -> Iterator[Progress]:
     for backbone, recipe in scale["warm_start"].items():
         phases = recipe["phases"]
         weights = Path("runs", name, "pretrain", "weights", f"{backbone}.pth")
-        done = weights.is_file() and _is_current("pretrain", params)
+        done = _has_warm_start(backbone, params)
         works = [Path()] * len(phases) if done else _phase_folders(backbone, params)
         for number, (phase, work) in enumerate(zip(phases, works, strict=True), start=1):
             label, total = f"pretrain {backbone} {number}/{len(phases)}", phase_length(phase, scale)
@@ -144,7 +157,7 @@ def _phase_folders(backbone: str, params: Mapping[str, Any]) -> list[Path]:
     for number, phase in enumerate(recipe["phases"], start=1):
         content = [phase, scale["config"], scale["precision"], params["backbones"][backbone]]
         label = f"{name}-pretrain-{backbone}-{number}"
-        works.append(_folder(label, content, [annotations, weights]))
+        works.append(_folder(label, "pipeline.pretrain", content, [annotations, weights]))
         weights = works[-1] / FINAL
     return works
 

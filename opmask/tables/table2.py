@@ -29,8 +29,8 @@ from opmask.tables.cells import (
     lines,
     tally,
 )
+from opmask.tables.table2_rows import METHODS
 
-METHODS = {"fasterrcnn": "Faster R-CNN", "maskrcnn": "Mask R-CNN", "opmask": "OPMask"}
 SUBSETS = {"all": "all", "voc": "voc", "nonvoc": "non-voc"}  # of classes, as the paper has them
 METRICS = ["AP", "AP50"]
 # (method, supervised) minus (method, supervised); Faster R-CNN gets no masks and is trained once
@@ -41,13 +41,6 @@ CONTRASTS = [
 ]
 _INDEX = ["method", "supervised", "classes"]
 _KEYS = ["method", "supervised", "minus_method", "minus_supervised", "classes", "metric"]
-
-
-def is_row(run: Run, schedule: str) -> bool:
-    """Whether `run` is a row of the table, `schedule` being the global one."""
-    published = paper.load("table2")[["method", "supervised"]].itertuples(index=False, name=None)
-    row = (METHODS.get(run.method), run.supervised)
-    return run.backbone == "R50" and run.schedule == schedule and row in set(published)
 
 
 def read_cam(cam_dir: Path, runs: Sequence[Run]) -> pd.DataFrame:

@@ -14,12 +14,18 @@ import psutil
 import torch
 from detectron2.config import CfgNode
 
+from opmask.planning.code import code_of
 from opmask.training import trainer
-from opmask.training.trainer import Hardware
+from opmask.training.hardware import Hardware
 
 
-def provenance(cfg: CfgNode, hardware: Hardware, works: Sequence[Path], **more: Any) -> str:
-    """JSON that says what made a result: code, versions, machine, time spent in `works`."""
+def provenance(
+    cfg: CfgNode, hardware: Hardware, works: Sequence[Path], module: str, **more: Any
+) -> str:
+    """JSON that says what made a result: code, versions, machine, time spent in `works`.
+
+    `module` is the one whose code made it.
+    """
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     commit, dirty = current_commit()
     sessions = [session for work in works for session in trainer.sessions(work)]
@@ -42,6 +48,7 @@ def provenance(cfg: CfgNode, hardware: Hardware, works: Sequence[Path], **more: 
             "torch": torch.__version__,
             "detectron2": detectron2.__version__,
         },
+        "code": code_of(module),
         "commit": commit,
         "dirty": dirty,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

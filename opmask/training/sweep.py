@@ -18,19 +18,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any
 
-import psutil
 from tqdm import tqdm
 
 from opmask.errors import UserError
 from opmask.training.trunk import Trunk
-
-MEMORY_A_RUN = 2 * 2**30  # bytes, of a training at a small scale on CPU
-
-# glibc gives large blocks back to the system at once and pays for each page when it takes them
-# again: a tenth of a step.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 # Ten seconds of imports for each of the runs, else.
 PRELOADED = ["opmask.training.jobs", "opmask.evaluation.inference", "dvclive"]
@@ -51,48 +43,13 @@ class Part:
         return point > 0 and not self.trunk.checkpoint(point).exists()
 
 
-def places(hardware: Mapping[str, Any], gpus_present: int) -> list[dict[str, str]]:
-    """The environment of each run that may train at the same time (`params.yaml: hardware`).
-
-    `side_by_side: auto` is one run with GPUs (it uses them all), else one a core as memory allows.
-
-    Raises:
-        UserError: more runs side by side than there are GPUs for, or no natural number.
-    """
-    wanted, gpus = hardware["side_by_side"], hardware["gpus"]
-    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count() or 1
-    on_cpu = gpus == 0 or gpus_present == 0
-    if wanted == "auto":
-        free = psutil.virtual_memory().available // MEMORY_A_RUN
-        wanted = max(1, min(cores, free)) if on_cpu and hardware["machines"] == 1 else 1
-    if not isinstance(wanted, int) or wanted < 1:
-        raise UserError(f"params.yaml: hardware.side_by_side: {wanted!r} is not auto, 1, 2, …")
-    if on_cpu:
-        return [{"OMP_NUM_THREADS": str(max(1, cores // wanted)), **KEEP_MEMORY}] * wanted
-    each = gpus_present // wanted if gpus == "auto" else gpus
-    if each < 1 or each * wanted > gpus_present:
-        raise UserError(
-            f"params.yaml: hardware.side_by_side: {wanted} runs with {max(each, 1)} GPUs each "
-            f"need more than the {gpus_present} present"
-        )
-    shares = [range(place * each, (place + 1) * each) for place in range(wanted)]
-    return [{"CUDA_VISIBLE_DEVICES": ",".join(map(str, share))} for share in shares]
-
-
-def places_here(hardware: Mapping[str, Any]) -> list[dict[str, str]]:
-    """`places` on this machine. Imports torch, which takes seconds."""
-    import torch
-
-    return places(hardware, torch.cuda.device_count())
-
-
 def train_side_by_side(
     parts: Sequence[Part],
     environments: Sequence[Mapping[str, str]],
     logs: Path,
-    module: str = "pipeline.train",
+    module: str = "pipeline.ahead",
 ) -> None:
-    """Run `python -m MODULE KEY --ahead` for all parts, the longest first.
+    """Run `python -m MODULE KEY --work NAME` for all parts, the longest first.
 
     On Ctrl-C, or when one fails, every run saves a checkpoint and stops.
 
@@ -111,7 +68,7 @@ def train_side_by_side(
                     environment = free.pop()
                     log = logs / f"{part.key}.log"
                     log.write_text("")
-                    arguments = (module, part.key, environment, log)
+                    arguments = (module, part, environment, log)
                     process = context.Process(target=_run, args=arguments, name=part.key)
                     process.start()
                     running[process] = (part, environment)
@@ -151,14 +108,14 @@ def _server(environments: Sequence[Mapping[str, str]]) -> Iterator[BaseContext]:
         os.environ.update(before)
 
 
-def _run(module: str, key: str, environment: Mapping[str, str], log: Path) -> None:
-    """`python -m module key --ahead`, in a process of its own that writes to `log`."""
+def _run(module: str, part: Part, environment: Mapping[str, str], log: Path) -> None:
+    """`python -m module KEY --work NAME`, in a process of its own that writes to `log`."""
     with log.open("w") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
     os.environ.update(environment)
-    sys.argv[1:] = [key, "--ahead"]
+    sys.argv[1:] = [part.key, "--work", part.work.name]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

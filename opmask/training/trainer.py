@@ -24,6 +24,8 @@ from filelock import FileLock, Timeout
 from opmask.data.coco import hold_out, load_training_dicts, supervised_mask_count
 from opmask.data.loader import build_loader
 from opmask.errors import UserError
+from opmask.training.folders import FINAL
+from opmask.training.hardware import Hardware
 from opmask.training.hooks import (
     LeaveTrunk,
     LiveWriter,
@@ -34,25 +36,14 @@ from opmask.training.hooks import (
     StopCleanly,
 )
 from opmask.training.mask_layers import use_matrix_mask_layers
+from opmask.training.precision import use_precision
 from opmask.training.roi_align import use_separable_roi_align
 from opmask.training.schedule import build_exact_lr_scheduler
 from opmask.training.trunk import Trunk
 
-FINAL = "model_final.pth"
 HELD_OUT = "held_out.json"
 SNAPSHOTS = "snapshots"
 SESSIONS = "sessions.jsonl"
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where to train: `params.yaml: hardware`. `gpus` 0 means CPU."""
-
-    gpus: int = 0
-    machines: int = 1
-    machine_rank: int = 0
-    dist_url: str = "auto"
-    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,19 +161,6 @@ def _worker(
             f"{description}: a loss is not finite at iteration {trainer.iter}; "
             f"the last good checkpoint is {last} ({' '.join(str(error).split())})"
         ) from error
-
-
-def use_precision(model: torch.nn.Module, precision: str) -> None:
-    """Make `model`'s forward pass run in "fp32", or in "bf16" by autocast (no loss scaling needed).
-
-    Raises:
-        UserError: any other precision.
-    """
-    if precision == "bf16":
-        device = next(model.parameters()).device.type
-        model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
-    elif precision != "fp32":
-        raise UserError(f"precision {precision!r} is unknown; it is fp32 or bf16")
 
 
 def _hooks(cfg, checkpointer, scheduler, work: Path, start: int, description: str) -> list:  # noqa: ANN001

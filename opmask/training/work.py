@@ -1,31 +1,23 @@
-"""Work folders: where trainings live until they are published, named by all that determines them.
+"""Planned runs: what determines each, where it trains, and how it is published.
 
 Needs neither torch nor detectron2, so that finding out that all is done takes no time.
 """
 
-import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from opmask.data.coco import Manifest, load_manifest
+from opmask.planning.code import code_of
 from opmask.planning.plan import all_runs, load_specification
 from opmask.planning.plan import specification as specify
+from opmask.training.folders import PUBLISHED, folder
 from opmask.training.trunk import Trunk
 
-# A checkpoint is resumed only by the code that wrote it.
-SOURCES = (
-    *("config", "roi_heads", "training/roi_align", "training/hooks", "training/jobs"),
-    *("training/mask_layers", "training/schedule", "training/trainer", "training/trunk"),
-    *("training/warm_start", "training/weights", "training/plain_weights", "backbones"),
-    *("data/coco", "data/checks", "data/shapes", "data/loader", "data/splits"),
-)
-PACKAGE = Path(__file__).parents[1]
-PUBLISHED = "published"  # in a work folder: the finished run, ready to be moved
+MODULE = "pipeline.train"  # what a training rests on
 
 
 @dataclass(frozen=True)
@@ -76,10 +68,10 @@ def planned(key: str, params: Mapping[str, Any]) -> Planned:
     manifest = load_manifest(Path("data", scale, "manifest.json"))
     weights = root / "pretrain" / "weights" / f"{specification['run']['backbone']}.pth"
     files = [manifest.train.annotations, weights]
-    work = folder(f"{scale}-{key}", specification, files)
+    work = folder(f"{scale}-{key}", MODULE, specification, files)
     given = str(weights) if weights.exists() else ""
     trunk = Trunk(
-        folder(f"{scale}-trunk", trunk_specification(specification), files),
+        folder(f"{scale}-trunk", MODULE, trunk_specification(specification), files),
         branch_points(specification, params),
     )
     return Planned(key, specification, manifest, given, work, root / "train" / key, trunk)
@@ -112,21 +104,6 @@ def _before_first_step(specification: Mapping[str, Any]) -> int:
     return min([specification["max_iter"], *specification["steps"]]) - 1
 
 
-def folder(label: str, content: Any, files: Sequence[Path]) -> Path:
-    """`work/<label>-<hash>`: the hash covers `content`, the files that exist, code and torch."""
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    digest.update(version("torch").encode())
-    sources = [PACKAGE / f"{name}.py" for name in SOURCES]
-    for path in [*files, *sources]:
-        if path.is_file():
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return Path("work", f"{label}-{digest.hexdigest()[:12]}")
-
-
 def detections_file(work: Path) -> Path:
-    """Where a run that was trained ahead leaves its detections; its name has their code's hash."""
-    digest = hashlib.sha256()
-    for name in ("evaluation/inference", "roi_heads"):
-        digest.update((PACKAGE / f"{name}.py").read_bytes())
-    return work / f"detections-{digest.hexdigest()[:8]}.json"
+    """Where a run that was trained ahead leaves its detections, named by their code's digest."""
+    return work / f"detections-{code_of('opmask.evaluation.inference')[:8]}.json"

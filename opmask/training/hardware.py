@@ -1,0 +1,80 @@
+"""`params.yaml: hardware`: what it means on the machine at hand."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from opmask.errors import UserError
+
+MEMORY_A_RUN = 2 * 2**30  # bytes, of a training at a small scale on CPU
+
+# glibc gives large blocks back to the system at once and pays for each page when it takes them
+# again: a tenth of a step.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where to train: `params.yaml: hardware`. `gpus` 0 means CPU."""
+
+    gpus: int = 0
+    machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"
+    workers: int = 0
+
+
+def hardware_here(settings: Mapping[str, Any]) -> Hardware:
+    """`settings`, of params.yaml, with `auto` replaced by what this machine has. Imports torch.
+
+    Raises:
+        UserError: more GPUs asked for than there are.
+    """
+    import torch
+
+    present = torch.cuda.device_count()
+    gpus = present if settings["gpus"] == "auto" else int(settings["gpus"])
+    if gpus > present:
+        raise UserError(f"params.yaml: hardware.gpus: {gpus} asked for, {present} present")
+    workers = int(settings["workers"]) if gpus else 0
+    rest = {key: settings[key] for key in ("machines", "machine_rank", "dist_url")}
+    return Hardware(gpus=gpus, workers=workers, **rest)
+
+
+def places(hardware: Mapping[str, Any], gpus_present: int) -> list[dict[str, str]]:
+    """The environment of each run that may train at the same time (`params.yaml: hardware`).
+
+    `side_by_side: auto` is one run with GPUs (it uses them all), else one a core as memory allows.
+
+    Raises:
+        UserError: more runs side by side than there are GPUs for, or no natural number.
+    """
+    wanted, gpus = hardware["side_by_side"], hardware["gpus"]
+    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count() or 1
+    on_cpu = gpus == 0 or gpus_present == 0
+    if wanted == "auto":
+        free = psutil.virtual_memory().available // MEMORY_A_RUN
+        wanted = max(1, min(cores, free)) if on_cpu and hardware["machines"] == 1 else 1
+    if not isinstance(wanted, int) or wanted < 1:
+        raise UserError(f"params.yaml: hardware.side_by_side: {wanted!r} is not auto, 1, 2, …")
+    if on_cpu:
+        return [{"OMP_NUM_THREADS": str(max(1, cores // wanted)), **KEEP_MEMORY}] * wanted
+    each = gpus_present // wanted if gpus == "auto" else gpus
+    if each < 1 or each * wanted > gpus_present:
+        raise UserError(
+            f"params.yaml: hardware.side_by_side: {wanted} runs with {max(each, 1)} GPUs each "
+            f"need more than the {gpus_present} present"
+        )
+    shares = [range(place * each, (place + 1) * each) for place in range(wanted)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(map(str, share))} for share in shares]
+
+
+def places_here(hardware: Mapping[str, Any]) -> list[dict[str, str]]:
+    """`places` on this machine. Imports torch, which takes seconds."""
+    import torch
+
+    return places(hardware, torch.cuda.device_count())
