@@ -13,14 +13,16 @@ use (`docs/code-digests.md`).
 
 import ast
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 Digests = dict[str, dict[str, str]]  # {"modules": …, "data": …, "libraries": …}
+DOTTED_NAME = re.compile(r"\w+(\.\w+)+", re.ASCII)
 IGNORED_DATA = ("__pycache__", ".DS_Store")
 
 
@@ -89,7 +91,8 @@ class Project:
             if name in reached or name in self.exempt:
                 continue
             reached.add(name)
-            for target in self._parsed(name).imports:
+            parsed = self._parsed(name)
+            for target in parsed.imports | (parsed.strings & self.files.keys()):
                 own = [part for part in _with_parents(target) if part in self.files]
                 waiting += own
                 for library in () if own else self._library(target):
@@ -108,7 +111,7 @@ class Project:
         if name not in self._modules:
             path = self.files[name]
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            self._modules[name] = _parse(path, package, self.files)
+            self._modules[name] = _parse(path.read_bytes(), str(path), package)
         return self._modules[name]
 
     @cached_property
@@ -140,15 +143,21 @@ class Project:
 class _Module:
     digest: str
     imports: frozenset[str]  # dotted names, of modules or of what is in them
+    strings: frozenset[str]  # that may be a module's dotted name
 
 
-def _parse(path: Path, package: str, known: Collection[str]) -> _Module:
-    tree = ast.parse(path.read_bytes(), str(path))
+@cache
+def _parse(source: bytes, file_name: str, package: str) -> _Module:
+    tree = ast.parse(source, file_name)
     digest = hashlib.sha256()
     for part in _shape(tree):
         digest.update(part.encode())
         digest.update(b"\0")
-    return _Module(digest.hexdigest()[:16], frozenset(_imports(tree, package, known)))
+    nodes = list(_executed(tree))
+    imports = frozenset(name for node in nodes for name in _imported(node, package))
+    values = (node.value for node in nodes if isinstance(node, ast.Constant))
+    strings = frozenset(v for v in values if isinstance(v, str) and DOTTED_NAME.fullmatch(v))
+    return _Module(digest.hexdigest()[:16], imports, strings)
 
 
 def _shape(node: Any) -> Iterator[str]:  # noqa: ANN401
@@ -180,29 +189,25 @@ def _is_bare_string(node: Any) -> bool:  # noqa: ANN401
     )
 
 
-def _imports(tree: ast.AST, package: str, known: Collection[str]) -> Iterator[str]:
-    """All that may be imported, wherever the statement stands, but for type checkers' sake.
-
-    A string that is a known module's dotted name counts as well; `module:function` does not.
-    """
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those for type checkers' sake alone."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
+        yield node
         if isinstance(node, ast.If) and _is_for_type_checkers(node.test):
             waiting += node.orelse
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, package)
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and _names_module(node.value, known):
-            yield node.value
-        waiting += ast.iter_child_nodes(node)
+        else:
+            waiting += ast.iter_child_nodes(node)
 
 
-def _names_module(value: Any, known: Collection[str]) -> bool:  # noqa: ANN401
-    return isinstance(value, str) and "." in value and value in known
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
+    """What an import statement names, wherever it stands."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = _absolute(node, package)
+        yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def _is_for_type_checkers(test: ast.expr) -> bool:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opmask.errors import UserError, main
+from opmask.evaluation.ahead import detections_file
 from opmask.planning.params import load_params
 from opmask.training.folders import FINAL, PUBLISHED
-from opmask.training.work import Planned, detections_file, planned
+from opmask.training.work import Planned, planned
 from pipeline import RUN_HELP
 from pipeline.train import train
 

@@ -1,11 +1,16 @@
-"""Stage `code`: what each stage's results rest on, one file a stage; DVC runs it every time."""
+"""Stage `code`: what each stage's results rest on, one file a stage; DVC runs it every time.
+
+See docs/code-digests.md.
+"""
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
+from opmask.codedigest import differences
 from opmask.errors import main
 from opmask.planning.code import record, record_file
 
@@ -14,13 +19,31 @@ from opmask.planning.code import record, record_file
 def run(argv: Sequence[str]) -> None:
     """Write `runs/code/<stage>.json` for all other stages of dvc.yaml."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.code", description=__doc__)
-    parser.parse_args(argv)
-    stages = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
-    for stage in stages:
-        if stage != "code":
-            path, content = record_file(stage), record(f"pipeline.{stage}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
+    parser.add_argument(
+        "--changed",
+        action="store_true",
+        help="write nothing; say for each stage what differs from its file",
+    )
+    args = parser.parse_args(argv)
+    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    records = {stage: record(f"pipeline.{stage}") for stage in stages if stage != "code"}
+    if args.changed:
+        print("\n".join(changes(records)) or "nothing has changed")
+        return
+    for stage, content in records.items():
+        record_file(stage).parent.mkdir(parents=True, exist_ok=True)
+        record_file(stage).write_text(content)
+
+
+def changes(records: Mapping[str, str]) -> list[str]:
+    """`<stage>: <what changed>, …` for each of `records` that is not what its file holds."""
+    lines = []
+    for stage, content in records.items():
+        path = record_file(stage)
+        old = json.loads(path.read_text()) if path.is_file() else {}
+        if found := differences(old, json.loads(content)):
+            lines.append(f"{stage}: {', '.join(found) if old else 'has no record yet'}")
+    return lines
 
 
 if __name__ == "__main__":

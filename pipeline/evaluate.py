@@ -11,12 +11,12 @@ import pandas as pd
 
 from opmask.data.coco import Manifest, load_manifest
 from opmask.data.splits import resolve
+from opmask.evaluation.ahead import detections_file
 from opmask.evaluation.coco_ap import evaluate, subset_summary
 from opmask.evaluation.results import describe, read_json
 from opmask.planning.code import code_of
 from opmask.planning.params import load_params
 from opmask.planning.plan import Run, load_specification
-from opmask.training.work import detections_file
 from pipeline import RUN_HELP, stage
 
 

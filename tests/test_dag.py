@@ -13,6 +13,8 @@ import pytest
 import yaml
 from test_notebooks import execute_notebooks
 
+from opmask.planning import code
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.dag
 
@@ -36,7 +38,11 @@ class Clone:
             for w in ("AUTHOR", "COMMITTER")
             for k in ("NAME", "EMAIL")
         }
+        witness = path.parent / "witness"
+        witness.mkdir()
+        (witness / "sitecustomize.py").write_text(WITNESS)
         self.environment = {**os.environ, **who, "PATH": binaries, "PYTHONWARNINGS": "ignore"}
+        self.environment["PYTHONPATH"] = str(witness)
         command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
         files = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for name in filter(None, files.split("\0")):
@@ -68,12 +74,60 @@ class Clone:
         self.run("git", "add", "-A")
         self.run("git", "commit", "-qm", new)
 
+    def opened(self) -> dict[str, set[str]]:
+        """By stage, the project's modules and data files that its processes opened."""
+        found: dict[str, set[str]] = {}
+        for line in set((self.path / ".git/opened").read_text().splitlines()):
+            stage, file = line.split(" ", 1)
+            if Path(file).suffix == ".pyc":  # opmask/__pycache__/config.cpython-311.pyc
+                file = str(Path(file).parents[1] / Path(file).name.split(".")[0]) + ".py"
+            if (self.path / file).is_file():
+                found.setdefault(stage, set()).add(file)
+        return found
+
+    def out_of_date(self) -> set[str]:
+        """Stages whose code is not that of their results, as DVC sees it."""
+        self.run(sys.executable, "-m", "pipeline.code")
+        status = json.loads(self.dvc("status", "--json"))
+        return {
+            stage.split("@")[0]
+            for stage, reasons in status.items()
+            for reason in reasons
+            if isinstance(reason, dict)
+            and any(path.startswith("runs/code") for path in reason.get("changed deps", {}))
+        }
+
     def lock(self, stage: str) -> dict:
         return yaml.safe_load((self.path / "dvc.lock").read_text())["stages"][stage]
 
 
 def stages_run(output: str) -> list[str]:
-    return re.findall(r"Running stage '([^']+)'", output)
+    """All but stage `code`, which always runs."""
+    return [name for name in re.findall(r"Running stage '([^']+)'", output) if name != "code"]
+
+
+# Notes which of the project's files each stage's processes open, those that import opens included.
+WITNESS = """
+import os, pathlib, sys
+
+stage, root = os.environ.get("DVC_STAGE"), os.getcwd()
+seen = set()
+
+def note(event, arguments):
+    if event != "open" or not isinstance(arguments[0], (str, bytes)):
+        return
+    path = os.path.abspath(os.fsdecode(arguments[0]))
+    inside = path.startswith((root + "/opmask/", root + "/pipeline/"))
+    if inside and path not in seen and not any(flag in str(arguments[1]) for flag in "wax+"):
+        seen.add(path)
+        line = f"{stage.split('@')[0]} {path[len(root) + 1:]}\\n".encode()
+        file = os.open(root + "/.git/opened", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(file, line)
+        os.close(file)
+
+if stage:
+    sys.addaudithook(note)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +144,7 @@ ANALYSES += ["schedule_search", "ambiguity", "gallery", "claims", "report", "pag
 
 
 def test_every_stage_ran_once(clone):
+    assert "Running stage 'code'" in clone.first
     expected = ["data", "splits", "plan", "pretrain", "sweep", "overlap", *ANALYSES]
     expected += [f"{stage}@{run}-0" for stage in ("train", "evaluate") for run in ALL_RUNS]
     assert sorted(stages_run(clone.first)) == sorted(expected)
@@ -153,7 +208,8 @@ def test_editing_a_schedule_that_no_run_uses_trains_nothing(clone):
 
 def test_another_schedule_and_back(clone):
     before = {run: clone.lock(f"train@{run}-0") for run in RUNS}
-    narrow = "runs=[maskrcnn-R50-voc,opmask-R50-voc]"
+    # One run alone, so that stages `train` and `evaluate` do themselves what a sweep does for them.
+    narrow = "runs=[opmask-R50-voc]"
     output = clone.dvc("exp", "run", "-S", "schedule=3x", "-S", narrow)
     ran = stages_run(output)
     assert {"train@opmask-R50-voc-0", "evaluate@opmask-R50-voc-0", "report"} <= set(ran)
@@ -167,6 +223,47 @@ def test_another_schedule_and_back(clone):
     assert not [stage for stage in back if stage.startswith(("train", "evaluate", "pretrain"))]
     assert json.loads(provenance.read_text())["iterations"] == 3
     assert {run: clone.lock(f"train@{run}-0") for run in RUNS} == before
+
+
+def test_no_stage_opens_code_or_data_that_is_not_on_its_record(clone):
+    """In all that ran so far: records are found by reading code, this is what really happened."""
+    opened = clone.opened()
+    assert {"train", "evaluate", "sweep", "pretrain", "page"} <= opened.keys()
+    assert "opmask/training/trainer.py" in opened["train"]
+    for stage, files in opened.items():
+        if stage == "code":
+            continue
+        record = json.loads((clone.path / f"runs/code/{stage}.json").read_text())
+        names = [*record["modules"], *code.PROJECT.exempt]
+        known = {str(code.PROJECT.files[name].relative_to(ROOT)) for name in names}
+        known |= record["data"].keys()
+        assert not files - known, stage
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stages"),
+    [
+        ("opmask/data/splits.py", "table, dog, horse", "table, dog, zebra", {"plan", "splits", "train", "evaluate"}),
+        (
+            "opmask/evaluation/results.py", '"novel" if c in split.novel else "supervised"',
+            '"supervised" if c in split.novel else "novel"', {"evaluate", "cam", "table1"},
+        ),
+        ("opmask/figures/figure6.py", "def ", "x = 1\n\n\ndef ", {"figure6"}),
+        ("opmask/roi_heads.py", "def ", "# a comment\ndef ", set()),
+    ],
+)  # fmt: skip
+def test_an_edit_makes_out_of_date_what_rests_on_it(clone, file, old, new, stages):
+    path = clone.path / file
+    text = path.read_text()
+    assert old in text and clone.out_of_date() == set()
+    path.write_text(text.replace(old, new, 1))
+    try:
+        found = clone.out_of_date()
+    finally:
+        path.write_text(text)
+        clone.run(sys.executable, "-m", "pipeline.code")
+    assert stages <= found and (len(stages) > 1 or found == stages)
+    assert "pretrain" not in found
 
 
 @pytest.mark.parametrize(

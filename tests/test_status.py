@@ -11,11 +11,12 @@ import yaml
 from filelock import FileLock
 from planned_project import job_of, log_line, make_params, publish, run_of, write_plan
 
+from opmask.evaluation.ahead import detections_file
 from opmask.planning import status as library
 from opmask.planning.code import code_of
 from opmask.planning.plan import all_runs, specification
 from opmask.planning.status import STATES, Progress, run_progress
-from opmask.training.work import PUBLISHED, detections_file, planned
+from opmask.training.work import PUBLISHED, planned
 from pipeline import status
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from opmask.planning.code import code_of
 
 FINAL = "model_final.pth"  # the finished run's weights, in a work folder and where it is published
+DETECTIONS = "detections-*.json"  # in a work folder: made ahead of the run's stage `evaluate`
 PUBLISHED = "published"  # in a work folder: the finished run, ready to be moved
 
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from opmask.data.coco import Manifest, load_manifest
-from opmask.planning.code import code_of
 from opmask.planning.plan import all_runs, load_specification
 from opmask.planning.plan import specification as specify
-from opmask.training.folders import PUBLISHED, folder
+from opmask.training.folders import DETECTIONS, PUBLISHED, folder
 from opmask.training.trunk import Trunk
 
 MODULE = "pipeline.train"  # what a training rests on
@@ -45,15 +44,14 @@ class Planned:
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         (self.work / PUBLISHED).rename(self.out)
-        keep = detections_file(self.work)
-        if not keep.exists():
-            shutil.rmtree(self.work)
-            return
+        kept = list(self.work.glob(DETECTIONS))
         for path in self.work.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path != keep:
+            elif path not in kept:
                 path.unlink()
+        if not kept:
+            self.work.rmdir()
 
 
 def planned(key: str, params: Mapping[str, Any]) -> Planned:
@@ -102,8 +100,3 @@ def branch_points(specification: Mapping[str, Any], params: Mapping[str, Any]) -
 
 def _before_first_step(specification: Mapping[str, Any]) -> int:
     return min([specification["max_iter"], *specification["steps"]]) - 1
-
-
-def detections_file(work: Path) -> Path:
-    """Where a run that was trained ahead leaves its detections, named by their code's digest."""
-    return work / f"detections-{code_of('opmask.evaluation.inference')[:8]}.json"
