@@ -243,7 +243,10 @@ def test_no_stage_opens_code_or_data_that_is_not_on_its_record(clone):
 @pytest.mark.parametrize(
     ("file", "old", "new", "stages"),
     [
-        ("opmask/data/splits.py", "table, dog, horse", "table, dog, zebra", {"plan", "splits", "train", "evaluate"}),
+        (
+            "opmask/data/splits.py", "table, dog, horse", "table, dog, zebra",
+            {"plan", "splits", "train", "evaluate"},
+        ),
         (
             "opmask/evaluation/results.py", '"novel" if c in split.novel else "supervised"',
             '"supervised" if c in split.novel else "novel"', {"evaluate", "cam", "table1"},
