@@ -1,12 +1,12 @@
 """Stage `pretrain`: initial weights per backbone, for scales that do not start from ImageNet."""
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from opmask.errors import main
+from opmask.integrity import SUMS, seal
 from opmask.planning.params import load_params
 from opmask.training.work import folder
 from pipeline import write_json
@@ -22,11 +22,10 @@ def run(argv: Sequence[str]) -> None:
     warm_start = params["scales"][params["scale"]]["warm_start"]
     source = list(warm_start) or "ImageNet, by detectron2"
     write_json(out / "weights" / "source.json", {"weights": source})
-    works = [work for name in warm_start for work in pretrain(name, warm_start[name], out, params)]
-    for work in works:  # kept until all is done: an interrupted stage resumes where it was
-        shutil.rmtree(work)
-    for deepened in Path("work").glob(f"{params['scale']}-*-deepened.pth"):
-        deepened.unlink()
+    (out / "weights" / SUMS).unlink(missing_ok=True)
+    for name in warm_start:  # their work folders stay until DVC has recorded this stage
+        pretrain(name, warm_start[name], out, params)
+    seal(out / "weights")
 
 
 def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> list[Path]:
@@ -58,6 +57,7 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
     about = provenance(cfg, hardware, works, backbone=backbone)
     trainer.export(works[-1], out / backbone, about)
     (out / backbone / trainer.FINAL).rename(out / "weights" / f"{backbone}.pth")
+    seal(out / backbone)
     return works
 
 

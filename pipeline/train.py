@@ -5,7 +5,9 @@ import json
 from collections.abc import Sequence
 
 from opmask.errors import main
+from opmask.integrity import summed_file
 from opmask.planning.params import load_params
+from opmask.planning.recorded import clear_recorded
 from opmask.training.work import PUBLISHED, Planned, detections_file, planned
 from pipeline import RUN_HELP
 
@@ -23,10 +25,13 @@ def run(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
     params = load_params()
     job = planned(args.run, params)
-    if args.ahead or not (job.work / PUBLISHED).exists():
+    clear_recorded(params)
+    if not job.is_ready():
         train(job, params["hardware"], ahead=args.ahead)
-    if not args.ahead and (job.work / PUBLISHED).exists():  # on the first machine
-        job.publish()
+    if (job.work / PUBLISHED).is_dir():  # on the first machine
+        job.trim()
+        if not args.ahead:
+            job.publish()
 
 
 def train(job: Planned, settings: dict, *, ahead: bool) -> None:
@@ -44,9 +49,8 @@ def train(job: Planned, settings: dict, *, ahead: bool) -> None:
         return  # the first machine has the results
     if ahead:
         found = inference.detect_run(cfg, weights, job.manifest, hardware.workers, job.key)
-        partial = job.work / "detections.partial"
-        partial.write_text(json.dumps(found))
-        partial.rename(detections_file(job.work))
+        with summed_file(detections_file(job.work)) as file:
+            file.write(json.dumps(found).encode())
     run = job.specification["run"]
     about = provenance(cfg, hardware, [job.work], run=run["name"], seed=run["seed"])
     trainer.export(job.work, job.work / PUBLISHED, about)

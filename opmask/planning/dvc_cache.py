@@ -5,18 +5,15 @@ times in the run cache. A run is recognised by its provenance.json there, which 
 folder and with it everything that determines the run (`opmask.training.work`).
 """
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from opmask.errors import UserError
+from opmask.planning.dvc_lock import Entry, last_run, load, md5
 from opmask.training.work import Planned
-
-Entry = Mapping[str, Any]  # a stage as dvc.lock has it: cmd, deps, outs
 
 
 class DvcCache:
@@ -38,7 +35,7 @@ class DvcCache:
         """Whether `job`, trained with the present settings, data and code, can be restored."""
         entries = self._entries.get(f"python -m pipeline.train {job.key}", [])
         usable = [one for one in entries if self._is_whole(one) and has_present_code(one)]
-        return any(self._work(one, job.out) == job.work for one in usable)
+        return any(self._work(one, job.out) == job.work.name for one in usable)
 
     @cached_property
     def _entries(self) -> dict[str, list[Entry]]:
@@ -53,37 +50,28 @@ class DvcCache:
         for path in files:
             text = path.read_text() if path.is_file() else ""
             if text.startswith("cmd: python -m pipeline.train "):  # the others are not needed
-                yield _load(text)
+                yield load(text)
 
     def _is_whole(self, entry: Entry) -> bool:
         return all(self._object(out["md5"]).is_file() for out in entry["outs"])
 
-    def _work(self, entry: Entry, published: Path) -> Path | None:
-        """The work folder that the run in `entry` was trained in."""
+    def _work(self, entry: Entry, published: Path) -> str | None:
+        """What the run in `entry` says that its work folder was called: only to be compared."""
         for out in entry["outs"]:
             if Path(out["path"]) == published / "provenance.json":
-                return Path("work", json.loads(self._object(out["md5"]).read_text())["work"])
+                try:
+                    return json.loads(self._object(out["md5"]).read_text())["work"]
+                except (OSError, ValueError, KeyError, TypeError):  # damaged, or of something else
+                    return None
         return None
 
-    def _object(self, md5: str) -> Path:
-        return Path(self.folder or "", "files", "md5", md5[:2], md5[2:])
-
-
-def last_run() -> dict[str, Entry]:
-    """What dvc.lock says of each stage, by its name."""
-    lock = Path("dvc.lock")
-    return (_load(lock.read_text()).get("stages") or {}) if lock.is_file() else {}
+    def _object(self, digest: str) -> Path:
+        if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", str(digest)):
+            raise UserError(f"{digest!r} in dvc.lock or DVC's run cache is no checksum")
+        return Path(self.folder or "", "files", "md5", digest[:2], digest[2:])
 
 
 def has_present_code(entry: Entry) -> bool:
     """Whether the modules that a stage depends on are those that it was run with."""
     code = [dep for dep in entry.get("deps", []) if dep["path"].endswith(".py")]
-    return all(_md5(Path(dep["path"])) == dep["md5"] for dep in code)
-
-
-def _md5(path: Path) -> str | None:
-    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
-def _load(text: str) -> dict[str, Any]:
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    return all(md5(Path(dep["path"])) == dep["md5"] for dep in code)

@@ -33,7 +33,7 @@ MEMORY_A_RUN = 2 * 2**30  # bytes, of a training at a small scale on CPU
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 # Ten seconds of imports for each of the runs, else.
-PRELOADED = ["opmask.training.jobs", "opmask.evaluation.inference", "dvclive"]
+PRELOADED = ["opmask.training.jobs", "opmask.evaluation.inference"]
 
 
 @dataclass(frozen=True)
