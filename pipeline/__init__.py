@@ -2,13 +2,13 @@
 
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from opmask.errors import main
+from opmask.integrity import write_durably
 from opmask.planning.code import require_recorded
 
 RUN_HELP = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
@@ -37,7 +37,4 @@ def stage(
 
 def write_json(path: Path, content: Any) -> None:
     """Writes `content` to `path` whole or not at all, creating folders as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_durably(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

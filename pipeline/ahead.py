@@ -11,6 +11,7 @@ from typing import Any
 
 from opmask.errors import UserError, main
 from opmask.evaluation.ahead import detections_file
+from opmask.integrity import summed_file
 from opmask.planning.params import load_params
 from opmask.training.folders import FINAL, PUBLISHED
 from opmask.training.work import Planned, planned
@@ -29,10 +30,11 @@ def run(argv: Sequence[str]) -> None:
     job = planned(args.run, params)
     if args.work not in (None, job.work.name):  # modules loaded before the edit, others after it
         raise UserError("code, data or parameters were changed during the sweep: repeat dvc repro")
-    if not (job.work / PUBLISHED).exists():
+    if not job.is_ready():
         train(job, params["hardware"])
-    if not detections_file(job.work).exists():
+    if not detections_file(job.work).is_file():
         detect(job, params["hardware"])
+    job.trim()
 
 
 def detect(job: Planned, settings: Mapping[str, Any]) -> None:
@@ -44,10 +46,10 @@ def detect(job: Planned, settings: Mapping[str, Any]) -> None:
 
     cfg = jobs.run_config(job.specification, job.manifest, job.weights)
     workers = hardware_here(settings).workers
-    found = inference.detect_run(cfg, job.work / FINAL, job.manifest, workers, job.key)
-    partial = job.work / "detections.partial"
-    partial.write_text(json.dumps(found))
-    partial.rename(detections_file(job.work))
+    weights = job.work / PUBLISHED / FINAL
+    found = inference.detect_run(cfg, weights, job.manifest, workers, job.key)
+    with summed_file(detections_file(job.work)) as file:
+        file.write(json.dumps(found).encode())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,14 @@ from opmask.data.splits import resolve
 from opmask.evaluation.ahead import detections_file
 from opmask.evaluation.coco_ap import evaluate, subset_summary
 from opmask.evaluation.results import describe, read_json
+from opmask.integrity import damage, empty_folder, publish, require_whole
 from opmask.planning.code import code_of
 from opmask.planning.params import load_params
 from opmask.planning.plan import Run, load_specification
+from opmask.planning.recorded import clear_recorded, work_of
 from pipeline import RUN_HELP, stage
+
+WEIGHTS, CONFIG = "model_final.pth", "config.yaml"  # of a trained run
 
 
 @stage
@@ -27,16 +31,17 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("run", help=RUN_HELP)
     key = parser.parse_args(argv).run
     params = load_params()
+    clear_recorded(params)
     root = Path("runs", params["scale"])
 
     spec = load_specification(root / "plan" / f"{key}.yaml")
     manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
-    found = detect(root / "train" / key, manifest, params["hardware"], key)
+    trained, out = root / "train" / key, root / "evaluate" / key
+    require_whole(trained, [WEIGHTS, CONFIG], remedy=f"dvc repro train@{key}")
+    found = detected_ahead(trained, f"{params['scale']}-{key}")
+    found = found or detect(trained, manifest, params["hardware"], key)
     detections = found["detections"]
-    out = root / "evaluate" / key
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial = empty_folder(out.with_name(out.name + ".partial"))
     (partial / "detections.json").write_text(json.dumps(detections))
     split = resolve(spec["run"]["supervised"], manifest.categories, spec["splits"])
     masks = spec["method"]["mask_head"]
@@ -46,34 +51,33 @@ def run(argv: Sequence[str]) -> None:
     counts = {"images": manifest.val.counts["images"], "detections": len(detections)}
     about = {**counts, "seconds": found["seconds"], "code": code_of("pipeline.evaluate")}
     (partial / "provenance.json").write_text(json.dumps(about, indent=2))
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
-    shutil.rmtree(work_of(root / "train" / key), ignore_errors=True)
+    publish(partial, out)
     print(json.dumps(headline(table), indent=2))
 
 
-def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> dict[str, Any]:
-    """`detections` of a trained run and `seconds` taken; those made ahead by stage `sweep`, if so.
+def detected_ahead(trained: Path, label: str) -> dict[str, Any] | None:
+    """What stage `sweep` detected in `work/<label>-…` with the very run that is in `trained`."""
+    work = work_of(trained, label)
+    ahead = detections_file(work) if work else None
+    if ahead is None or not ahead.is_file():
+        return None
+    trouble = damage(ahead)
+    if trouble:
+        warnings.warn(f"{ahead} is not used: {trouble}; the run detects again", stacklevel=2)
+        return None
+    return read_json(ahead)
 
-    torch and detectron2, seconds of start-up, are imported only if needed.
-    """
-    ahead = detections_file(work_of(trained))
-    if ahead.is_file():
-        return read_json(ahead)
+
+def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> dict[str, Any]:
+    """`detections` of a trained run and `seconds` taken. torch is imported only here."""
     from detectron2.config import CfgNode
 
     from opmask.evaluation import inference
-    from opmask.training.folders import FINAL
     from opmask.training.hardware import hardware_here
 
-    cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
-    weights, workers = trained / FINAL, hardware_here(hardware).workers
-    return inference.detect_run(cfg, weights, manifest, workers, key)
-
-
-def work_of(trained: Path) -> Path:
-    """The work folder that a published run was trained in."""
-    return Path("work", read_json(trained / "provenance.json")["work"])
+    cfg = CfgNode.load_cfg((trained / CONFIG).read_text())
+    workers = hardware_here(hardware).workers
+    return inference.detect_run(cfg, trained / WEIGHTS, manifest, workers, key)
 
 
 def per_class(detections: list[dict], manifest: Manifest, out: Path, masks: bool) -> pd.DataFrame:

@@ -1,11 +1,11 @@
 """Stage `pretrain`: initial weights per backbone, for scales that do not start from ImageNet."""
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from opmask.integrity import SUMS, seal
 from opmask.planning.params import load_params
 from opmask.training.folders import FINAL, folder
 from pipeline import stage, write_json
@@ -23,11 +23,10 @@ def run(argv: Sequence[str]) -> None:
     warm_start = params["scales"][params["scale"]]["warm_start"]
     source = list(warm_start) or "ImageNet, by detectron2"
     write_json(out / "weights" / "source.json", {"weights": source})
-    works = [work for name in warm_start for work in pretrain(name, warm_start[name], out, params)]
-    for work in works:  # kept until all is done: an interrupted stage resumes where it was
-        shutil.rmtree(work)
-    for deepened in Path("work").glob(f"{params['scale']}-*-deepened.pth"):
-        deepened.unlink()
+    (out / "weights" / SUMS).unlink(missing_ok=True)
+    for name in warm_start:  # their work folders stay until DVC has recorded this stage
+        pretrain(name, warm_start[name], out, params)
+    seal(out / "weights")
 
 
 def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> list[Path]:
@@ -61,6 +60,7 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
     about = provenance(cfg, hardware, works, MODULE, backbone=backbone)
     trainer.export(works[-1], out / backbone, about)
     (out / backbone / FINAL).rename(out / "weights" / f"{backbone}.pth")
+    seal(out / backbone)
     return works
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opmask.planning.params import load_params
+from opmask.planning.recorded import clear_recorded
 from opmask.training.folders import PUBLISHED
 from opmask.training.work import MODULE, Planned, planned
 from pipeline import RUN_HELP, stage
@@ -18,9 +19,11 @@ def run(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
     params = load_params()
     job = planned(args.run, params)
-    if not (job.work / PUBLISHED).exists():
+    clear_recorded(params)
+    if not job.is_ready():
         train(job, params["hardware"])
-    if (job.work / PUBLISHED).exists():  # on the first machine
+    if (job.work / PUBLISHED).is_dir():  # on the first machine
+        job.trim()
         job.publish()
 
 

@@ -84,7 +84,7 @@ def test_interrupted_resumes_from_its_checkpoint_not_from_its_log(params):
     work = started(params)
     (work / "metrics.json").write_text(log_line(0) + log_line(2))
     assert run_progress(run_of(params), params).done == 0
-    (work / "last_checkpoint").write_text("model_0000001.pth")
+    (work / "model_0000001.pth").touch()
     found = run_progress(run_of(params), params)
     assert (found.state, found.done, found.total) == ("interrupted", 2, 3)
     assert math.isnan(found.eta)
@@ -109,7 +109,7 @@ with FileLock(sys.argv[1]):
 
 def test_a_lock_that_another_process_holds_is_a_training(params):
     work = started(params)
-    (work / "last_checkpoint").write_text("model_0000000.pth")
+    (work / "model_0000000.pth").touch()
     (work / "metrics.json").write_text(log_line(0, loss_mask=0.7) + '{"iteration": 1, "to')
     command = [sys.executable, "-c", HOLD, str(work / "lock1")]  # of a second machine
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -129,7 +129,7 @@ def test_a_lock_that_another_process_holds_is_a_training(params):
 def test_only_the_end_of_a_long_log_is_read(params, monkeypatch):
     work = started(params)
     (work / "metrics.json").write_text("".join(log_line(i) for i in range(9000)))
-    (work / "last_checkpoint").write_text("model_0008000.pth")
+    (work / "model_0008000.pth").touch()
     monkeypatch.setattr(library, "_TAIL", 300)
     assert library._last_log(work)[0] == 9000
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from detectron2.engine import DefaultPredictor
 from filelock import FileLock
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_cfg, write_images
 
 from opmask.config import add_opmask_config
@@ -83,15 +84,67 @@ def test_resumed_training_equals_uninterrupted(number, data, tmp_path, uninterru
     assert_same(train(tiny_cfg(12), data, work), uninterrupted)
 
 
-def test_losses_are_logged_once_an_iteration_after_resuming(data, tmp_path):
-    train(tiny_cfg(4), data, tmp_path)
-    (tmp_path / trainer.FINAL).unlink()
-    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
-    train(tiny_cfg(8), data, tmp_path)
-    lines = (tmp_path / "dvclive/plots/metrics/total_loss.tsv").read_text().splitlines()
-    steps = [int(line.split("\t")[0]) for line in lines[1:]]
-    assert steps == sorted(set(steps))
-    assert steps[-1] == 8
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows, by name; of times only at which steps they are."""
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {
+        name: [(e.step, 0 if "time" in name else e.value) for e in found.Scalars(name)]
+        for name in found.Tags()["scalars"]
+    }
+
+
+def logged(folder: Path) -> list[dict[str, float]]:
+    """The rows of metrics.json, times as 0."""
+    rows = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    return [{k: 0 if "time" in k else v for k, v in row.items()} for row in rows]
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_at(iterations: dict[int, str], monkeypatch) -> None:
+    """Training stops when it comes to one of these iterations, each once."""
+    before_step = trainer.SeedEveryIteration.before_step
+
+    def stop(hook):
+        how = iterations.pop(hook.trainer.iter, None)
+        if how == "error":
+            raise Interrupted
+        if how:
+            os.kill(os.getpid(), signal.Signals[how])
+        before_step(hook)
+
+    monkeypatch.setattr(trainer.SeedEveryIteration, "before_step", stop)
+
+
+def test_logs_of_an_interrupted_training_are_those_of_an_uninterrupted_one(
+    data, tmp_path, monkeypatch
+):
+    """Logged every second iteration, smoothed over 20; checkpoints fall in between."""
+    cfg = tiny_cfg(45, SOLVER__CHECKPOINT_PERIOD=5)
+    whole = train(cfg, data, tmp_path / "whole")
+    stops = {2: "error", 12: "SIGINT", 24: "error", 25: "error", 43: "SIGTERM"}
+    interrupt_at(stops, monkeypatch)
+    while stops:
+        with pytest.raises((Interrupted, KeyboardInterrupt)):
+            train(cfg, data, tmp_path / "work")
+    assert_same(train(cfg, data, tmp_path / "work"), whole)
+    for name in ("whole", "work"):
+        trainer.export(tmp_path / name, tmp_path / "out" / name, "{}")
+    a, b = tmp_path / "out/whole", tmp_path / "out/work"
+    assert [row["iteration"] for row in logged(a)] == [*range(1, 44, 2), 44]
+    assert logged(a) == logged(b) == logged(tmp_path / "whole")
+    assert scalars(a / "tensorboard") == scalars(b / "tensorboard")
+    assert scalars(a / "tensorboard") == scalars(tmp_path / "whole" / "tensorboard")
+    assert scalars(a / "tensorboard") == scalars(tmp_path / "work" / "tensorboard")
+    curves = sorted(path.name for path in (a / "losses").iterdir())
+    assert {"lr.tsv", "loss_mask.tsv", "total_loss.tsv"} <= set(curves)
+    assert curves == sorted(path.name for path in (b / "losses").iterdir())
+    for name in curves:
+        assert (a / "losses" / name).read_bytes() == (b / "losses" / name).read_bytes()
+    header, first, *_, last = (a / "losses/total_loss.tsv").read_text().splitlines()
+    assert (header, first.split("\t")[0], last.split("\t")[0]) == ("step\ttotal_loss", "2", "45")
 
 
 @pytest.mark.parametrize("change", ["delete", "replace"])
@@ -147,7 +200,11 @@ def test_a_full_disk_leaves_the_previous_checkpoint(data, tmp_path, monkeypatch)
     with pytest.raises(UserError, match="No space left on device.*model_0000001.pth"):
         train(tiny_cfg(6), data, tmp_path)
     monkeypatch.undo()
-    assert [p.name for p in tmp_path.glob("*.p*t*")] == ["model_0000001.pth"]
+    assert {p.name for p in tmp_path.glob("*.p*t*")} == {
+        "model_0000001.pth",
+        "model_0000001.pth.sha256",
+    }
+    assert not list(tmp_path.glob(".*"))
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
     assert torch.load(tmp_path / "model_0000001.pth", weights_only=True)["iteration"] == 1
 
@@ -165,11 +222,11 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(data, tmp
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     model = torch.nn.Linear(2, 2)
     checkpointer = SafeCheckpointer(model, str(tmp_path))
-    checkpointer.save("good")
+    checkpointer.save("model_0000004")
     model.weight.data[0, 0] = float("nan")
-    with pytest.raises(UserError, match="weight is not finite.*good.pth"):
+    with pytest.raises(UserError, match="weight is not finite.*model_0000004.pth"):
         checkpointer.save("bad")
-    assert (tmp_path / "last_checkpoint").read_text() == "good.pth"
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
     assert not (tmp_path / "bad.pth").exists()
 
 
@@ -260,7 +317,7 @@ def test_snapshots_and_held_out_images(data, tmp_path):
     cfg = tiny_cfg(3, SOLVER__SNAPSHOT_PERIOD=2)
     held_out_data = replace(data, held_out=2)
     final = train(cfg, held_out_data, tmp_path / "work")
-    snapshots = sorted(p.name for p in (tmp_path / "work" / "snapshots").iterdir())
+    snapshots = sorted(p.name for p in (tmp_path / "work" / "snapshots").glob("*.pth"))
     assert snapshots == ["model_0000002.pth", "model_0000003.pth"]
     last = torch.load(tmp_path / "work" / "snapshots" / snapshots[-1], weights_only=True)
     assert set(last) == {"model"}

@@ -6,16 +6,14 @@ folder and with it everything that determines the run, code included (`opmask.tr
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from opmask.errors import UserError
+from opmask.planning.dvc_lock import Entry, last_run, load
 from opmask.training.work import Planned
-
-Entry = Mapping[str, Any]  # a stage as dvc.lock has it: cmd, deps, outs
 
 
 class DvcCache:
@@ -36,13 +34,15 @@ class DvcCache:
     def has_run(self, job: Planned) -> bool:
         """Whether `job`, trained with the present settings, data and code, can be restored."""
         entries = self._entries.get(f"python -m pipeline.train {job.key}", [])
-        return any(self._is_whole(one) and self._work(one, job.out) == job.work for one in entries)
+        return any(
+            self._is_whole(one) and self._work(one, job.out) == job.work.name for one in entries
+        )
 
     @cached_property
     def _entries(self) -> dict[str, list[Entry]]:
         """Entries of training stages by command."""
         found: dict[str, list[Entry]] = {}
-        for entry in (*_last_run().values(), *self._run_cache()):
+        for entry in (*last_run().values(), *self._run_cache()):
             found.setdefault(entry["cmd"], []).append(entry)
         return found
 
@@ -51,27 +51,22 @@ class DvcCache:
         for path in files:
             text = path.read_text() if path.is_file() else ""
             if text.startswith("cmd: python -m pipeline.train "):  # the others are not needed
-                yield _load(text)
+                yield load(text)
 
     def _is_whole(self, entry: Entry) -> bool:
         return all(self._object(out["md5"]).is_file() for out in entry["outs"])
 
-    def _work(self, entry: Entry, published: Path) -> Path | None:
-        """The work folder that the run in `entry` was trained in."""
+    def _work(self, entry: Entry, published: Path) -> str | None:
+        """What the run in `entry` says that its work folder was called: only to be compared."""
         for out in entry["outs"]:
             if Path(out["path"]) == published / "provenance.json":
-                return Path("work", json.loads(self._object(out["md5"]).read_text())["work"])
+                try:
+                    return json.loads(self._object(out["md5"]).read_text())["work"]
+                except (OSError, ValueError, KeyError, TypeError):  # damaged, or of something else
+                    return None
         return None
 
-    def _object(self, md5: str) -> Path:
-        return Path(self.folder or "", "files", "md5", md5[:2], md5[2:])
-
-
-def _last_run() -> dict[str, Entry]:
-    """What dvc.lock says of each stage, by its name."""
-    lock = Path("dvc.lock")
-    return (_load(lock.read_text()).get("stages") or {}) if lock.is_file() else {}
-
-
-def _load(text: str) -> dict[str, Any]:
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    def _object(self, digest: str) -> Path:
+        if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", str(digest)):
+            raise UserError(f"{digest!r} in dvc.lock or DVC's run cache is no checksum")
+        return Path(self.folder or "", "files", "md5", digest[:2], digest[2:])

@@ -198,12 +198,8 @@ def _is_held(path: Path) -> bool:
 
 def resume_point(work: Path) -> int:
     """Iterations that the last checkpoint in `work` has behind it; 0 without one."""
-    try:
-        name = (work / "last_checkpoint").read_text()
-    except OSError:
-        return 0
-    number = re.fullmatch(r"model_(\d+)\.pth", name.strip())
-    return int(number[1]) + 1 if number else 0
+    names = [re.fullmatch(r"model_(\d+)\.pth", path.name) for path in work.glob("model_*.pth")]
+    return max((int(number[1]) + 1 for number in names if number), default=0)
 
 
 def _last_log(folder: Path) -> tuple[int, float, dict[str, float]]:

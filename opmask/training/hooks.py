@@ -1,7 +1,10 @@
 """Hooks for detectron2's trainer: reproducible randomness, clean stops, checkpoints, progress."""
 
+import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,10 @@ from detectron2.utils.events import EventWriter, get_event_storage
 from filelock import FileLock
 from tqdm import tqdm
 
-from opmask.errors import UserError
-from opmask.training import plain_weights, weights
+from opmask.errors import Terminated, UserError
+from opmask.integrity import damage, summed_file, write_durably
+from opmask.training import checkpoints, plain_weights, weights
+from opmask.training.folders import FINAL
 from opmask.training.trunk import Trunk
 
 
@@ -47,7 +52,7 @@ class StopCleanly(HookBase):
         if self.received is not None:
             iteration = self.trainer.iter
             self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
-            raise KeyboardInterrupt
+            raise Terminated if self.received == signal.SIGTERM else KeyboardInterrupt
 
     def after_train(self) -> None:
         for number, handler in self.previous.items():
@@ -80,6 +85,18 @@ class SafeCheckpointer(DetectionCheckpointer):
         weights.require_backbone(result.missing_keys, result.incorrect_shapes, self._source)
         return result
 
+    def resume_or_start(self, initial: str, also: str = "") -> int:
+        """Load the newest checkpoint that is whole, else `initial` weights; the next iteration.
+
+        Checkpoints of the training that works in a folder named `also` are this one's, too.
+        """
+        folder = Path(self.save_dir)
+        found = checkpoints.newest(folder, (folder.name, also), warn=comm.is_main_process())
+        if found is None:
+            self.load(initial, checkpointables=[])
+            return 0  # given weights may carry the iteration of the training that made them
+        return self.load(str(found))["iteration"] + 1
+
     def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
         if not self.save_dir or not self.save_to_disk:
             return
@@ -87,33 +104,96 @@ class SafeCheckpointer(DetectionCheckpointer):
         bad = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
         if bad:
             raise UserError(f"{bad[0]} is not finite: {name} not written, {self._previous()}")
-        partial, final = (Path(self.save_dir, name + end) for end in (".partial", ".pth"))
+        final = Path(self.save_dir, f"{name}.pth")
         data = {"model": state, **{k: v.state_dict() for k, v in self.checkpointables.items()}}
-        try:
-            with partial.open("wb") as file:
+        if self.checkpointables:  # it is more than weights: somebody will resume from it
+            data["run"] = final.parent.name
+        with disk_trouble(final, self._previous()):
+            with summed_file(final) as file:
                 torch.save({**data, **kwargs}, file)
-            os.replace(partial, final)
             if tag:
                 self.tag_last_checkpoint(final.name)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # torch's zip writer reports a full disk as the latter
-            partial.unlink(missing_ok=True)
-            reason = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
-            raise UserError(f"cannot write {final}: {reason}; {self._previous()}") from error
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        tag = Path(self.save_dir, "last_checkpoint")
-        partial = tag.with_suffix(".partial")
-        partial.write_text(last_filename_basename)
-        os.replace(partial, tag)
+        """For other programs that read detectron2's folders."""
+        write_durably(Path(self.save_dir, "last_checkpoint"), last_filename_basename)
 
     def _previous(self) -> str:
-        previous = self.get_checkpoint_file()
-        return (
-            f"the last good checkpoint is {previous}" if previous else "there is no checkpoint yet"
-        )
+        found = list(checkpoints.numbered(Path(self.save_dir)).values())
+        return f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
+
+
+@contextmanager
+def disk_trouble(path: Path, remark: str = "free some space and repeat") -> Iterator[None]:
+    """Reports a full or failing disk, which torch's zip writer gives as a RuntimeError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
+        raise UserError(f"cannot write {path}: {reason}; {remark}") from error
+
+
+class PeriodicCheckpoints(HookBase):
+    """A checkpoint every `period` iterations, of which the newest two stay, and the final one."""
+
+    def __init__(self, checkpointer: SafeCheckpointer, period: int):
+        self.checkpointer, self.period = checkpointer, period
+
+    def after_step(self) -> None:
+        iteration = self.trainer.iter
+        if (iteration + 1) % self.period == 0:
+            self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+            checkpoints.prune(Path(self.checkpointer.save_dir), iteration)
+        if iteration + 1 == self.trainer.max_iter:
+            self.checkpointer.save(FINAL.removesuffix(".pth"), iteration=iteration)
+
+
+class LogHistory(HookBase):
+    """Keeps the latest scalars in checkpoints: after a resume, logs are smoothed as if unbroken."""
+
+    WINDOW = 20  # over which detectron2's writers take the median
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        if not hasattr(self, "trainer"):  # nothing was trained
+            return self.loaded
+        storage = self.trainer.storage
+        return {
+            name: {
+                "smoothed": storage.smoothing_hints()[name],
+                "last": history.values()[-self.WINDOW :],
+            }
+            for name, history in storage.histories().items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.loaded = state
+
+    def before_train(self) -> None:
+        storage = self.trainer.storage
+        for name, one in self.loaded.items():
+            for value, storage.iter in one["last"]:
+                storage.put_scalar(name, value, smoothing_hint=one["smoothed"])
+
+
+def forget_logged(log: Path, iterations: int) -> None:
+    """Drop the rows of detectron2's metrics.json from iteration number `iterations` on.
+
+    The training that resumes there, or a little later, writes them as if they had never been.
+    """
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:  # half a line, of a power cut
+            continue
+        if row["iteration"] < iterations:
+            kept.append(line + "\n")
+    write_durably(log, "".join(kept))
 
 
 class Snapshots(HookBase):
@@ -144,7 +224,7 @@ class LeaveTrunk(HookBase):
         self.trunk.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.trunk.folder / "lock"):  # two runs may pass it at the same time
             path = self.trunk.checkpoint(point)
-            if not path.exists():
+            if damage(path):  # or not there
                 self.trunk.keep_logs(self.work, point)  # first: the checkpoint says all is there
                 self.checkpointer.save(path.stem, tag=False, iteration=self.trainer.iter)
 
@@ -167,47 +247,3 @@ class ProgressBar(EventWriter):
 
     def close(self) -> None:
         self.bar.close()
-
-
-class LiveWriter(EventWriter):
-    """Losses and learning rate through DVCLive, smoothed over 20 iterations."""
-
-    def __init__(self, folder: Path, start: int):
-        for path in folder.glob("plots/metrics/*.tsv"):
-            _forget_after(path, start)
-        from dvclive import Live  # here: it takes a second to import, and only training needs it
-
-        self.live = Live(
-            str(folder),
-            resume=start > 0,
-            report=None,
-            save_dvc_exp=False,
-            dvcyaml=None,
-            monitor_system=False,
-        )
-        self.written = start
-
-    def write(self) -> None:
-        storage = get_event_storage()
-        # of the last logged iteration; after training `storage.iter` is one too far
-        iteration = storage.latest().get("lr", (None, self.written - 1))[1]
-        if iteration + 1 == self.written:
-            return
-        self.live.step = self.written = iteration + 1
-        for name, history in storage.histories().items():
-            if "loss" in name:
-                self.live.log_metric(name, history.median(20))
-        self.live.log_metric("lr", storage.history("lr").latest())
-        self.live.make_summary()
-
-    def close(self) -> None:
-        self.live.end()
-
-
-def _forget_after(log: Path, iterations: int) -> None:
-    """Drop the rows of a DVCLive log that the resumed training will write again."""
-    header, *rows = log.read_text().splitlines()
-    kept = [
-        row for row in rows if int(row.split("\t")[header.split("\t").index("step")]) <= iterations
-    ]
-    log.write_text("\n".join([header, *kept]) + "\n")

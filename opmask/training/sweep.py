@@ -25,7 +25,7 @@ from opmask.errors import UserError
 from opmask.training.trunk import Trunk
 
 # Ten seconds of imports for each of the runs, else.
-PRELOADED = ["opmask.training.jobs", "opmask.evaluation.inference", "dvclive"]
+PRELOADED = ["opmask.training.jobs", "opmask.evaluation.inference"]
 
 
 @dataclass(frozen=True)

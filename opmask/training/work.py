@@ -5,16 +5,19 @@ Needs neither torch nor detectron2, so that finding out that all is done takes n
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from opmask.data.coco import Manifest, load_manifest
+from opmask.errors import UserError
+from opmask.integrity import publish, require_whole
 from opmask.planning.plan import all_runs, load_specification
 from opmask.planning.plan import specification as specify
 from opmask.training.folders import DETECTIONS, PUBLISHED, folder
-from opmask.training.trunk import Trunk
+from opmask.training.trunk import Trunk, log_period
 
 MODULE = "pipeline.train"  # what a training rests on
 
@@ -32,26 +35,51 @@ class Planned:
     trunk: Trunk = field(default=Trunk(Path(), ()), compare=False)  # shared with other runs
 
     def is_published(self) -> bool:
-        """Whether `out` holds this very run, of this configuration, data and code."""
+        """Whether `out` holds this very run, of this configuration, data and code.
+
+        What provenance.json says is compared and never used: it may come from anywhere.
+        """
         try:
             about = json.loads((self.out / "provenance.json").read_text())
-        except FileNotFoundError:
+        except (OSError, ValueError):
             return False
-        return about["work"] == self.work.name
+        return isinstance(about, dict) and about.get("work") == self.work.name
+
+    def is_ready(self) -> bool:
+        """Whether the work folder has the finished run; if damaged, warns and removes it."""
+        finished = self.work / PUBLISHED
+        if not finished.is_dir():
+            return False
+        try:
+            require_whole(finished, remedy="it is made again")
+        except UserError as error:
+            warnings.warn(str(error), stacklevel=2)
+            shutil.rmtree(finished)
+            return False
+        return True
 
     def publish(self) -> None:
-        """Move the finished run to `out`, and clear its work folder but for its detections."""
-        shutil.rmtree(self.out, ignore_errors=True)
+        """Copy the finished run to `out`.
+
+        The work folder keeps it until DVC has recorded it (`opmask.planning.recorded`): until then
+        DVC may clear `out` and ask for it again.
+        """
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        (self.work / PUBLISHED).rename(self.out)
-        kept = list(self.work.glob(DETECTIONS))
+        partial = self.out.with_name(f"{self.out.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(self.work / PUBLISHED, partial)
+        publish(partial, self.out)
+
+    def trim(self) -> None:
+        """Clear the work folder of what only training needs, now that the finished run is there."""
+        keep = {PUBLISHED, *(p.name for p in self.work.glob(f"{DETECTIONS}*"))}  # with checksums
         for path in self.work.iterdir():
+            if path.name in keep or path.name.startswith("lock"):
+                continue
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path not in kept:
+            else:
                 path.unlink()
-        if not kept:
-            self.work.rmdir()
 
 
 def planned(key: str, params: Mapping[str, Any]) -> Planned:
@@ -79,7 +107,8 @@ def trunk_specification(specification: Mapping[str, Any]) -> dict[str, Any]:
     """What a run shares with those that differ from it in schedule alone."""
     own = ("run", "max_iter", "steps", "snapshot_period")
     run = {k: v for k, v in specification["run"].items() if k not in ("name", "schedule")}
-    return {**{k: v for k, v in specification.items() if k not in own}, "run": run}
+    shared = {k: v for k, v in specification.items() if k not in own}
+    return {**shared, "run": run, "log_period": log_period(specification["max_iter"])}
 
 
 def branch_points(specification: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[int, ...]:
