@@ -60,12 +60,11 @@ def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> di
     ahead = detections_file(work_of(trained))
     if ahead.is_file():
         return read_json(ahead)
-    from detectron2.config import CfgNode
-
+    from opmask.config import load_config
     from opmask.evaluation import inference
     from opmask.training import jobs, trainer
 
-    cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
+    cfg = load_config(trained / "config.yaml")
     weights, workers = trained / trainer.FINAL, jobs.hardware(hardware).workers
     return inference.detect_run(cfg, weights, manifest, workers, key)
 
