@@ -11,7 +11,7 @@ import yaml
 from opmask.data.coco import load_categories
 from opmask.data.splits import COCO_CLASSES, resolve
 from opmask.errors import UserError, main
-from opmask.planning.params import load_params
+from opmask.planning.params import data_root, load_params
 from opmask.planning.plan import Run, all_runs, shared_specifications, specification
 from pipeline.data import check_settings
 
@@ -45,8 +45,7 @@ def check_splits(runs: Sequence[Run], params: Mapping[str, Any]) -> None:
     if settings["kind"] == "miniature" or settings.get("official"):
         categories = [{"name": name} for name in COCO_CLASSES]
     else:
-        root = Path(params["data_root"]).expanduser()
-        categories = load_categories(root / settings["train_annotations"])
+        categories = load_categories(data_root(params) / settings["train_annotations"])
     for name in dict.fromkeys(run.supervised for run in runs):
         try:
             resolve(name, categories, params["splits"])

@@ -57,7 +57,7 @@ def places(hardware: Mapping[str, Any], gpus_present: int) -> list[dict[str, str
     `side_by_side: auto` is one run with GPUs (it uses them all), else one a core as memory allows.
 
     Raises:
-        UserError: more runs side by side than there are GPUs for, or no natural number.
+        UserError: more runs side by side than there are GPUs for.
     """
     wanted, gpus = hardware["side_by_side"], hardware["gpus"]
     cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count() or 1
@@ -65,8 +65,6 @@ def places(hardware: Mapping[str, Any], gpus_present: int) -> list[dict[str, str
     if wanted == "auto":
         free = psutil.virtual_memory().available // MEMORY_A_RUN
         wanted = max(1, min(cores, free)) if on_cpu and hardware["machines"] == 1 else 1
-    if not isinstance(wanted, int) or wanted < 1:
-        raise UserError(f"params.yaml: hardware.side_by_side: {wanted!r} is not auto, 1, 2, …")
     if on_cpu:
         return [{"OMP_NUM_THREADS": str(max(1, cores // wanted)), **KEEP_MEMORY}] * wanted
     each = gpus_present // wanted if gpus == "auto" else gpus
