@@ -23,6 +23,7 @@ def run(argv: Sequence[str]) -> None:
     params = load_params()
     check_settings(params)
     check_splits(all_runs(params), params)
+    check_models(params)
     runs = {r.key: specification(r, params) for r in all_runs(params)}
     specifications = {**shared_specifications(params), **runs}
     out = Path("runs", params["scale"], "plan")
@@ -34,6 +35,17 @@ def run(argv: Sequence[str]) -> None:
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     print(f"{len(runs)} runs planned at scale {params['scale']}: {out}")
+
+
+def check_models(params: Mapping[str, Any]) -> None:
+    """Raises UserError unless detectron2 can build every model, where they are not the paper's."""
+    scale = params["scales"][params["scale"]]
+    others = any("timm" in params["backbones"][run.backbone] for run in all_runs(params))
+    if scale["config"] or scale["warm_start"] or others:
+        from opmask.planning import overrides  # seconds
+
+        overrides.check_overrides(params)
+        overrides.check_models(params)
 
 
 def check_splits(runs: Sequence[Run], params: Mapping[str, Any]) -> None:

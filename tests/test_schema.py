@@ -1,4 +1,4 @@
-"""params.yaml: what it may say is accepted as it is; all else is refused in one line that says why."""
+"""params.yaml: what it may say is accepted as it is; all else is refused in one telling line."""
 
 import copy
 import os
