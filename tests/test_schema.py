@@ -1,6 +1,7 @@
 """params.yaml: what it may say is accepted as it is; all else is refused in one telling line."""
 
 import copy
+import json
 import os
 import re
 import subprocess
@@ -10,14 +11,19 @@ from typing import get_args
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from opmask.analysis.overlap import READINGS
 from opmask.data import splits
 from opmask.errors import UserError
 from opmask.planning import schema, schema_rules
 from opmask.planning.params import data_root, load_params
+from opmask.planning.plan import all_runs, shared_specifications, specification
 from opmask.planning.schema import validate
+from opmask.planning.schema_table import rows
 from opmask.training.weights import _TORCHVISION_FILES
+from pipeline import params as page
 
 ROOT = Path(__file__).parents[1]
 PARAMS = load_params(ROOT / "params.yaml")
@@ -100,8 +106,8 @@ def test_the_whole_line_of_a_misspelt_or_missing_key(path, value, message):
         ("schedule", "9x", "schedule: '9x' is unknown; there are 1x, 130k"),
         ("data_root", "", "data_root: '' is not text, not empty"),
         ("data_root", "a\0b", "data_root: 'a\\x00b' is not text"),
-        ("seeds", [], "seeds: [] is not a non-empty list of values, each a whole number, 0 or"),
-        ("seeds", ["a"], "seeds.0: 'a' is not a whole number, 0 or more"),
+        ("seeds", [], "seeds: [] is not a non-empty list of values, each a whole number from 0"),
+        ("seeds", ["a"], "seeds.0: 'a' is not a whole number from 0 to"),
         ("seeds", [-1], "seeds.0: -1 is not a whole number"),
         ("seeds", [0, 0.5], "seeds.1: 0.5 is not a whole number"),
         ("seeds", [True], "seeds.0: true is not a whole number"),
@@ -132,19 +138,23 @@ def test_the_whole_line_of_a_misspelt_or_missing_key(path, value, message):
         ("methods/opmask/prior", "yes", "methods.opmask.prior: 'yes' is not true or false"),
         ("methods/opmask/mask_head", False, "methods.opmask.prior: true needs mask_head: true"),
         ("methods/opmask/mask_convs", DELETED, "methods.opmask.mask_convs: is missing"),
-        ("methods/opmask/mask_convs", 0, "methods.opmask.mask_convs: 0 is not a whole number, 1"),
+        (
+            "methods/opmask/mask_convs",
+            0,
+            "methods.opmask.mask_convs: 0 is not a whole number from 1",
+        ),
         ("methods/opmask/prior", DELETED, "methods.opmask.mask_gradients: true needs prior"),
         ("methods/opmask/mask_gradients", DELETED, "methods.opmask.mask_gradients: is missing"),
         ("schedules/3x/steps", [2, 1], "schedules.3x.steps: [2, 1] do not ascend to below max_it"),
         ("schedules/1x/max_iter", 80000, "do not ascend to below max_iter, 80000"),
         ("schedules/search/hold_out", False, "schedules.search.snapshot_period: needs hold_out"),
-        ("bootstrap/resamples", 1e3, "bootstrap.resamples: 1000.0 is not a whole number, 1 or"),
+        ("bootstrap/resamples", 1e3, "bootstrap.resamples: 1000.0 is not a whole number from 1"),
         ("cam/threshold", 1, "cam.threshold: 1 is not a number, 0 or more, below 1"),
         ("ambiguity/threshold", float("nan"), "ambiguity.threshold: nan is not a number"),
         ("overlap/reading", "mean", "overlap.reading: 'mean' is not other_class, other_class_p"),
         ("overlap/reading", "other_clas", "did you mean 'other_class'?"),
-        ("hardware/gpus", "all", "hardware.gpus: 'all' is not auto or a whole number, 0 or more"),
-        ("hardware/side_by_side", 0, "side_by_side: 0 is not auto or a whole number, 1 or more"),
+        ("hardware/gpus", "all", "hardware.gpus: 'all' is not auto or a whole number from 0 to"),
+        ("hardware/side_by_side", 0, "side_by_side: 0 is not auto or a whole number from 1 to"),
         ("hardware/side_by_side", "two", "side_by_side: 'two' is not auto or a whole number"),
         ("hardware/machine_rank", 1, "hardware.machine_rank: 1 is not below machines, 1"),
         ("hardware/machines", 2, "hardware.dist_url: auto is for one machine; 2 need tcp://"),
@@ -154,7 +164,11 @@ def test_the_whole_line_of_a_misspelt_or_missing_key(path, value, message):
         ("scales/coco/data/seed", 0, "scales.coco.data.seed: unknown key; there are kind, train"),
         ("scales/coco/data/check_images", "all", "check_images: 'all' is not header, exist or d"),
         ("scales/coco/data/val_images", DELETED, "scales.coco.data.val_images: is missing; it is"),
-        ("scales/smoke/data/image_size", 63, "data.image_size: 63 is not a whole number, 64 or"),
+        (
+            "scales/smoke/data/image_size",
+            63,
+            "data.image_size: 63 is not a whole number, 64 or more",
+        ),
         ("scales/smoke/held_out_images", 48, "held_out_images: 48 is not below data.train_im"),
         ("scales/coco/schedule_factor", "1e-3", "schedule_factor: '1e-3' is not a number, above"),
         ("scales/coco/schedule_factor", float("inf"), "scales.coco.schedule_factor: inf is not"),
@@ -181,6 +195,95 @@ def test_a_file_without_parameters(content):
 def test_several_faults_share_the_line_and_the_rest_are_counted():
     line = refusal({**PARAMS, "cam": 1, "overlap": 2, "ambiguity": 3, "seeds": 4, "runs": 5})
     assert line.count(" is not ") == 3 and line.endswith("; and 2 more")
+
+
+MUTATIONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.dates()
+    | st.sampled_from([10**400, -(10**400), b"x", "auto", "none", "-", "a\n.b", "R50", (), 1e308])
+    | st.sampled_from([value for value in PARAMS.values()]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=5) | st.integers() | st.none(), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+def places(tree: object, above: tuple = ()) -> list[tuple]:
+    """The paths of all that is in mappings and lists."""
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    inner = tree if isinstance(tree, dict | list) else ()
+    return [
+        path
+        for key, value in (pairs if inner else ())
+        for path in [(*above, key), *(places(value, (*above, key)) if nested(value) else ())]
+    ]
+
+
+def nested(value: object) -> bool:
+    return isinstance(value, dict | list)
+
+
+TREE = json.loads(json.dumps(PARAMS))  # nothing of it stands in two places
+PLACES = places(TREE)
+NAMES = st.text(max_size=8) | st.integers() | st.sampled_from(["prior", "kind", "[key]", "R50"])
+HOW = st.sampled_from(["set", "delete", "rename", "add"])
+
+
+def is_named(place: tuple, line: str) -> bool:
+    """Whether the mapping that was changed is named, or what was in it where that is missed."""
+    if "config" in place:  # of a list there the whole is shown
+        place = place[: place.index("config") + 3]
+    words = [" ".join(str(word).split()) for word in place]
+    return ".".join(words[:-2]) in line or any(word in line for word in words[-2:])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(PLACES), HOW, MUTATIONS, NAMES)
+def test_any_change_is_refused_by_name_or_can_be_planned(place, how, value, name):
+    params = copy.deepcopy(TREE)
+    here = params
+    for key in place[:-1]:
+        here = here[key]
+    last = place[-1]
+    if how == "set":
+        here[last] = value
+    elif how == "delete":
+        del here[last]
+    elif isinstance(here, list):
+        here.append(value)
+    elif how == "rename":
+        here[name] = here.pop(last)
+    else:
+        here[name] = value
+    try:
+        validate(params)
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
+        assert is_named((*place, name), str(error))
+        return
+    shared_specifications(params)
+    for run in all_runs(params):
+        json.dumps(specification(run, params))
+
+
+def test_the_documented_table_is_current(capsys):
+    page.run(["--markdown"])
+    assert capsys.readouterr().out == (ROOT / "docs" / "params.md").read_text()
+    page.run([])
+    assert "methods.NAME.mask_gradients" in capsys.readouterr().out
+
+
+def test_every_parameter_is_in_the_table_and_explained():
+    known = {row.path.replace(" (coco)", "").replace(" (miniature)", "") for row in rows()}
+    assert all(row.meaning and row.values for row in rows())
+    named = {"splits", "backbones", "methods", "schedules", "scales", "warm_start"}
+    for place in PLACES:
+        words, free = [], False
+        for key in place:
+            words.append("NAME" if free else str(key))
+            free = key in named and not free and isinstance(key, str)
+            if words[-1] in ("config", "phases", "runs", "seeds", "steps"):
+                break  # whose values no row describes one by one
+        assert ".".join(words) in known | {f"{one}.NAME" for one in known}, place
 
 
 def test_what_only_the_planned_runs_need():

@@ -23,7 +23,7 @@ def _whole(value: Any) -> Any:  # noqa: ANN401
 
 
 def _finite(value: Any) -> bool:  # noqa: ANN401
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
@@ -37,10 +37,11 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+MOST = 2**31 - 1
+Whole = Annotated[int, Field(ge=0, le=MOST), Words("a whole number from 0 to 2³¹ − 1")]
+Positive = Annotated[int, Field(ge=1, le=MOST), Words("a whole number from 1 to 2³¹ − 1")]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$"), Words("text, not empty")]
-Number = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Number = Annotated[float, Field(gt=0, le=1000)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Auto = Literal["auto"]
 # Names become parts of runs' names, and these folders: `-` separates the parts.
@@ -118,20 +119,24 @@ class Overlap(Strictly):
 
 
 class Hardware(Strictly):
-    gpus: Auto | Whole = Field(description="GPUs of a run on this machine; 0 for CPU")
+    gpus: Auto | Whole = Field(
+        description="GPUs of a run on this machine; auto: all, or their share; 0: CPU"
+    )
     machines: Positive = Field(description="machines that train a run together")
     machine_rank: Whole = Field(description="0 … machines − 1, another on each machine")
     dist_url: Auto | Address = Field(
         description="tcp://HOST:PORT of rank 0 if there are several machines"
     )
-    side_by_side: Auto | Positive = Field(description="runs that train at the same time")
+    side_by_side: Auto | Positive = Field(
+        description="runs that train at the same time; auto: one with GPUs, without one a core"
+    )
     workers: Whole = Field(description="image loader processes a GPU")
 
 
 class MiniatureData(Strictly):
     kind: Literal["miniature"] = Field(description="the embedded data set")
     seed: Whole = Field(description="of the pictures")
-    image_size: Annotated[int, Field(ge=64)] = Field(description="pixels, a side")
+    image_size: Annotated[int, Field(ge=64, le=10_000)] = Field(description="pixels, a side")
     train_images: Positive = Field(description="how many")
     val_images: Positive = Field(description="how many")
     min_train_instances: Whole = Field(description="visible objects of each class at the least")

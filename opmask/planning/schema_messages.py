@@ -7,6 +7,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 FIRST = 3  # problems that one line names; of the others it gives the number
 LONGEST = 70  # characters of a value that is shown
@@ -78,8 +79,8 @@ def _text(one: Mapping[str, Any], path: tuple, kind: Any) -> str:  # noqa: ANN40
         return unknown("unknown key", path[-1], fields_of(kind))
     if one["type"] in ("missing", "union_tag_not_found"):
         return f"is missing; it is {allowed(kind)}"
-    if "[key]" in one["loc"]:
-        return f"its key {shown(one['input'])} is not {allowed(get_args(_bare(kind))[0])}"
+    if get_origin(bare(kind)) is dict and one["type"] != "dict_type":
+        return f"its key {shown(one['input'])} is not {allowed(get_args(bare(kind))[0])}"
     value = one["input"]
     if one["type"] == "union_tag_invalid":
         value = value[path[-1]]
@@ -91,45 +92,53 @@ def _follow(loc: tuple, problem: str, model: Any, given: Any) -> tuple[tuple, An
     type that is allowed there; of an unknown key the model that lacks it."""
     path: list[Any] = []
     kind = model
-    if "[key]" in loc:  # of a mapping; said of the mapping
-        loc = loc[: loc.index("[key]") - 1]
+    before = (), kind
     for number, part in enumerate(loc):
         ends = number == len(loc) - 1
-        there = isinstance(given, list) or (isinstance(given, Mapping) and part in given)
+        there = isinstance(given, Mapping) and part in given
+        there |= isinstance(given, list) and isinstance(part, int)
         if ends and problem in ("extra_forbidden", "invalid_key"):
             return (*path, part), _chosen(kind, given)
+        if part == "[key]" and not there:  # of a mapping; said of the mapping
+            return before
+        before = tuple(path), kind
         if not (there or (ends and problem == "missing")):
             continue
         kind = _child(_chosen(kind, given), part)
         given = given[part] if there else None
         path.append(part)
     if problem.startswith("union_tag"):
-        tags = [fields_of(one)["kind"].annotation for one in get_args(_bare(kind))]
+        tags = [fields_of(one)["kind"].annotation for one in get_args(bare(kind))]
         return (*path, "kind"), Literal[*(value for tag in tags for value in get_args(tag))]
     return tuple(path), kind
 
 
 def _child(kind: Any, part: Any) -> Any:  # noqa: ANN401
     """The type of what lies below `part` of a model, a mapping or a list."""
-    kind = _bare(kind)
+    kind = bare(kind)
     if part in fields_of(kind):
-        field = kind.model_fields[part]
-        return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        return typed(kind.model_fields[part])
     return get_args(kind)[-1]
 
 
 def _chosen(kind: Any, given: Any) -> Any:  # noqa: ANN401
     """Of a union of models the one that `kind` in `given` names, or of others the compound one."""
-    kind = _bare(kind)
+    kind = bare(kind)
     if get_origin(kind) not in (Union, UnionType):
         return kind
     for one in get_args(kind):
         if fields_of(one) and given.get("kind") in get_args(fields_of(one)["kind"].annotation):
             return one
-    return next(one for one in get_args(kind) if get_args(_bare(one)))
+    return next(one for one in get_args(kind) if get_args(bare(one)))
 
 
-def _bare(kind: Any) -> Any:  # noqa: ANN401
+def typed(field: FieldInfo) -> Any:  # noqa: ANN401
+    """The type of a model's field with its limits."""
+    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+
+
+def bare(kind: Any) -> Any:  # noqa: ANN401
+    """A type without its limits."""
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
@@ -140,7 +149,7 @@ def fields_of(kind: Any) -> Mapping[str, Any]:  # noqa: ANN401
 
 def choices(kind: Any) -> list[Any]:  # noqa: ANN401
     """The values that a type names one by one."""
-    kind = _bare(kind)
+    kind = bare(kind)
     if get_origin(kind) is Literal:
         return list(get_args(kind))
     if get_origin(kind) in (Union, UnionType):
@@ -154,7 +163,7 @@ def allowed(kind: Any) -> str:  # noqa: ANN401
     words = [one.text for one in metadata if isinstance(one, Words)]
     if words:
         return words[0]
-    base, limits = _bare(kind), list(_limits(metadata))
+    base, limits = bare(kind), list(_limits(metadata))
     of, args = get_origin(base), get_args(base)
     if of is Literal:
         text = " or ".join(filter(None, [", ".join(map(str, args[:-1])), str(args[-1])]))

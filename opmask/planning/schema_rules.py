@@ -76,7 +76,7 @@ def _once(path: str, names: Sequence[Hashable]) -> Iterator[str]:
 
 def _method(method: "Method") -> Iterator[str]:
     if method.mask_head and method.mask_convs is None:
-        yield "mask_convs: is missing, as mask_head is true; it is a whole number, 1 or more"
+        yield "mask_convs: is missing, as mask_head is true; it is a whole number, at least 1"
     if method.prior and not method.mask_head:
         yield "prior: true needs mask_head: true"
     if method.prior and "mask_gradients" not in method.model_fields_set:
