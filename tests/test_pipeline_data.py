@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from opmask.data import coco
-from opmask.errors import UserError, main
+from opmask.errors import EXIT_STATUS, UserError, main
 from pipeline import data, splits, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -239,6 +239,7 @@ def test_stages_explain_themselves_without_torch(stage):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"Stage `{stage}`" in done.stdout
+    assert done.stdout.rstrip().endswith(EXIT_STATUS)
 
 
 def test_writing_leaves_the_old_file_if_it_fails(tmp_path):
