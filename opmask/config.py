@@ -1,13 +1,17 @@
 """detectron2 configuration of the paper: `add_opmask_config(cfg)` and `paper_config(...)`.
 
 Values are those of section 4.1 and appendix A; where the paper is silent, of the authors' code.
+`load_config(path)` reads what a training left of one.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode, get_cfg
 
+from opmask.errors import UserError
 from opmask.training import weights
 
 
@@ -38,6 +42,33 @@ def add_opmask_config(cfg: CfgNode) -> None:
     cfg.SOLVER.SNAPSHOT_PERIOD = 0  # iterations between weights that are kept; 0: only the last
     cfg.TEST.IMS_PER_BATCH = 1  # images of unequal size are padded to the largest of a batch
     cfg.SOLVER.PRECISION = "fp32"  # or "bf16": autocast of the forward pass
+
+
+def load_config(path: Path | str) -> CfgNode:
+    """A run's `config.yaml` over the present defaults, OPMask's keys included.
+
+    Nothing in the file is ever run, unlike by detectron2's own `merge_from_file`, which obeys
+    YAML's tags for Python objects. Keys that an older or newer version had are kept.
+
+    Raises:
+        UserError: it cannot be read, is no configuration, or has such a tag.
+    """
+    cfg = get_cfg()
+    add_opmask_config(cfg)
+    cfg.set_new_allowed(True)
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if not content:
+            raise ValueError("empty")
+        cfg.merge_from_other_cfg(CfgNode(content))
+    except (
+        *(OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError),
+        *(RecursionError, yaml.YAMLError),
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: is no configuration of a training ({reason})") from error
+    cfg.set_new_allowed(False)
+    return cfg
 
 
 def paper_config(

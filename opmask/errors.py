@@ -1,8 +1,4 @@
-"""Errors meant for the user, and how every stage's command line reports them.
-
-Exit codes: 0 done, 2 a UserError or a wrong argument, 130 stopped by Ctrl-C (SIGINT), 143 by
-SIGTERM; what was under way is saved first. Anything else is a bug, with a traceback.
-"""
+"""Errors meant for the user, and how every stage's command line reports them."""
 
 import errno
 import functools
@@ -14,6 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # trouble with the disk
+
+EXIT_STATUS = """\
+exit status:
+  0    done
+  1    a bug, with a traceback; opmask.predict: some images were skipped;
+       opmask.data check: something is missing or differs
+  2    refused: arguments, parameters or files; one line on stderr says which and why
+  130  stopped by Ctrl-C, 143 by SIGTERM; what was under way is saved"""
 
 
 class UserError(Exception):
@@ -30,14 +34,16 @@ def main(
     """Decorate a stage's `function(argv)`: `error: …` on stderr instead of a traceback.
 
     The decorated function takes the arguments after the program's name (default `sys.argv[1:]`)
-    and exits with the codes above. A disk that is full or fails is a UserError, too.
+    and exits as EXIT_STATUS says, which `--help` prints last. A disk that is full or fails is a
+    UserError, too; every other exception but Ctrl-C and SIGTERM is a bug and passes.
     """
 
     @functools.wraps(function)
     def run(argv: Sequence[str] | None = None) -> None:
+        arguments = sys.argv[1:] if argv is None else argv
         try:
             with _sigterm_as_interrupt():
-                function(sys.argv[1:] if argv is None else argv)
+                function(arguments)
         except UserError as error:
             _fail(str(error))
         except OSError as error:
@@ -51,6 +57,10 @@ def main(
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
+        except SystemExit as ending:
+            if not ending.code and {"-h", "--help"} & set(arguments):
+                print(f"\n{EXIT_STATUS}")
+            raise
 
     return run
 

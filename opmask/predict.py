@@ -3,19 +3,24 @@
 --format overlay  a picture of every image with masks, boxes, classes and scores
 --format coco     detections.json, COCO results with file names, and images.json beside it
 --format png      a folder for every image with a black-and-white mask an object
+
+In the output folder only files that an earlier prediction wrote there, and nobody changed since,
+are replaced; a record there, .opmask-predict, says which. Else nothing is written.
 """
 
 import argparse
+import io
 import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opmask.errors import UserError, main
+from opmask.outputs import Outputs
 
 if TYPE_CHECKING:  # they take seconds to import
     from numpy.typing import NDArray
@@ -23,6 +28,7 @@ if TYPE_CHECKING:  # they take seconds to import
     from opmask.evaluation.predictor import Prediction, Predictor
 
 FORMATS = ("overlay", "coco", "png")
+MASK = re.compile(r"\d{2,}_.*_\d\.\d\d\.png")  # names of `save_masks`
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -42,7 +48,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         prog="python -m opmask.predict",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Unreadable images are skipped and named at the end; the exit status is then 1.",
+        epilog="Unreadable images are skipped and named at the end.",
     )
     parser.add_argument(
         "images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER", help="folders with all below"
@@ -77,14 +83,16 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def run(argv: Sequence[str]) -> None:
     """Command line: predict, report what was skipped."""
     args = arguments(argv)
-    images = find_images(args.images)
+    outputs = Outputs(args.out)
+    images = find_images(args.images, outputs)
+    check_outputs(outputs, images, args.format)
     from opmask.evaluation.predictor import Predictor  # seconds: after the arguments are good
     from opmask.evaluation.trained import find_trained
 
     predictor = Predictor(find_trained(args.run, args.device), args.threshold, priors=args.prior)
     if "png" in args.format and not predictor.has_masks:
         raise UserError(f"--format png: {args.run} has no mask head")
-    skipped = write_all(predictor, images, args.out, args.format)
+    skipped = write_all(predictor, images, outputs, args.format)
     print(f"{len(images) - len(skipped)} of {len(images)} image(s) done: {args.out}")
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
@@ -92,13 +100,15 @@ def run(argv: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def find_images(places: Sequence[Path]) -> list[InputImage]:
+def find_images(places: Sequence[Path], results: Container[Path] = ()) -> list[InputImage]:
     """The files among `places` and all images in the folders among them, in their order.
 
+    results: of earlier predictions, which may lie in such a folder and are left out.
+
     Raises:
-        UserError: a place does not exist, or there is no image at all.
+        UserError: a place does not exist, there is no image at all, or two have one name.
     """
-    found = list(dict.fromkeys(pair for place in places for pair in _below(place)))
+    found = list(dict.fromkeys(pair for place in places for pair in _below(place, results)))
     if not found:
         types = ", ".join(IMAGE_TYPES)
         raise UserError(f"{', '.join(map(str, places))}: no image; looked for {types}")
@@ -108,23 +118,54 @@ def find_images(places: Sequence[Path]) -> list[InputImage]:
         alone = stems[name.with_suffix("")] == 1  # else a.jpg and a.png would be one
         stem = name.with_suffix("") if alone else name
         images.append(InputImage(number, path, name.as_posix(), stem.as_posix()))
+    _require_one_of_each_name(images)
     return images
 
 
-def _below(place: Path) -> Iterator[tuple[Path, Path]]:
+def _require_one_of_each_name(images: Sequence[InputImage]) -> None:
+    first: dict[str, InputImage] = {}
+    for image in images:
+        other = first.setdefault(image.stem, image)
+        if other is not image:
+            raise UserError(
+                f"{other.path}, {image.path}: both would be {image.stem} in the output folder; "
+                "predict their folders one by one"
+            )
+
+
+def check_outputs(outputs: Outputs, images: Sequence[InputImage], formats: Sequence[str]) -> None:
+    """Raises UserError, before anything is written, if any result may not be."""
+    outputs.protect(image.path for image in images)
+    names = ["images.json", "detections.json"] if "coco" in formats else []
+    folders = []
+    if "overlay" in formats:
+        names += [f"{image.stem}.png" for image in images]
+    if "png" in formats:
+        folders = [image.stem for image in images]
+        there = (path for stem in folders for path in sorted((outputs.folder / stem).glob("*")))
+        names += [
+            path.relative_to(outputs.folder).as_posix()
+            for path in there
+            if MASK.fullmatch(path.name)
+        ]
+    outputs.check(names, folders)
+
+
+def _below(place: Path, results: Container[Path]) -> Iterator[tuple[Path, Path]]:
     """Each image's path, and its name relative to the folder given."""
     if place.is_file():
         yield place, Path(place.name)
     elif place.is_dir():
         for path in sorted(place.rglob("*")):
-            if path.suffix.lower() in IMAGE_TYPES and path.is_file():
+            is_image = path.suffix.lower() in IMAGE_TYPES and path.is_file()
+            if is_image and path not in results:
                 yield path, path.relative_to(place)
     else:
         raise UserError(f"{place}: no such image or folder")
 
 
 def write_all(
-    predictor: "Predictor", images: Sequence[InputImage], out: Path, formats: Sequence[str]
+    predictor: "Predictor", images: Sequence[InputImage], outputs: Outputs, formats: Sequence[str]
 ) -> list[str]:
     """Predict and write every image; the reasons for those that cannot be read."""
     from tqdm import tqdm
@@ -141,33 +182,35 @@ def write_all(
         records.append({"id": image.id, "file_name": image.file_name, **found.size})
         detections += [{**d, "file_name": image.file_name} for d in found.detections]
         if "overlay" in formats:
-            save_picture(found.overlay(), out / f"{image.stem}.png")
+            outputs.write(f"{image.stem}.png", as_png(found.overlay()))
         if "png" in formats:
-            save_masks(found, out / image.stem)
+            save_masks(found, outputs, image.stem)
     if "coco" in formats:
         categories = predictor.categories
         content = {"images": records, "annotations": [], "categories": categories}
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "images.json").write_text(json.dumps(content))
-        (out / "detections.json").write_text(json.dumps(detections))
+        outputs.write("images.json", json.dumps(content).encode())
+        outputs.write("detections.json", json.dumps(detections).encode())
     return skipped
 
 
-def save_picture(pixels: "NDArray", path: Path) -> None:
-    """An array `(H, W)` or `(H, W, 3)` of uint8 as PNG."""
+def as_png(pixels: "NDArray") -> bytes:
+    """The file of an array `(H, W)` or `(H, W, 3)` of uint8."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
-def save_masks(found: "Prediction", folder: Path) -> None:
+def save_masks(found: "Prediction", outputs: Outputs, folder: str) -> None:
     """`NN_<class>_<score>.png` for every detection, 255 inside, of the image's size."""
-    for old in folder.glob("*.png"):
-        old.unlink()
+    files = {}
     for number, (name, score, mask) in enumerate(found.masks(), start=1):
         safe = re.sub(r"[^\w]+", "-", name)
-        save_picture(255 * mask, folder / f"{number:02}_{safe}_{score:.2f}.png")
+        files[f"{folder}/{number:02}_{safe}_{score:.2f}.png"] = as_png(255 * mask)
+    outputs.remove_others(folder, files, MASK)
+    for name, content in files.items():
+        outputs.write(name, content)
 
 
 if __name__ == "__main__":

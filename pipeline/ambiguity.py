@@ -35,7 +35,7 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.ambiguity", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
-    scale, threshold = params["scale"], ambiguity.threshold(params)
+    scale, threshold = params["scale"], params["ambiguity"]["threshold"]
     manifest = load_manifest(Path("data", scale, "manifest.json"))
     data = read_json(manifest.val.annotations)
     objects = ambiguity.read_objects(data)

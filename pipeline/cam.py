@@ -62,13 +62,12 @@ def detect(
     trained: Path, manifest: Manifest, params: Mapping[str, Any], description: str
 ) -> list[dict]:
     """COCO results of a trained run whose masks are its class activation maps."""
-    from detectron2.config import CfgNode
-
+    from opmask.config import load_config
     from opmask.evaluation import inference
     from opmask.evaluation.cam_masks import cam_config
     from opmask.training.hardware import hardware_here
 
-    cfg = CfgNode.load_cfg((trained / CONFIG).read_text())
+    cfg = load_config(trained / CONFIG)
     cfg = cam_config(cfg, params["cam"]["threshold"])
     workers = hardware_here(params["hardware"]).workers
     found = inference.detect_run(cfg, trained / WEIGHTS, manifest, workers, description)

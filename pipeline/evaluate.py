@@ -3,7 +3,7 @@
 import argparse
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,10 @@ def detected_ahead(trained: Path, label: str) -> dict[str, Any] | None:
         return None
     return read_json(ahead)
 
-
-def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> dict[str, Any]:
-    """`detections` of a trained run and `seconds` taken. torch is imported only here."""
-    from detectron2.config import CfgNode
-
     from opmask.evaluation import inference
     from opmask.training.hardware import hardware_here
 
-    cfg = CfgNode.load_cfg((trained / CONFIG).read_text())
+    cfg = load_config(trained / CONFIG)
     workers = hardware_here(hardware).workers
     return inference.detect_run(cfg, trained / WEIGHTS, manifest, workers, key)
 

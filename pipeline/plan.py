@@ -11,7 +11,7 @@ import yaml
 from opmask.data.coco import load_categories
 from opmask.data.splits import COCO_CLASSES, resolve
 from opmask.errors import UserError
-from opmask.planning.params import load_params
+from opmask.planning.params import data_root, load_params
 from opmask.planning.plan import Run, all_runs, shared_specifications, specification
 from pipeline import stage
 from pipeline.data import check_settings
@@ -24,6 +24,7 @@ def run(argv: Sequence[str]) -> None:
     params = load_params()
     check_settings(params)
     check_splits(all_runs(params), params)
+    check_models(params)
     runs = {r.key: specification(r, params) for r in all_runs(params)}
     specifications = {**shared_specifications(params), **runs}
     out = Path("runs", params["scale"], "plan")
@@ -37,6 +38,17 @@ def run(argv: Sequence[str]) -> None:
     print(f"{len(runs)} runs planned at scale {params['scale']}: {out}")
 
 
+def check_models(params: Mapping[str, Any]) -> None:
+    """Raises UserError unless detectron2 can build every model, where they are not the paper's."""
+    scale = params["scales"][params["scale"]]
+    others = any("timm" in params["backbones"][run.backbone] for run in all_runs(params))
+    if scale["config"] or scale["warm_start"] or others:
+        from opmask.planning import overrides  # seconds
+
+        overrides.check_overrides(params)
+        overrides.check_models(params)
+
+
 def check_splits(runs: Sequence[Run], params: Mapping[str, Any]) -> None:
     """Raises UserError unless every run's split fits the data set's classes.
 
@@ -46,8 +58,7 @@ def check_splits(runs: Sequence[Run], params: Mapping[str, Any]) -> None:
     if settings["kind"] == "miniature" or settings.get("official"):
         categories = [{"name": name} for name in COCO_CLASSES]
     else:
-        root = Path(params["data_root"]).expanduser()
-        categories = load_categories(root / settings["train_annotations"])
+        categories = load_categories(data_root(params) / settings["train_annotations"])
     for name in dict.fromkeys(run.supervised for run in runs):
         try:
             resolve(name, categories, params["splits"])

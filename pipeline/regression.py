@@ -28,7 +28,7 @@ def run(argv: Sequence[str]) -> None:
     parser.parse_args(argv)
     params = load_params()
     scale, schedule = params["scale"], str(params["schedule"])
-    reading = overlap.chosen_reading(params)
+    reading = params["overlap"]["reading"]
     runs_dir, reports = Path("runs") / scale, Path("reports") / scale
     tables, figures = reports / "tables", reports / "figures"
     for folder in (tables, figures):

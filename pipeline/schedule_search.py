@@ -15,7 +15,7 @@ from opmask.data.coco import Manifest, load_manifest
 from opmask.figures import search as figure
 from opmask.figures import style
 from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
+from opmask.planning.plan import all_runs, schedules
 from opmask.reporting.search_page import search_markdown
 from pipeline import stage
 
@@ -46,7 +46,7 @@ def report(search_dir: Path, reports: Path, manifest: Manifest, params: Mapping[
     text = f"# Schedule search\n\n{search_markdown(table)}\n"
     (tables / "schedule_search.md").write_text(text, encoding="utf-8")
     data = figure.figure_data(curves, table, factor)
-    style.save(figure.draw(data, params["schedules"], factor), figures, "schedule_search")
+    style.save(figure.draw(data, schedules(params), factor), figures, "schedule_search")
     data.to_csv(figures / "schedule_search.csv", index=False)
 
 

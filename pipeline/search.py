@@ -70,12 +70,11 @@ def held_out(trained: Path) -> list[int]:
 
 def detector(trained: Path, manifest: Manifest, hardware: Mapping[str, Any]) -> Detect:
     """Runs a snapshot on the run's held-out images. torch is imported only here."""
-    from detectron2.config import CfgNode
-
+    from opmask.config import load_config
     from opmask.evaluation import inference
     from opmask.training.hardware import hardware_here
 
-    cfg = CfgNode.load_cfg((trained / CONFIG).read_text())
+    cfg = load_config(trained / CONFIG)
     wanted = set(held_out(trained))
     images = [i for i in read_json(manifest.train.annotations)["images"] if i["id"] in wanted]
     ids = [category["id"] for category in manifest.categories]

@@ -249,27 +249,6 @@ def with_backbones(scale: str = "coco", **definitions):
     return {**PARAMS, "scale": scale, "backbones": {**PARAMS["backbones"], **definitions}}
 
 
-@pytest.mark.parametrize(
-    ("name", "params", "message"),
-    [
-        ("lite9", with_backbones(), "runs: .*backbone: 'lite9' is unknown; .*R50, R101, lite0"),
-        ("mine", with_backbones(mine={"weights": "none"}), "backbones.mine: .*resnet and timm"),
-        ("mine", with_backbones(mine={"timm": "a", "resnet": 50}), "not one of the keys"),
-        ("mine", with_backbones(mine="R50"), "backbones.mine: 'R50' has not one of the keys"),
-        ("mine", with_backbones(mine={"timm": "a", "norm": 1}), "key: 'norm' is unknown; .*sha256"),
-        ("mine", with_backbones(mine={"resnet": 18}), "backbones.mine.resnet: 18 .* 50, 101"),
-        (
-            "mine",
-            with_backbones("miniature", mine={"timm": "a"}),
-            "backbones.mine: has neither `weights` nor a warm start at scale miniature, where R50",
-        ),
-    ],
-)
-def test_definitions_are_checked(name, params, message):
-    with pytest.raises(UserError, match=message):
-        parse_run(f"opmask-{name}-voc", 0, params)
-
-
 def test_a_backbone_with_weights_needs_no_warm_start():
     for scale in ("miniature", "coco_small", "coco"):
         params = {**PARAMS, "scale": scale}

@@ -521,7 +521,7 @@ def test_stage(tmp_path, monkeypatch, empty):
     tables = filled(empty, 2.0, 1.0, 3.0)
     tables["figures/figure3"] = points()
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
     folder = tmp_path / "reports" / PARAMS["scale"]
     write(folder, tables)
     stage.run([])

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 
+from opmask.config import load_config
 from opmask.data.coco import ImageSet, Manifest
 from opmask.data.splits import COCO_CLASSES, VOC_CLASSES
+from opmask.errors import UserError
 from opmask.planning.params import load_params
 from opmask.planning.plan import parse_run, specification
 from opmask.training import jobs
@@ -126,3 +129,48 @@ def test_jittered_boxes_still_cover_their_objects():
     assert iou.min() > 0.4
     assert 0.6 < iou.mean() < 0.9
     assert (moved != boxes).any(dim=1).all()
+
+
+def test_a_configuration_comes_back_as_it_was_left(tmp_path):
+    cfg = config("opmask-R50-voc", "miniature")
+    cfg.MODEL.OPMASK.CLASS_NAMES = ["None", "1", "(x,)"]
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    found = load_config(tmp_path / "config.yaml")
+    assert yaml.safe_load(found.dump()) == yaml.safe_load(cfg.dump())
+    with pytest.raises(AssertionError, match="Non-existent key"):
+        found.merge_from_list(["MODEL.WEIGTHS", "x"])
+
+
+def test_keys_of_other_versions_are_kept_and_lacking_ones_have_their_defaults(tmp_path):
+    (tmp_path / "config.yaml").write_text("MODEL: {OPMASK: {PRIOR: false, FUTURE: 3}}")
+    found = load_config(tmp_path / "config.yaml").MODEL.OPMASK
+    assert (found.PRIOR, found.FUTURE, found.PRIOR_GRADIENTS) == (False, 3, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'OUTPUT_DIR: !!python/object/apply:os.mkdir ["{}"]',
+        'MODEL: {{WEIGHTS: !!python/object/apply:subprocess.run [[mkdir, "{}"]]}}',
+        'MODEL: {{WEIGHTS: !!python/object/new:os.mkdir ["{}"]}}',
+        "_BASE_: base.yaml",
+        "MODEL: [",
+        "- 1",
+        "",
+        "MODEL: 3",
+        "\0",
+    ],
+)
+def test_no_configuration_runs_anything(text, tmp_path):
+    made = tmp_path / "made"
+    base = f'OUTPUT_DIR: !!python/object/apply:os.mkdir ["{made}"]'
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "config.yaml").write_text(text.format(made))
+    with pytest.raises(UserError, match="config.yaml: is no configuration of a training"):
+        load_config(tmp_path / "config.yaml")
+    assert not made.exists()
+
+
+def test_a_configuration_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere.yaml: is no configuration"):
+        load_config(tmp_path / "nowhere.yaml")

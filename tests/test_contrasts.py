@@ -207,7 +207,7 @@ def test_declared_contrasts_name_real_runs_and_the_papers_numbers():
 def test_stage(tmp_path, monkeypatch, made):
     params = PARAMS | {"bootstrap": BOOTSTRAP, "seeds": [0, 1, 2]}
     params["runs"] = ["opmask-R50-nonvoc", "opmask_detached-R50-nonvoc-130k", "opmask-R50-voc-1x"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / params["scale"]).symlink_to(made[0])
     monkeypatch.chdir(tmp_path)

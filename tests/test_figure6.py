@@ -108,7 +108,7 @@ def test_papers_numbers_are_those_of_table_1():
 
 def test_stage(tmp_path, monkeypatch, made):
     params = PARAMS | {"bootstrap": BOOTSTRAP, "runs": ["opmask-R50-voc", "maskrcnn-R50-voc"]}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / params["scale"]).symlink_to(made[0])
     monkeypatch.chdir(tmp_path)

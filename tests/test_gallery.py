@@ -199,10 +199,10 @@ def trained(tmp_path_factory):
 
 def test_priors_are_the_maps_of_the_given_boxes(trained, tmp_path):
     """Against eq. 1 written out on features that were pooled from boxes scaled by hand."""
-    from detectron2.config import CfgNode
     from detectron2.structures import Boxes
 
     from opmask.analysis.priors import prior_maps
+    from opmask.config import load_config
     from opmask.evaluation.inference import TestImages, load_model
 
     data = write_images(tmp_path)
@@ -213,7 +213,7 @@ def test_priors_are_the_maps_of_the_given_boxes(trained, tmp_path):
         Roi(2, (4.0, 6.0, 20.0, 30.0), 0),
     ]
     maps = prior_maps(trained, rois, images, tmp_path)
-    cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
+    cfg = load_config(trained / "config.yaml")
     model = load_model(cfg, trained / FINAL)
     heads = model.roi_heads
     weight = heads.box_predictor.cls_score.weight.detach().numpy()

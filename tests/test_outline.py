@@ -347,7 +347,10 @@ def test_bad_parameters_are_one_line(params, capsys):
     with pytest.raises(SystemExit) as stop:
         command.run([])
     assert stop.value.code == 2
-    assert "runs: opmusk-R50-voc: method: 'opmusk' is unknown" in capsys.readouterr().err
+    assert (
+        "runs: opmusk-R50-voc: method: 'opmusk' is unknown; did you mean 'opmask'?"
+        in capsys.readouterr().err
+    )
 
 
 def test_runs_of_several_seeds_have_a_line_each(params):

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from opmask.analysis import overlap
-from opmask.analysis.overlap import READINGS, chosen_reading, class_overlap, compute, load
+from opmask.analysis.overlap import READINGS, class_overlap, compute, load
 from opmask.errors import UserError
 from pipeline.overlap import run
 
@@ -169,10 +169,6 @@ def test_errors_name_file_and_key(tmp_path):
     (tmp_path / "overlap.csv").write_text("category_id,category,instances\n1,cat,3\n")
     with pytest.raises(UserError, match="'other_class' is missing"):
         load(tmp_path / "overlap.csv")
-    assert chosen_reading({"overlap": {"reading": "max"}}) == "max"
-    for wrong in ({}, {"overlap": None}, {"overlap": "max"}, {"overlap": {"reading": "mean"}}):
-        with pytest.raises(UserError, match="params.yaml: overlap.reading: .* other_class, "):
-            chosen_reading(wrong)
 
 
 @pytest.mark.skipif(not COCO_BOXES, reason="OPMASK_COCO_BOXES names no folder")

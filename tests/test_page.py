@@ -463,7 +463,7 @@ def test_text_that_looks_like_a_missing_number_stays(tmp_path):
 def test_the_stage_reads_files_and_writes_the_same_page_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     params = PARAMS | {"runs": ["opmask-R50-voc", "maskrcnn-R50-voc"], "seeds": [0]}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     inputs = full_inputs(tmp_path)
     reports = Path("reports", params["scale"])
     for name, frame in inputs.tables.items():

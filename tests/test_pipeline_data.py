@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from opmask.data import coco
-from opmask.errors import UserError, main
+from opmask.errors import EXIT_STATUS, UserError, main
 from pipeline import data, splits, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -60,14 +60,21 @@ def project(tmp_path, monkeypatch) -> Path:
     write_coco(tmp_path / "coco")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"scale": "mine", "data_root": "coco", "splits": {"cats": ["cat"]}}
-    params["scales"] = {"mine": {"data": SETTINGS}, "tiny": {"data": MINIATURE}}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    own, smoke = (params["scales"][name] for name in ("own", "smoke"))
+    params["scales"] = {"mine": own | {"data": SETTINGS}, "tiny": smoke | {"data": MINIATURE}}
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return tmp_path
 
 
 def change(**values) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
-    Path("params.yaml").write_text(yaml.safe_dump(params | values))
+    Path("params.yaml").write_text(yaml.safe_dump(params | values, sort_keys=False))
+
+
+def change_data(settings) -> None:
+    """Of the scale `mine`."""
+    scales = yaml.safe_load(Path("params.yaml").read_text())["scales"]
+    change(scales=scales | {"mine": scales["mine"] | {"data": settings}})
 
 
 def error_of(stage, capsys) -> str:
@@ -143,25 +150,25 @@ def test_a_missing_folder_or_file_is_named_with_the_remedy(project, capsys):
 
 
 def test_the_official_layout_is_checked_if_asked_for(project, capsys):
-    change(scales={"mine": {"data": SETTINGS | {"official": True}}})
+    change_data(SETTINGS | {"official": True})
     assert "0 of 118,287 images" in error_of(data.run, capsys)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "voc"}, "scales.mine.data.kind: must be miniature or coco"),
-        ({"check_images": "all"}, "check_images: 'all' is not one of header, exist, decode"),
-        ({"on_degenerated": "skip"}, "on_degenerated: unknown key; there are train_annot"),
+        ({"kind": "voc"}, "scales.mine.data.kind: 'voc' is not miniature or coco"),
+        ({"check_images": "all"}, "check_images: 'all' is not header, exist or decode"),
+        ({"on_degenerated": "skip"}, "on_degenerated: unknown key; did you mean 'on_degenerate'?"),
     ],
 )
 def test_wrong_settings_are_named(project, capsys, settings, message):
-    change(scales={"mine": {"data": SETTINGS | settings}})
+    change_data(SETTINGS | settings)
     assert message in error_of(data.run, capsys)
 
 
 def test_a_missing_setting_is_named(project, capsys):
-    change(scales={"mine": {"data": {k: v for k, v in SETTINGS.items() if k != "val_images"}}})
+    change_data({k: v for k, v in SETTINGS.items() if k != "val_images"})
     assert "scales.mine.data.val_images: is missing" in error_of(data.run, capsys)
 
 
@@ -171,17 +178,17 @@ def test_settings_for_degenerate_shapes_and_images_reach_the_check(project, caps
     (project / "coco/train.json").write_text(json.dumps(content))
     (project / "coco/images/1.png").write_bytes(b"no image")
     assert "annotation 1 [1, 1, 0, 4]" in error_of(data.run, capsys)
-    change(scales={"mine": {"data": SETTINGS | {"on_degenerate": "skip"}}})
+    change_data(SETTINGS | {"on_degenerate": "skip"})
     assert "image unreadable" in error_of(data.run, capsys)
     lenient = {"on_degenerate": "skip", "check_images": "exist"}
-    change(scales={"mine": {"data": SETTINGS | lenient}})
+    change_data(SETTINGS | lenient)
     data.run([])
     manifest = coco.load_manifest(Path("data/mine/manifest.json"))
     assert manifest.train.counts["degenerate"] == 1
 
 
 def test_val_without_masks_is_refused(project, capsys):
-    change(scales={"mine": {"data": SETTINGS | {"val_annotations": "train.json"}}})
+    change_data(SETTINGS | {"val_annotations": "train.json"})
     assert "no mask, which evaluation needs: annotation 2, annotation 3" in error_of(
         data.run, capsys
     )
@@ -232,6 +239,7 @@ def test_stages_explain_themselves_without_torch(stage):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"Stage `{stage}`" in done.stdout
+    assert done.stdout.rstrip().endswith(EXIT_STATUS)
 
 
 def test_writing_leaves_the_old_file_if_it_fails(tmp_path):

@@ -355,7 +355,7 @@ def project(tmp_path, monkeypatch):
     names = [f"{m}-R50-{s}" for m in ("maskrcnn", "opmask") for s in ("voc", "nonvoc")]
     params |= {"runs": names, "seeds": [0], "overlap": {"reading": "max"}, "scale": "miniature"}
     params["bootstrap"] = {"resamples": 20, "seed": 0}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     folder = tmp_path / "runs" / "miniature"
     for one in all_runs(params):
         (folder / "evaluate" / one.key).mkdir(parents=True)

@@ -95,7 +95,7 @@ def project(tmp_path, monkeypatch):
         bootstrap = {"resamples": 40, "seed": 0}
         params = PARAMS | dict(scale="miniature", runs=list(right), seeds=list(seeds))
         params |= dict(schedule="130k", bootstrap=bootstrap) | changed
-        Path("params.yaml").write_text(yaml.safe_dump(params))
+        Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
         write_ground_truth(tmp_path / "val.json")
         for run in all_runs(params):
             if right[run.name] is not None:

@@ -19,7 +19,7 @@ from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_cfg, write_images
 
-from opmask.config import add_opmask_config
+from opmask.config import load_config
 from opmask.data.loader import TrainingBatches, build_loader
 from opmask.errors import UserError
 from opmask.training import trainer
@@ -235,11 +235,7 @@ def test_detectron2_loads_what_a_run_leaves(data, tmp_path):
     out = tmp_path / "out"
     trainer.export(tmp_path / "work", out, "{}")
     shutil.rmtree(tmp_path / "work")
-    from detectron2.config import get_cfg
-
-    cfg = get_cfg()
-    add_opmask_config(cfg)
-    cfg.merge_from_file(out / "config.yaml")
+    cfg = load_config(out / "config.yaml")
     cfg.MODEL.WEIGHTS = str(out / trainer.FINAL)
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.DATASETS.TEST = ()

@@ -21,13 +21,9 @@ from pycocotools import mask as mask_util
 from scipy import ndimage
 
 from opmask.data.shapes import is_degenerate_box, usable_mask
-from opmask.errors import UserError
 from opmask.evaluation.coco_ap import evaluate, subset_summary
 from opmask.planning.plan import Run
 
-# A fifth of the box is more than a neighbour's edge, and it divides real data fairly evenly: 42 %
-# of 2,451 validation instances of COCO lie above it.
-THRESHOLD = 0.2
 BOX_IOU = 0.5  # a detection found an instance of its class from here on, as in AP50 of boxes
 _RUN = ("run", "method", "backbone", "supervised", "schedule", "seed")
 MEASURES = ("mask_iou", "coverage", "confusion", "perforation")
@@ -46,14 +42,6 @@ class Objects:
     frame: pd.DataFrame
     masks: list[Rle]
     rivals: list[Rle]  # what in its box belongs to other instances and not to itself
-
-
-def threshold(params: Mapping[str, Any]) -> float:
-    """`ambiguity.threshold` of params.yaml; UserError unless in [0, 1)."""
-    value = (params.get("ambiguity") or {}).get("threshold", THRESHOLD)
-    if not isinstance(value, int | float) or not 0 <= value < 1:
-        raise UserError(f"params.yaml: ambiguity.threshold: {value!r} is not in [0, 1)")
-    return float(value)
 
 
 def read_objects(data: Mapping[str, Any]) -> Objects:

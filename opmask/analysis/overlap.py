@@ -7,9 +7,8 @@ readings are computed, each from the boxes b of a class and their partners o, th
 the same image. A pair of two boxes of one class counts from both its ends. Crowds take no part.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from opmask.data.coco import load_categories, read_json
 from opmask.errors import UserError
-from opmask.planning.params import require
 
 READINGS = {
     "other_class": "pairs with a box of another class, where they overlap (IoU > 0)",
@@ -31,14 +29,6 @@ READINGS = {
 _CHUNK_PAIRS = 1 << 15  # float64 of one work array: 256 KiB, small enough for the cache
 # Sums over the partners of one box, then their number, for each mean over pairs.
 _PAIR_MEANS = ("other_class", "other_class_pairs", "any_overlapping", "all_pairs")
-
-
-def chosen_reading(params: Mapping[str, Any]) -> str:
-    """`overlap.reading` of params.yaml; UserError if it is missing or not one of READINGS."""
-    overlap = params.get("overlap")
-    reading = overlap.get("reading") if isinstance(overlap, Mapping) else None
-    require(reading, READINGS, "params.yaml: overlap.reading")
-    return reading
 
 
 def compute(boxes: ArrayLike, image_ids: ArrayLike, category_ids: ArrayLike) -> pd.DataFrame:

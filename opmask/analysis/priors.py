@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
 from opmask.analysis.gallery import Roi
+from opmask.config import load_config
 from opmask.evaluation.inference import TestImages, load_model
 from opmask.training.folders import FINAL
 
@@ -28,7 +28,7 @@ def prior_maps(
     `images` are the entries of a COCO json by id; only those of `rois` go through the network, on a
     GPU if the run was made on one that is there, else on the CPU.
     """
-    cfg = CfgNode.load_cfg((trained / "config.yaml").read_text())
+    cfg = load_config(trained / "config.yaml")
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     model = load_model(cfg, trained / FINAL)

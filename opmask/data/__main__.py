@@ -24,11 +24,11 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         prog="python -m opmask.data",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit status: 0 all there, 1 something is missing or differs, 2 cannot be used.",
     )
     commands = parser.add_subparsers(required=True, metavar="check")
-    check = commands.add_parser("check", description=__doc__, epilog=parser.epilog,
-                                formatter_class=parser.formatter_class)  # fmt: skip
+    check = commands.add_parser(
+        "check", description=__doc__, formatter_class=parser.formatter_class
+    )
     check.add_argument("--root", type=Path, help="the folder that data_root will name")
     check.add_argument(
         "--layout", choices=list(LAYOUTS), default="coco", help="of --root; default coco"

@@ -69,7 +69,7 @@ def resolve(
     Raises UserError for a split that does not exist or does not fit the data set.
     """
     known = _category_names(categories)
-    supervised = set(_supervised(name, known, check_custom(custom)))
+    supervised = set(_supervised(name, known, custom or {}))
     novel = tuple(n for n in known if n not in supervised)
     if not novel and name != "all":
         raise UserError(f"split '{name}' supervises every class and leaves none novel: use 'all'")
@@ -81,26 +81,7 @@ def available(
 ) -> list[str]:
     """Names of the splits that apply: all custom ones, `all`, and the paper's on COCO's classes."""
     is_coco = set(COCO_CLASSES) <= set(_category_names(categories))
-    return [n for n in SUPERVISED_SETS if is_coco or n == "all"] + list(check_custom(custom))
-
-
-def check_custom(custom: Mapping[str, Sequence[str]] | None) -> Mapping[str, Sequence[str]]:
-    """The user's splits if well formed (class names are checked in `resolve`), else UserError."""
-    if custom is None:
-        return {}
-    if not isinstance(custom, Mapping):
-        raise UserError("splits: must map split names to lists of class names")
-    for name, classes in custom.items():
-        if not isinstance(name, str) or "-" in name:
-            raise UserError(f"splits.{name}: the name must be text without '-', as in a run's name")
-        if name in SUPERVISED_SETS:
-            raise UserError(f"splits.{name}: this name is taken by a split of the paper")
-        if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):
-            raise UserError(f"splits.{name}: must be a list of class names, not {classes!r}")
-        if not classes:
-            raise UserError(f"splits.{name}: is empty; name at least one class")
-        _reject_duplicates(classes, f"splits.{name}")
-    return custom
+    return [n for n in SUPERVISED_SETS if is_coco or n == "all"] + list(custom or {})
 
 
 def _supervised(

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 
-from opmask.config import add_opmask_config
+from opmask.config import load_config
 from opmask.errors import UserError
 
 CONFIG, WEIGHTS = "config.yaml", "model_final.pth"
@@ -42,7 +41,7 @@ def find_trained(run: Path, device: str = "auto") -> Trained:
     if not weights.is_file():
         there = ", ".join(sorted(p.name for p in run.glob("*.pth"))) or "no .pth file"
         raise UserError(f"{weights}: no such file, the training may not be over; there is {there}")
-    cfg = read_config(config)
+    cfg = load_config(config)
     cfg.MODEL.DEVICE = _device(device)
     names, ids = cfg.MODEL.OPMASK.CLASS_NAMES, cfg.MODEL.OPMASK.CATEGORY_IDS
     classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
@@ -52,26 +51,6 @@ def find_trained(run: Path, device: str = "auto") -> Trained:
             "in the order of training; a run of an older version lacks them, write them in"
         )
     return Trained(cfg, weights, tuple(names), tuple(ids))
-
-
-def read_config(path: Path) -> CfgNode:
-    """A `config.yaml` over the present defaults; UserError if it is no such configuration."""
-    cfg = get_cfg()
-    add_opmask_config(cfg)
-    cfg.set_new_allowed(True)  # of an older or newer version
-    try:
-        cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(path.read_text())))
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        yaml.YAMLError,
-    ) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: is no configuration of a training ({reason})") from error
-    return cfg
 
 
 def _device(name: str) -> str:

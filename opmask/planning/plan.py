@@ -17,8 +17,6 @@ from opmask.data.splits import SUPERVISED_SETS
 from opmask.errors import UserError
 from opmask.planning.params import require
 
-RESNETS = (50, 101)  # depths that MSRA's and torchvision's ImageNet weights are known for
-
 
 @dataclass(frozen=True)
 class Run:
@@ -53,44 +51,19 @@ def parse_run(name: str, seed: int, params: Mapping[str, Any]) -> Run:
     where = f"params.yaml: runs: {name}"
     require(run.method, params["methods"], f"{where}: method")
     require(run.backbone, params["backbones"], f"{where}: backbone")
-    _check_backbone(run.backbone, params)
     require(run.supervised, [*SUPERVISED_SETS, *params["splits"]], f"{where}: split")
-    require(run.schedule, params["schedules"], f"{where}: schedule")
+    require(run.schedule, schedules(params), f"{where}: schedule")
     return run
 
 
-def _check_backbone(name: str, params: Mapping[str, Any]) -> None:
-    """Raises UserError unless `backbones.<name>` is well formed and has initial weights."""
-    definition, where = params["backbones"][name], f"params.yaml: backbones.{name}"
-    if not isinstance(definition, Mapping) or ("resnet" in definition) == ("timm" in definition):
-        raise UserError(f"{where}: {definition!r} has not one of the keys resnet and timm")
-    for key in definition:
-        require(key, ("resnet", "timm", "weights", "sha256"), f"{where}: key")
-    if "resnet" in definition:
-        require(definition["resnet"], RESNETS, f"{where}.resnet")
-    warm_start = params["scales"][params["scale"]]["warm_start"]
-    if warm_start and name not in warm_start and "weights" not in definition:
-        raise UserError(
-            f"{where}: has neither `weights` nor a warm start at scale {params['scale']}, "
-            f"where {', '.join(warm_start)} have"
-        )
+def schedules(params: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """`schedules` of params.yaml by name; YAML takes one such as 90 for a number."""
+    return {str(name): schedule for name, schedule in params["schedules"].items()}
 
 
 def all_runs(params: Mapping[str, Any]) -> list[Run]:
-    """Every run of `runs` with every seed.
-
-    Raises:
-        UserError: as `parse_run`, a run listed twice, or a seed that is not a natural number.
-    """
-    seeds = params["seeds"]
-    if not seeds or not all(isinstance(s, int) and s >= 0 for s in seeds):
-        raise UserError(f"params.yaml: seeds: {seeds!r} is not a list of natural numbers")
-    runs = [parse_run(name, seed, params) for name in params["runs"] for seed in seeds]
-    keys = [run.key for run in runs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise UserError(f"params.yaml: runs: {key.rsplit('-', 1)[0]} is listed twice")
-    return runs
+    """Every run of `runs` with every seed; raises UserError as `parse_run`."""
+    return [parse_run(name, seed, params) for name in params["runs"] for seed in params["seeds"]]
 
 
 def shared_specifications(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -107,7 +80,7 @@ def shared_specifications(params: Mapping[str, Any]) -> dict[str, dict[str, Any]
 def specification(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
     """Everything in params.yaml that determines `run`, with the schedule at the scale's length."""
     scale = params["scales"][params["scale"]]
-    schedule = params["schedules"][run.schedule]
+    schedule = schedules(params)[run.schedule]
     factor = scale["schedule_factor"]
     max_iter = max(1, round(schedule["max_iter"] * factor))
     steps = sorted({max(1, round(step * factor)) for step in schedule["steps"]})

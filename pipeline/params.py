@@ -1,0 +1,23 @@
+"""Prints what params.yaml may say: every parameter, its allowed values and its meaning.
+
+`--markdown` prints it as `docs/params.md` has it. It reads no params.yaml, so that it also helps
+where that is refused.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from opmask.errors import main
+from opmask.planning.schema_table import table
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.params", description=__doc__)
+    parser.add_argument("--markdown", action="store_true", help="as a page of the documentation")
+    print(table(markdown=parser.parse_args(argv).markdown))
+
+
+if __name__ == "__main__":
+    run()

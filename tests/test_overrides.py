@@ -1,0 +1,111 @@
+"""detectron2 settings in params.yaml that it lacks or cannot use are found before any training."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from detectron2.config import get_cfg
+
+from opmask.config import add_opmask_config
+from opmask.errors import UserError
+from opmask.planning.overrides import check_models, check_overrides
+from opmask.planning.params import load_params
+from pipeline import plan
+
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
+FEW = {"scale": "smoke", "runs": ["opmask-R50-voc"]}
+
+
+def with_setting(key: str, value: object, phase: int | None = None) -> dict:
+    """Of scale `smoke`, or of a phase of its warm start."""
+    params = copy.deepcopy(PARAMS) | FEW
+    scale = params["scales"]["smoke"]
+    where = scale["config"] if phase is None else scale["warm_start"]["R50"]["phases"][phase]
+    where[key] = value
+    return params
+
+
+@pytest.mark.parametrize("scale", list(PARAMS["scales"]))
+def test_the_committed_scales_are_good(scale):
+    params = {**PARAMS, "scale": scale, "runs": [*PARAMS["runs"], "opmask-lite0-voc"]}
+    check_overrides(params)
+    check_models(params)
+
+
+CONFIG = "^params.yaml: scales.smoke.config."
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("MODEL.FPN.NROM", "BN", "MODEL.FPN.NROM: detectron2 has no such key; .*'MODEL.FPN.NORM'"),
+        ("MODEL.OPMASK.BOX_CONV_DIM", [1], "has no such key; did you mean .*OPMASK.BOX_CONV_DIMS'"),
+        ("MODEL.FPN", 1, "MODEL.FPN: detectron2 has no such key"),
+        ("SOLVER.BASE_LR", 1, "1 is not a number with a decimal point, as is 0.001"),
+        ("MODEL.RPN.BATCH_SIZE_PER_IMAGE", True, "true is not a whole number, as is 256"),
+        ("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 64.0, "64.0 is not a whole number, as is 256"),
+        ("MODEL.FPN.NORM", None, "null is not text"),
+        ("MODEL.FPN.NORM", "3", "3 is not text"),  # detectron2 reads Python in texts
+        ("INPUT.MIN_SIZE_TRAIN", 160, "160 is not a list"),
+        ("INPUT.MIN_SIZE_TRAIN", ["a"], "INPUT.MIN_SIZE_TRAIN: .'a'. is not a list, as is .800"),
+        ("MODEL.ANCHOR_GENERATOR.SIZES", [24], "SIZES: .24. is not a list, as is"),
+    ],
+)
+def test_keys_and_types_are_detectron2s(key, value, message):
+    with pytest.raises(UserError, match=CONFIG + key) as caught:
+        check_overrides(with_setting(key, value))
+    assert caught.match(message)
+    with pytest.raises(UserError, match="warm_start.R50.phases.1." + key):
+        check_overrides(with_setting(key, value, phase=1))
+
+
+def test_what_detectron2_takes_is_taken():
+    """Its own `merge_from_list` is the reference."""
+    cfg = get_cfg()
+    add_opmask_config(cfg)
+    for key, value in {
+        "INPUT.MIN_SIZE_TRAIN": [160, 192],
+        "MODEL.RPN.BBOX_REG_WEIGHTS": [1, 1, 2.0, 2],
+        "MODEL.OPMASK.BOX_CONV_DIMS": [],
+        "SOLVER.WEIGHT_DECAY_BIAS": 0.5,
+        "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": "True",
+    }.items():
+        cfg.merge_from_list([key, value])
+        check_overrides(with_setting(key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "phase", "message"),
+    [
+        ("MODEL.ROI_MASK_HEAD.NORM", "BNN", None, "config: opmask-R50: cannot be built .*'BNN'"),
+        ("MODEL.RPN.IN_FEATURES", ["p9"], None, "config: opmask-R50: cannot be built .*'p9'"),
+        ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "valu", None, "'valu' is not a valid"),
+        ("MODEL.META_ARCHITECTURE", "CropClass", 0, "warm_start.R50.phases.0: cannot .*CropClass"),
+        ("SOLVER.LR_SCHEDULER_NAME", "WarmupCos", 1, "phases.1: cannot .*scheduler: WarmupCos"),
+    ],
+)
+def test_values_are_tried_on_models_without_values(key, value, phase, message):
+    params = with_setting(key, value, phase)
+    check_overrides(params)
+    before = torch.get_default_device()
+    with pytest.raises(UserError, match=message) as caught:
+        check_models(params)
+    assert len(str(caught.value).splitlines()) == 1
+    assert torch.get_default_device() == before
+
+
+def test_stage_plan_refuses_before_it_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    params = with_setting("MODEL.ROI_MASK_HEAD.NROM", "BN")
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    with pytest.raises(SystemExit) as ending:
+        plan.run([])
+    assert ending.value.code == 2
+    assert "did you mean 'MODEL.ROI_MASK_HEAD.NORM'?" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+    params["scale"] = "coco"  # a typing error of a timm model is one too, with no override at all
+    params["backbones"]["tiny"] = {"timm": "convnext_tinny"}
+    with pytest.raises(UserError, match="timm has no model 'convnext_tinny'"):
+        plan.check_models({**params, "runs": ["opmask-tiny-voc"]})
