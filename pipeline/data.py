@@ -1,29 +1,33 @@
 """Stage `data`: builds the embedded data set or checks the user's, and writes its manifest.
 
 The manifest (`data/<scale>/manifest.json`) is all that later stages read and depend on: it has
-the paths, the counts and digests that change when the data does.
+the paths, the counts and digests that change when the data does. Of the user's annotation files it
+names cleaned copies, `data/<scale>/annotations/{train,val}.json`, so that training, evaluation and
+analysis see the same objects.
 """
 
 import argparse
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from opmask.data import coco, layout
+from opmask.data import checks, cleaning, coco, layout
+from opmask.data.digests import digest_images
 from opmask.errors import UserError, main
 from opmask.planning.params import load_params
 from pipeline import write_json
 
 DATA = Path("data")
+INDEX = Path("work", "digests")  # what is remembered of image files; see opmask.data.digests
 SETS, PARTS = ("train", "val"), ("annotations", "images")
 # Allowed values of the optional keys of `scales.<scale>.data`; the first is the default.
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "check_images": ("header", "exist", "decode"),
     "on_degenerate": ("error", "skip"),
+    "digest_images": ("contents", "stat"),
     "official": (False, True),
 }
 MINIATURE_KEYS = (
@@ -50,8 +54,8 @@ def run(argv: Sequence[str]) -> None:
     if settings["kind"] == "miniature":
         manifest = build_miniature(DATA / scale, settings)
     else:
-        manifest = check_folder(_root(params), settings)
-    annotations = DATA / scale / manifest["root"] / manifest["train"]["annotations"]
+        manifest = check_folder(DATA / scale, _root(params), settings)
+    annotations = DATA / scale / manifest["train"]["annotations"]
     manifest["categories"] = coco.load_categories(annotations)
     write_json(DATA / scale / "manifest.json", manifest)
     for name in SETS:
@@ -78,6 +82,8 @@ def check_settings(params: Mapping[str, Any]) -> None:
             choice = ", ".join(map(str, OPTIONS[key]))
             raise UserError(f"{where}.{key}: '{value}' is not one of {choice}")
     root = _root(params)
+    if root.resolve().is_relative_to((DATA / params["scale"]).resolve()):
+        raise UserError(f"data_root: {root} is where stage `data` writes; move your data elsewhere")
     official = _options(settings)["official"]
     lacks = layout.missing(root) if official else _lacks(root, _places(settings))
     if lacks:
@@ -105,62 +111,67 @@ def build_miniature(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]
     from opmask import miniature  # here, as checking a folder needs no renderer
 
     miniature.build(folder, **{key: settings[key] for key in MINIATURE_KEYS}, progress=True)
-    return {"kind": "miniature", "root": "."} | {
-        name: describe(folder, *places, {}, for_evaluation=name == "val", contents=True)
-        for name, places in MINIATURE_PLACES.items()
-    }
+    manifest: dict[str, Any] = {"kind": "miniature", "root": "."}
+    for name, (annotations, images) in MINIATURE_PLACES.items():
+        file = folder / annotations
+        summary = coco.check(file, folder / images, for_evaluation=name == "val")
+        files = [image["file_name"] for image in coco.read_json(file)["images"]]
+        digest = digest_images(folder / images, files, "contents")
+        manifest[name] = describe(folder, annotations, images, summary, digest)
+    return manifest
 
 
-def check_folder(root: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks the user's files; returns their manifest (absolute root)."""
-    return {"kind": "coco", "root": str(root)} | {
-        name: describe(root, *places, _options(settings), for_evaluation=name == "val")
-        for name, places in _places(settings).items()
-    }
+def check_folder(folder: Path, root: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the user's files below `root` and cleans their annotations into `folder`.
+
+    Returns the manifest. Raises UserError for what breaks the contract, and for categories that
+    differ between the two files.
+    """
+    (folder / "manifest.json").unlink(missing_ok=True)  # what it names is about to be replaced
+    manifest: dict[str, Any] = {"kind": "coco", "root": str(root)}
+    classes = {}
+    for name, places in _places(settings).items():
+        manifest[name], classes[name] = _check_set(folder, root, name, places, _options(settings))
+    if classes["train"] != classes["val"]:
+        train, val = (root / settings[f"{name}_annotations"] for name in SETS)
+        raise UserError(f"{val}: categories: ids and names differ from those of {train}")
+    return manifest
+
+
+def _check_set(
+    folder: Path, root: Path, name: str, places: tuple[str, str], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[int, str]]:
+    """The manifest's description of one of the user's sets, and its class names by category id."""
+    file, images = (root / place for place in places)
+    data = coco.read_json(file)
+    needs = checks.GROUND_TRUTH if name == "val" else ()
+    how = options["check_images"], options["on_degenerate"]
+    summary = checks.check_data(data, file, images, *how, needs)
+    for warning in summary.warnings:
+        print(f"warning: {file}: {warning}", file=sys.stderr)
+    classes = {category["id"]: category["name"] for category in data["categories"]}
+    data = cleaning.renumber(cleaning.clean(data))
+    copy = f"annotations/{name}.json"
+    cleaning.write(data, folder / copy)
+    files = [image["file_name"] for image in data["images"]]
+    index = INDEX / f"{folder.name}-{name}.json"
+    digest = digest_images(images, files, options["digest_images"], index)
+    return describe(folder, copy, places[1], summary, digest), classes
 
 
 def describe(
-    root: Path,
-    annotations: str,
-    images: str,
-    options: Mapping[str, Any],
-    *,
-    for_evaluation: bool,
-    contents: bool = False,
+    folder: Path, annotations: str, images: str, summary: coco.Summary, images_digest: str
 ) -> dict[str, Any]:
-    """Checks one set and describes it for the manifest, paths relative to `root`.
-
-    options: `check_images` and `on_degenerate`, as in `scales.<scale>.data`.
-    contents: digest the images' bytes rather than their sizes.
-    """
-    summary = coco.check(
-        root / annotations,
-        root / images,
-        images=options.get("check_images", "header"),
-        on_degenerate=options.get("on_degenerate", "error"),
-        for_evaluation=for_evaluation,
-    )
-    counts = {k: v for k, v in asdict(summary).items() if isinstance(v, int)}
-    with open(root / annotations, "rb") as file:
+    """One set in the manifest: `annotations` below its folder, `images` below the data's root."""
+    with open(folder / annotations, "rb") as file:
         annotations_digest = hashlib.file_digest(file, "sha256").hexdigest()
-    names = [image["file_name"] for image in coco.read_json(root / annotations)["images"]]
     return {
         "annotations": annotations,
         "images": images,
-        "counts": counts,
+        "counts": {k: v for k, v in asdict(summary).items() if isinstance(v, int)},
         "annotations_sha256": annotations_digest,
-        "images_sha256": digest_images(root / images, names, contents=contents),
+        "images_sha256": images_digest,
     }
-
-
-def digest_images(folder: Path, names: Sequence[str], *, contents: bool) -> str:
-    """sha256 over the sorted file names with their sizes in bytes, or with their contents."""
-    digest = hashlib.sha256()
-    for name in tqdm(sorted(names), f"{folder.name}: digest", disable=None):
-        path = folder / name
-        value = hashlib.sha256(path.read_bytes()).hexdigest() if contents else path.stat().st_size
-        digest.update(f"{name}\0{value}\n".encode())
-    return digest.hexdigest()
 
 
 def _check_keys(
