@@ -13,8 +13,11 @@ import numpy as np
 
 Segmentation = list[list[float]] | dict[str, Any]
 
-FARTHEST = 1_000_000  # pixels: the coordinates of a box, and the whole outline of a polygon
-# An outline in units of its box's shorter side: masks are drawn on a grid of some 28 cells a box.
+# Coordinates in pixels, and how long the outline of a polygon may be. Both also in units of the
+# image's longer side, which training scales to some 1000 pixels, and the outline in units of its
+# box's shorter side, which it scales to some 30.
+FARTHEST = 1_000_000
+FARTHEST_IN_IMAGES = 1_000
 LONGEST_IN_BOXES = 100_000
 _RLE_DIGITS = 6  # of 5 bits: enough for any run of an image that is read, and for pycocotools' int
 
@@ -87,30 +90,32 @@ def shape_problems(
         if problem:
             yield problem, False
     elif isinstance(mask, list):
-        yield from _polygon_problems(mask, side=min(box[2:]))
+        farthest = min(FARTHEST, FARTHEST_IN_IMAGES * max(width, height))
+        longest = min(farthest, LONGEST_IN_BOXES * max(min(box[2:]), 0.1))
+        yield from _polygon_problems(mask, farthest, longest)
     elif mask is not None:
         yield "segmentation is neither polygons nor RLE", False
 
 
-def _polygon_problems(mask: list[Any], side: float) -> Iterator[tuple[str, bool]]:
-    """As `shape_problems`, for polygons of an object whose box's shorter side is `side` long."""
+def _polygon_problems(
+    mask: list[Any], farthest: float, longest: float
+) -> Iterator[tuple[str, bool]]:
+    """As `shape_problems`: coordinates up to ±`farthest`, outlines up to `longest` pixels."""
     if not all(isinstance(polygon, list) and _are_finite(polygon) for polygon in mask):
         yield "polygon is not a list of finite numbers, as in [[x0, y0, x1, y1, …], …]", False
         return
     whole = [polygon for polygon in mask if not is_degenerate_polygon(polygon)]
     if len(whole) < len(mask):
         yield "polygon of fewer than 3 points or of odd length", True
-    if any(_is_excessive(polygon, side) for polygon in whole):
-        kind = f"polygon reaches or winds farther than {FARTHEST:,} pixels, or is of another scale"
-        yield f"{kind} than its box", False
+    if any(_is_excessive(polygon, farthest, longest) for polygon in whole):
+        yield "polygon far larger than its image or box; is it in pixels of this image?", False
 
 
-def _is_excessive(polygon: list[float], side: float) -> bool:
-    longest = min(FARTHEST, LONGEST_IN_BOXES * max(side, 0.1))
+def _is_excessive(polygon: list[float], farthest: float, longest: float) -> bool:
     reach = max(max(polygon), -min(polygon))
-    if (len(polygon) + 1) * reach <= longest:  # each of its len / 2 edges spans 2 * reach at most
+    if len(polygon) * reach <= longest:  # each of its len / 2 edges spans 2 * reach at most
         return False
-    if reach > FARTHEST:
+    if reach > farthest:
         return True
     points = np.array(polygon, np.float64).reshape(-1, 2)
     outline = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
