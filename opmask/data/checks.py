@@ -229,7 +229,7 @@ def _wrong_extras(annotation: Record):  # noqa: ANN202
     """What is wrong with the optional `area` and `iscrowd`; null counts as absent."""
     area, iscrowd = annotation.get("area"), annotation.get("iscrowd")
     if area is not None and not (type(area) in (int, float) and 0 <= area <= MAX_AREA):
-        yield f"'area' is not a number of pixels from 0 to {MAX_AREA:.0e}"
+        yield f"'area' is not the mask's number of pixels, from 0 to {MAX_AREA:,.0f}"
     if iscrowd is not None and not (isinstance(iscrowd, int | float) and iscrowd in (0, 1)):
         yield "'iscrowd' is neither 0 nor 1"
 
