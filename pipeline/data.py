@@ -124,14 +124,19 @@ def build_miniature(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]
 def check_folder(folder: Path, root: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Checks the user's files below `root` and cleans their annotations into `folder`.
 
-    Returns the manifest. Raises UserError for what breaks the contract, and for categories that
-    differ between the two files.
+    Returns the manifest. Raises UserError for what breaks the contract in either file, and for
+    categories that differ between the two.
     """
     (folder / "manifest.json").unlink(missing_ok=True)  # what it names is about to be replaced
     manifest: dict[str, Any] = {"kind": "coco", "root": str(root)}
-    classes = {}
+    classes, errors, options = {}, [], _options(settings)
     for name, places in _places(settings).items():
-        manifest[name], classes[name] = _check_set(folder, root, name, places, _options(settings))
+        try:
+            manifest[name], classes[name] = _check_set(folder, root, name, places, options)
+        except UserError as error:
+            errors.append(str(error))
+    if errors:
+        raise UserError("; ".join(errors))
     if classes["train"] != classes["val"]:
         train, val = (root / settings[f"{name}_annotations"] for name in SETS)
         raise UserError(f"{val}: categories: ids and names differ from those of {train}")

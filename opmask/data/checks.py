@@ -100,13 +100,13 @@ def check_data(
     needs: Collection[str],
 ) -> Summary:
     """As `check`, of a json that is already read from `file`; needs: as in `check_records`."""
-    check_records(data, file, on_degenerate=on_degenerate, needs=needs)
+    problems = _sound_fields(data, file)
+    _check_annotations(data, problems, on_degenerate == "skip", needs)
+    _check_images(data["images"], image_dir, images, problems)
+    problems.raise_if_any()
     summary = summarize(data)
     if not any(summary.instances_by_category.values()):
         raise UserError(f"{file}: annotations: no object but crowds and degenerate boxes")
-    problems = _Problems(file)
-    _check_images(data["images"], image_dir, images, problems)
-    problems.raise_if_any()
     return summary
 
 
@@ -117,10 +117,7 @@ def check_records(
 
     needs: which of GROUND_TRUTH every annotation must have.
     """
-    problems = _Problems(file)
-    for key in FIELDS:
-        _check_fields(key, data[key], problems)
-    problems.raise_if_any()  # what follows relies on sound ids and sizes
+    problems = _sound_fields(data, file)
     _check_annotations(data, problems, on_degenerate == "skip", needs)
     problems.raise_if_any()
 
@@ -167,6 +164,15 @@ def _suspicions(data: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]): 
         yield f"{leaving:,} of {total:,} boxes leave their image; corners, perhaps? {form}"
     if 2 * tiny > total:
         yield f"{tiny:,} of {total:,} boxes are below one pixel; normalised, perhaps? {form}"
+
+
+def _sound_fields(data: Record, file: Path) -> _Problems:
+    """Raises UserError for unsound fields, on which all other checks rely; none found so far."""
+    problems = _Problems(file)
+    for key in FIELDS:
+        _check_fields(key, data[key], problems)
+    problems.raise_if_any()
+    return problems
 
 
 def _check_fields(key: str, records: list[Any], problems: _Problems) -> None:
