@@ -65,7 +65,7 @@ class _Problems:
         for kind, places in self.found.items():
             more = len(places) - self.shown
             tail = f", … and {more} more of this kind" if more > 0 else ""
-            shown = ", ".join(_shortened(place) for place in places[: self.shown])
+            shown = ", ".join(_shortened(place, 3 * _SHOWN) for place in places[: self.shown])
             parts.append(f"{kind}: {shown}{tail}")
         if parts:
             raise UserError(f"{self.file}: {'; '.join(parts)}")
@@ -248,8 +248,8 @@ def _lacking(annotation: Record, needs: Collection[str]):  # noqa: ANN202
             yield f"no {what}, which evaluation needs"
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+def _shortened(text: str, limit: int = _SHOWN) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def _check_images(images: list[Record], folder: Path, mode: str, problems: _Problems) -> None:
