@@ -3,7 +3,7 @@
 import argparse
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,10 @@ def detected_ahead(trained: Path, label: str) -> dict[str, Any] | None:
         return None
     return read_json(ahead)
 
+
+def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> dict[str, Any]:
+    """`detections` of a trained run and `seconds` taken. torch is imported only here."""
+    from opmask.config import load_config
     from opmask.evaluation import inference
     from opmask.training.hardware import hardware_here
 

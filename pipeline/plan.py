@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 
 from opmask.data.coco import load_categories
+from opmask.data.settings import check_settings
 from opmask.data.splits import COCO_CLASSES, resolve
 from opmask.errors import UserError
 from opmask.planning.params import data_root, load_params
 from opmask.planning.plan import Run, all_runs, shared_specifications, specification
 from pipeline import stage
-from pipeline.data import check_settings
 
 
 @stage

@@ -56,16 +56,16 @@ BOX = ("annotations", 0, "bbox")
         (edit("images", value={}), "lacks the top-level list 'images'"),
         (edit("annotations", 0, "bbox", remove=True), r"'bbox' missing .*annotations\[0\]"),
         (edit("images", 1, "width", value="40"), r"'width' missing .*: images\[1\]"),
-        (edit("categories", 0, value=3), r"'record' missing .*categories\[0\]"),
+        (edit("categories", 0, value=3), r"record is not an object .*categories\[0\]"),
         (edit("images", 1, "height", value=0), "without width or height: image 3"),
         (edit("images", 1, "id", value=7), "duplicate id in 'images': 7"),
         (edit("annotations", 1, "id", value=1), "duplicate id in 'annotations': 1"),
         (edit("categories", 1, "id", value=18), "duplicate id in 'categories': 18"),
         (edit("annotations", 0, "category_id", value=5), r"annotation 1 \(category 5\)"),
         (edit("annotations", 0, "image_id", value=8), r"annotation 1 \(image 8\)"),
-        (edit(*BOX, value=[1, 2, 3]), "not four finite numbers: annotation 1"),
-        (edit(*BOX, value=[1, 2, 3, float("nan")]), "not four finite numbers: annotation 1"),
-        (edit(*BOX, value=[1, 2, 3, "4"]), "not four finite numbers: annotation 1"),
+        (edit(*BOX, value=[1, 2, 3]), "not four finite numbers.*: annotation 1"),
+        (edit(*BOX, value=[1, 2, 3, float("nan")]), "not four finite numbers.*: annotation 1"),
+        (edit(*BOX, value=[1, 2, 3, "4"]), "not four finite numbers.*: annotation 1"),
         (edit(*BOX, value=[1, 2, 0, 4]), r"box without area .*annotation 1 \[1, 2, 0, 4\]"),
         (edit(*BOX, value=[1, 2, 3, -4]), "box without area .*annotation 1"),
         (edit(*BOX, value=[WIDTH, 2, 3, 4]), "outside its image .*annotation 1"),
@@ -97,7 +97,7 @@ def test_degenerate_shapes_are_skipped_on_request_but_malformed_ones_never(tmp_p
     paths = write(tmp_path, content)
     assert coco.check(*paths, on_degenerate="skip").degenerate == 2
     content["annotations"][2]["bbox"] = [1, 2, 3]
-    with pytest.raises(UserError, match="four finite numbers: annotation 3 .1, 2, 3.$"):
+    with pytest.raises(UserError, match="four finite numbers.*: annotation 3 .1, 2, 3.$"):
         coco.check(*write(tmp_path, content), on_degenerate="skip")
 
 

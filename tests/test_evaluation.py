@@ -172,10 +172,10 @@ def test_unfit_ground_truth_is_refused(gt_file):
     ground_truth = make_ground_truth([1], [(1, 3, BOXES[0], 0)])
     del ground_truth["annotations"][0]["segmentation"]
     evaluate(gt_file(ground_truth), [GOOD], task="bbox")
-    with pytest.raises(UserError, match="annotation 1: no 'segmentation'"):
+    with pytest.raises(UserError, match="no mask, which evaluation needs: annotation 1$"):
         evaluate(gt_file(ground_truth), [], task="segm")
     ground_truth["images"] *= 2
-    with pytest.raises(UserError, match="images: ids repeat"):
+    with pytest.raises(UserError, match="duplicate id in 'images': 1"):
         evaluate(gt_file(ground_truth), [], task="bbox")
     with pytest.raises(ValueError, match="allowed are bbox, segm"):
         evaluate(gt_file(ground_truth), [], task="box")

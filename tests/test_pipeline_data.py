@@ -90,29 +90,16 @@ def test_a_users_folder_gives_a_manifest(project):
     data.run([])
     written = json.loads(Path("data/mine/manifest.json").read_text())
     assert written["kind"] == "coco" and written["root"] == str(project / "coco")
-    digest = hashlib.sha256((project / "coco/train.json").read_bytes()).hexdigest()
-    assert written["train"]["annotations_sha256"] == digest
     manifest = coco.load_manifest(Path("data/mine/manifest.json"))
-    assert manifest.train.annotations == project / "coco/train.json"
+    assert manifest.train.annotations == Path("data/mine/annotations/train.json")
+    digest = hashlib.sha256(manifest.train.annotations.read_bytes()).hexdigest()
+    assert written["train"]["annotations_sha256"] == digest
+    given = json.loads((project / "coco/train.json").read_text())
+    assert json.loads(manifest.train.annotations.read_text()) == given
     assert manifest.val.images == project / "coco/images"
     counts = {"images": 2, "annotations": 3, "with_masks": 1, "crowd": 1, "degenerate": 0}
     assert manifest.train.counts == counts
     assert manifest.val.counts == counts | {"with_masks": 3}
-
-
-def test_the_digest_changes_with_names_and_sizes_or_with_contents(tmp_path):
-    (tmp_path / "a").write_bytes(b"12")
-    (tmp_path / "b").write_bytes(b"34")
-
-    def digests() -> tuple[str, str]:
-        return tuple(data.digest_images(tmp_path, ["b", "a"], contents=c) for c in (False, True))
-
-    sizes, contents = digests()
-    assert digests() == (sizes, contents)
-    (tmp_path / "a").write_bytes(b"56")
-    assert digests()[0] == sizes and digests()[1] != contents
-    (tmp_path / "a").write_bytes(b"567")
-    assert digests()[0] != sizes
 
 
 def test_splits_counts_boxes_and_masks(project):
@@ -202,10 +189,18 @@ def test_splits_explains_what_it_lacks(project, capsys):
     data.run([])
     change(splits={"cats": ["cta"]})
     assert "near names: cat" in error_of(splits.run, capsys)
+
+
+@pytest.mark.parametrize("change", [{"name": "lion"}, {"id": 6, "name": "cat"}])
+def test_both_files_must_have_the_same_categories(project, capsys, change):
     content = json.loads((project / "coco/val.json").read_text())
-    content["categories"][0]["name"] = "lion"
+    content["categories"][0] |= change
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 9
     (project / "coco/val.json").write_text(json.dumps(content))
-    assert "val.json: categories differ from" in error_of(splits.run, capsys)
+    line = error_of(data.run, capsys)
+    assert f"{project}/coco/val.json: categories: ids and names differ" in line
+    assert not Path("data/mine/manifest.json").exists()
 
 
 def test_an_unknown_scale_lists_the_scales(project, capsys):

@@ -23,6 +23,7 @@ from opmask.analysis.held_out import (
     restrict,
 )
 from opmask.analysis.search import nearest, pick, search_table, verdict
+from opmask.data.cleaning import clean
 from opmask.errors import UserError
 from opmask.evaluation.bootstrap import paired_difference
 from opmask.figures.search import draw, figure_data
@@ -89,6 +90,7 @@ def test_an_object_without_mask_is_neither_truth_nor_error(tmp_path):
 def test_degenerate_polygons_are_no_mask(tmp_path):
     dataset = make_ground_truth([1], [(1, 1, BOX, 0)])
     dataset["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    dataset = clean(dataset)
     (annotation,) = restrict(dataset, [1], "segm")["annotations"]
     assert annotation["iscrowd"] == 1 and len(annotation["segmentation"][0]) == 8
     rows, _ = measured(tmp_path, dataset, [shot(1, BOX, 0.9)], [1])

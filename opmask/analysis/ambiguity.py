@@ -6,12 +6,9 @@ instance is the share of its ground-truth box's pixels that other annotated inst
 their masks, or with their boxes where they have no mask.
 """
 
-import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,6 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 from scipy import ndimage
 
-from opmask.data.shapes import is_degenerate_box, usable_mask
 from opmask.evaluation.coco_ap import evaluate, subset_summary
 from opmask.planning.plan import Run
 
@@ -45,16 +41,15 @@ class Objects:
 
 
 def read_objects(data: Mapping[str, Any]) -> Objects:
-    """The instances of a COCO json, by image, with their ambiguity."""
+    """The instances of a cleaned COCO json, by image, with their ambiguity."""
     by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for annotation in data["annotations"]:
         by_image[annotation["image_id"]].append(annotation)
     rows, masks, rivals = [], [], []
     for image in data["images"]:
         size = image["height"], image["width"]
-        found = [a for a in by_image[image["id"]] if not is_degenerate_box(a["bbox"], *size[::-1])]
-        for annotation, own, others in _with_rivals(found, size):
-            if annotation.get("iscrowd") or not usable_mask(annotation):
+        for annotation, own, others in _with_rivals(by_image[image["id"]], size):
+            if annotation["iscrowd"] or "segmentation" not in annotation:
                 continue
             window = box_window(annotation["bbox"], size)
             rival = np.zeros(size, np.uint8, order="F")
@@ -77,8 +72,8 @@ def _with_rivals(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]
 
 def _region(annotation: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels of an instance, `(H, W)`: of its mask, or of its box if it has none."""
-    shape = usable_mask(annotation)
-    if not shape:
+    shape = annotation.get("segmentation")
+    if shape is None:
         region = np.zeros(size, bool)
         region[box_window(annotation["bbox"], size)] = True
         return region
@@ -229,10 +224,7 @@ def group_ap(
         kept = set(novel.loc[novel["ambiguous"] == ambiguous, "annotation_id"])
         truth = [a for a in data["annotations"] if a["id"] in kept or _is_crowd(a, ids)]
         found = [detections[n] for n in candidates if n not in foreign]
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "instances.json")
-            path.write_text(json.dumps({**data, "annotations": truth}))
-            result = evaluate(path, found, task="segm").per_class()
+        result = evaluate({**data, "annotations": truth}, found, task="segm").per_class()
         rows.append({"group": group, "AP": subset_summary(result, ids)["AP"]})
     return pd.DataFrame(rows)
 

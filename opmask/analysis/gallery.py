@@ -23,7 +23,6 @@ from opmask.analysis.comparison import (
     shown_backbones,
     with_others,
 )
-from opmask.data.shapes import is_degenerate_box, usable_mask
 from opmask.errors import UserError
 
 WEIGHTS = "model_final.pth"  # of a trained run
@@ -202,7 +201,7 @@ def whole_images(frame: pd.DataFrame, figure: str) -> pd.DataFrame:
 
 
 def by_size(data: Mapping[str, Any]) -> pd.DataFrame:
-    """Figure 7: instances of a COCO json from small to large; `value` is the box's area.
+    """Figure 7: instances of a cleaned COCO json from small to large; `value` is the box's area.
 
     Columns: pick, image_id, annotation_id, category_id, x, y, width, height (pixels), value.
     """
@@ -210,18 +209,13 @@ def by_size(data: Mapping[str, Any]) -> pd.DataFrame:
     rows = [
         (a["image_id"], a["id"], a["category_id"], *a["bbox"])
         for a in data["annotations"]
-        if not a.get("iscrowd") and usable_mask(a) and not _outside(a, images)
+        if not a["iscrowd"] and "segmentation" in a
     ]
     columns = ["image_id", "annotation_id", "category_id", "x", "y", "width", "height"]
     frame = pd.DataFrame(rows, columns=columns)
     frame = frame[is_large(frame, images)]
     area = (frame["width"] * frame["height"]).astype(float)
     return at_quantiles(frame.assign(order=area), "order", SIZES).drop(columns="order")
-
-
-def _outside(annotation: Mapping[str, Any], images: Images) -> bool:
-    image = images[annotation["image_id"]]
-    return is_degenerate_box(annotation["bbox"], image["width"], image["height"])
 
 
 def cam_runs(runs: Sequence, trained: Path) -> dict[str, str]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from opmask.data.shapes import usable_mask
 from opmask.data.splits import resolve
 from opmask.errors import UserError
 from opmask.planning.plan import Run
@@ -30,7 +29,7 @@ def class_groups(supervised: str, categories: Sequence[Mapping], custom: Mapping
 
 
 def restrict(dataset: Mapping[str, Any], image_ids: Collection[int], task: str) -> dict[str, Any]:
-    """The part of a COCO training json on `image_ids` that `evaluate` can measure `task` on.
+    """The part of a cleaned training json on `image_ids` that `evaluate` can measure `task` on.
 
     An object without a usable mask is no ground truth for masks, but a detection of it is no error
     either: its box becomes a crowd region, in which detections count neither way.
@@ -53,9 +52,9 @@ def _with_area(annotation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _for_masks(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    mask, (x, y, w, h) = usable_mask(annotation), annotation["bbox"]
-    if mask is not None:
-        return _with_area(annotation) | {"segmentation": mask}
+    if "segmentation" in annotation:
+        return _with_area(annotation)
+    x, y, w, h = annotation["bbox"]
     box = [[x, y, x + w, y, x + w, y + h, x, y + h]]
     return _with_area(annotation) | {"segmentation": box, "iscrowd": 1}
 

@@ -91,17 +91,17 @@ def own_set(args: argparse.Namespace) -> str:
         on_degenerate="skip",
         for_evaluation=args.evaluation,
     )
-    categories = {c["id"]: c["name"] for c in checks.read_json(args.annotations)["categories"]}
     rows = [
-        (number, name, found.instances_by_category[number], found.masks_by_category[number])
-        for number, name in sorted(categories.items())
+        (c["id"], c["name"], found.instances_by_category[c["id"]], found.masks_by_category[c["id"]])
+        for c in checks.read_categories(args.annotations)
     ]
     table = tabulate(rows, headers=("id", "class", "objects", "with masks"))
     line = (
         f"{found.images:,} images, {found.annotations:,} annotations: {found.with_masks:,} with "
         f"masks, {found.crowd:,} crowds, {found.degenerate:,} degenerate shapes (left out)"
     )
-    return f"{table}\n\n{line}\n{args.annotations}: can be used"
+    warnings = "".join(f"warning: {warning}\n" for warning in found.warnings)
+    return f"{table}\n\n{line}\n{warnings}{args.annotations}: can be used"
 
 
 if __name__ == "__main__":

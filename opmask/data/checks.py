@@ -3,22 +3,23 @@
 The json holds `images`, `annotations` and `categories`. An annotation has a box; its
 `segmentation` (polygons or RLE) may be absent, which is what partially supervised data looks
 like. Real data contains a few *degenerate* shapes (a box without area or outside its image, a
-polygon of fewer than three points). Training leaves them out, as detectron2 does; the check
-reports them, or only counts them where the user says `on_degenerate: skip`, as for official COCO.
+polygon of fewer than three points). They are left out of training and evaluation
+(`opmask.data.cleaning`); the check reports them, or only counts them where the user says
+`on_degenerate: skip`, as for official COCO.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
 from tqdm import tqdm
 
+from opmask.data.images import MAX_PIXELS, UnusableImage, upright_size
+from opmask.data.records import FIELDS, Record, read_json, wrong_field
 from opmask.data.shapes import (
     has_degenerate_polygon,
     is_degenerate_box,
@@ -27,15 +28,10 @@ from opmask.data.shapes import (
 )
 from opmask.errors import UserError
 
-Record = dict[str, Any]
-
-# What a record of each list must have, with the JSON types allowed.
-FIELDS: dict[str, dict[str, type]] = {
-    "images": {"id": int, "file_name": str, "width": int, "height": int},
-    "categories": {"id": int, "name": str},
-    "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list},
-}
-EXIF_ORIENTATION, EXIF_SWAPS_SIDES = 0x0112, 5
+# What the evaluator needs of every object beside its box.
+GROUND_TRUTH = ("segmentation", "area", "iscrowd")
+MAX_AREA = 1e10  # pixels: COCOeval counts nothing larger
+_SHOWN = 200  # characters of a name or a value in a message
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,7 @@ class Summary:
     # By category id, without crowds and degenerate boxes: what training and evaluation see.
     instances_by_category: dict[int, int]
     masks_by_category: dict[int, int]
+    warnings: tuple[str, ...] = ()  # what can be used but looks wrong
 
 
 @dataclass
@@ -68,27 +65,10 @@ class _Problems:
         for kind, places in self.found.items():
             more = len(places) - self.shown
             tail = f", … and {more} more of this kind" if more > 0 else ""
-            parts.append(f"{kind}: {', '.join(places[: self.shown])}{tail}")
+            shown = ", ".join(_shortened(place, 3 * _SHOWN) for place in places[: self.shown])
+            parts.append(f"{kind}: {shown}{tail}")
         if parts:
             raise UserError(f"{self.file}: {'; '.join(parts)}")
-
-
-def read_json(path: Path) -> Record:
-    """A COCO json as a dict with the three lists; UserError if it cannot be read as one."""
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such annotation file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: is not valid JSON, perhaps truncated ({error})") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: must be a JSON object with {', '.join(FIELDS)}")
-    for key in FIELDS:
-        if not isinstance(data.get(key), list):
-            raise UserError(f"{path}: lacks the top-level list '{key}'")
-    return data
 
 
 def check(
@@ -107,16 +87,47 @@ def check(
     for_evaluation: every annotation must have a mask, `area` and `iscrowd`, as COCOeval needs.
     """
     data = read_json(annotations)
-    problems = _Problems(annotations)
-    _check_records(data, problems)
-    problems.raise_if_any()  # what follows relies on sound ids and sizes
-    _check_annotations(data, problems, skip_degenerate=on_degenerate == "skip")
-    if for_evaluation:
-        _check_ground_truth(data, problems)
-    problems.raise_if_any()  # before the slow part
+    needs = GROUND_TRUTH if for_evaluation else ()
+    return check_data(data, annotations, image_dir, images, on_degenerate, needs)
+
+
+def check_data(
+    data: Record,
+    file: Path,
+    image_dir: Path,
+    images: str,
+    on_degenerate: str,
+    needs: Collection[str],
+) -> Summary:
+    """As `check`, of a json that is already read from `file`; needs: as in `check_records`."""
+    problems = _sound_fields(data, file)
+    _check_annotations(data, problems, on_degenerate == "skip", needs)
     _check_images(data["images"], image_dir, images, problems)
     problems.raise_if_any()
-    return summarize(data)
+    summary = summarize(data)
+    if not any(summary.instances_by_category.values()):
+        raise UserError(f"{file}: annotations: no object but crowds and degenerate boxes")
+    return summary
+
+
+def check_records(
+    data: Record, file: Path, *, on_degenerate: str = "error", needs: Collection[str] = ()
+) -> None:
+    """All of the contract but the image files; UserError names `file`, the records and keys.
+
+    needs: which of GROUND_TRUTH every annotation must have.
+    """
+    problems = _sound_fields(data, file)
+    _check_annotations(data, problems, on_degenerate == "skip", needs)
+    problems.raise_if_any()
+
+
+def read_categories(annotations: Path) -> list[Record]:
+    """The checked category dicts of a COCO json by ascending id; UserError as `check`."""
+    categories, problems = read_json(annotations)["categories"], _Problems(annotations)
+    _check_fields("categories", categories, problems)
+    problems.raise_if_any()
+    return sorted(categories, key=lambda category: category["id"])
 
 
 def summarize(data: Mapping[str, Any]) -> Summary:
@@ -128,40 +139,75 @@ def summarize(data: Mapping[str, Any]) -> Summary:
     for annotation in data["annotations"]:
         has_mask = usable_mask(annotation) is not None
         bad_box = is_degenerate_box(annotation["bbox"], *sizes[annotation["image_id"]])
-        is_crowd = bool(annotation.get("iscrowd", 0))
+        is_crowd = bool(annotation.get("iscrowd") or 0)
         with_masks += has_mask
         crowd += is_crowd
         degenerate += bad_box or has_degenerate_polygon(annotation)
         if not is_crowd and not bad_box:
             instances[annotation["category_id"]] += 1
             masks[annotation["category_id"]] += has_mask
+    counts = len(data["images"]), len(data["annotations"]), with_masks, crowd, degenerate
+    return Summary(*counts, instances, masks, tuple(_suspicions(data, sizes)))
+
+
+def _suspicions(data: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]):  # noqa: ANN202
+    """Warnings about boxes that are well formed but, most of them, not in COCO's xywh pixels."""
+    leaving = tiny = 0
+    for annotation in data["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        width, height = sizes[annotation["image_id"]]
+        leaving += x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1  # 1 px: rounding
+        tiny += w <= 1 and h <= 1
     total = len(data["annotations"])
-    return Summary(len(data["images"]), total, with_masks, crowd, degenerate, instances, masks)
+    form = "bbox must be [x, y, width, height] in pixels"
+    if 2 * leaving > total:
+        yield f"{leaving:,} of {total:,} boxes leave their image; corners, perhaps? {form}"
+    if 2 * tiny > total:
+        yield f"{tiny:,} of {total:,} boxes are below one pixel; normalised, perhaps? {form}"
 
 
-def _check_records(data: Record, problems: _Problems) -> None:
-    """Required fields and their types, unique ids, positive image sizes."""
-    for key, fields in FIELDS.items():
-        seen: set[int] = set()
-        for position, record in enumerate(data[key]):
-            wrong = _wrong_field(record, fields)
-            if wrong:
-                problems.add(f"'{wrong}' missing or of the wrong type", f"{key}[{position}]")
-                continue
-            if record["id"] in seen:
-                problems.add(f"duplicate id in '{key}'", str(record["id"]))
-            seen.add(record["id"])
-            if key == "images" and min(record["width"], record["height"]) < 1:
-                problems.add("image without width or height", f"image {record['id']}")
+def _sound_fields(data: Record, file: Path) -> _Problems:
+    """Raises UserError for unsound fields, on which all other checks rely; none found so far."""
+    problems = _Problems(file)
+    for key in FIELDS:
+        _check_fields(key, data[key], problems)
+    problems.raise_if_any()
+    return problems
 
 
-def _wrong_field(record: Any, fields: dict[str, type]) -> str | None:
-    if not isinstance(record, dict):
-        return "record"
-    return next((n for n, kind in fields.items() if not isinstance(record.get(n), kind)), None)
+def _check_fields(key: str, records: list[Any], problems: _Problems) -> None:
+    """Required fields of one list and their types, unique ids and names, image sizes."""
+    ids: set[int] = set()
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for position, record in enumerate(records):
+        if wrong := wrong_field(key, record):
+            problems.add(wrong, f"{key}[{position}]")
+            continue
+        if record["id"] in ids:
+            problems.add(f"duplicate id in '{key}'", str(record["id"]))
+        ids.add(record["id"])
+        if key == "categories":
+            by_name[record["name"]].append(str(record["id"]))
+        if key == "images":
+            _check_size(record, problems)
+    for name, same in by_name.items():
+        if len(same) > 1:
+            where = f"'{_shortened(name)}' (categories {', '.join(same)})"
+            problems.add("two classes of one name, rename or merge them", where)
 
 
-def _check_annotations(data: Record, problems: _Problems, *, skip_degenerate: bool) -> None:
+def _check_size(image: Record, problems: _Problems) -> None:
+    where = f"image {image['id']}"
+    if min(image["width"], image["height"]) < 1:
+        problems.add("image without width or height", where)
+    elif image["width"] * image["height"] > MAX_PIXELS:
+        kind = f"image of more than {MAX_PIXELS:,} pixels; scale it down or cut it into tiles"
+        problems.add(kind, f"{where} ({image['width']} × {image['height']})")
+
+
+def _check_annotations(
+    data: Record, problems: _Problems, skip_degenerate: bool, needs: Collection[str]
+) -> None:
     sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
     categories = {category["id"] for category in data["categories"]}
     for annotation in data["annotations"]:
@@ -171,22 +217,39 @@ def _check_annotations(data: Record, problems: _Problems, *, skip_degenerate: bo
         if annotation["image_id"] not in sizes:
             problems.add("unknown image", f"{where} (image {annotation['image_id']})")
             continue
-        size = sizes[annotation["image_id"]]
+        size, is_sound = sizes[annotation["image_id"]], True
         for kind, is_degenerate in shape_problems(annotation, *size):
+            is_sound &= is_degenerate
             if not (is_degenerate and skip_degenerate):
                 hint = " (`on_degenerate: skip` leaves such out)" if is_degenerate else ""
                 shown = f" {annotation['bbox']}" if kind.startswith("box") else ""
                 problems.add(kind + hint, where + shown)
+        for kind in _wrong_extras(annotation):
+            problems.add(kind, where)
+        if is_sound and needs and not is_degenerate_box(annotation["bbox"], *size):
+            for kind in _lacking(annotation, needs):
+                problems.add(kind, where)
 
 
-def _check_ground_truth(data: Record, problems: _Problems) -> None:
-    for annotation in data["annotations"]:
-        where = f"annotation {annotation['id']}"
-        if usable_mask(annotation) is None:
-            problems.add("no mask, which evaluation needs", where)
-        for key in ("area", "iscrowd"):
-            if not isinstance(annotation.get(key), int | float):
-                problems.add(f"no '{key}', which evaluation needs", where)
+def _wrong_extras(annotation: Record):  # noqa: ANN202
+    """What is wrong with the optional `area` and `iscrowd`; null counts as absent."""
+    area, iscrowd = annotation.get("area"), annotation.get("iscrowd")
+    if area is not None and not (type(area) in (int, float) and 0 <= area <= MAX_AREA):
+        yield f"'area' is not the mask's number of pixels, from 0 to {MAX_AREA:,.0f}"
+    if iscrowd is not None and not (isinstance(iscrowd, int | float) and iscrowd in (0, 1)):
+        yield "'iscrowd' is neither 0 nor 1"
+
+
+def _lacking(annotation: Record, needs: Collection[str]):  # noqa: ANN202
+    for key in needs:
+        value = usable_mask(annotation) if key == "segmentation" else annotation.get(key)
+        if value is None:
+            what = "mask" if key == "segmentation" else f"'{key}'"
+            yield f"no {what}, which evaluation needs"
+
+
+def _shortened(text: str, limit: int = _SHOWN) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def _check_images(images: list[Record], folder: Path, mode: str, problems: _Problems) -> None:
@@ -202,28 +265,17 @@ def _check_images(images: list[Record], folder: Path, mode: str, problems: _Prob
 
 def _image_problem(folder: Path, mode: str, image: Record) -> tuple[str, str] | None:
     path = folder / image["file_name"]
-    where = f"{path} (image {image['id']})"
-    if not path.is_file():
-        return "image missing", where
-    if mode == "exist":
-        return None
+    where = f"{_shortened(str(path))} (image {image['id']})"
     try:
-        size = _image_size(path, decode=mode == "decode")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return "image unreadable", where
+        if not path.is_file():
+            return "image missing", where
+        size = upright_size(path, decode=mode == "decode") if mode != "exist" else None
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        return "image missing", f"{where}: {error.strerror}"
+    except UnusableImage as error:
+        return "image unreadable", f"{where}: {_shortened(str(error))}"
     expected = (image["width"], image["height"])
-    if size != expected:
+    if size not in (None, expected):
         shown = "is {}×{}, annotated as {}×{}".format(*size, *expected)
         return "image of another size than annotated", f"{where} {shown}"
     return None
-
-
-def _image_size(path: Path, *, decode: bool) -> tuple[int, int]:
-    """(width, height) as detectron2 will see it, that is after its EXIF rotation."""
-    with Image.open(path) as image:
-        if decode:
-            image.load()
-        width, height = image.size
-        # Only a JPEG has it in the header: asking a PNG for it would decode the pixels.
-        turned = image.format == "JPEG" and image.getexif().get(EXIF_ORIENTATION, 1)
-        return (height, width) if turned >= EXIF_SWAPS_SIDES else (width, height)

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_util
 
-from opmask.data.checks import Record, Summary, check, read_json, summarize
-from opmask.data.shapes import Segmentation, is_degenerate_box, usable_mask
+from opmask.data.checks import Summary, check, read_categories, summarize
+from opmask.data.cleaning import clean
+from opmask.data.records import Record, read_json
+from opmask.data.shapes import Segmentation
 from opmask.errors import UserError
 
 __all__ = [
@@ -56,13 +58,16 @@ class Manifest:
 
 
 def load_manifest(path: Path) -> Manifest:
-    """Reads what the `data` stage wrote; paths come out relative to the working directory."""
+    """Reads what the `data` stage wrote; paths come out relative to the working directory.
+
+    In the file, annotations are relative to its folder and images to `root`.
+    """
     try:
         content = json.loads(path.read_text())
         root = path.parent / content["root"]  # an absolute root stays as it is
         sets = {
             name: ImageSet(
-                root / content[name]["annotations"],
+                path.parent / content[name]["annotations"],
                 root / content[name]["images"],
                 content[name]["counts"],
             )
@@ -76,8 +81,11 @@ def load_manifest(path: Path) -> Manifest:
 
 
 def load_categories(annotations: Path) -> list[Record]:
-    """The category dicts by id: the position is detectron2's contiguous category id."""
-    return _categories(read_json(annotations))
+    """The category dicts by id: the position is detectron2's contiguous category id.
+
+    Raises UserError, as `check`, for categories that break the contract.
+    """
+    return read_categories(annotations)
 
 
 def load_training_dicts(
@@ -85,7 +93,7 @@ def load_training_dicts(
     image_dir: Path,
     supervised_ids: Collection[int],
 ) -> tuple[list[Record], list[Record]]:
-    """detectron2 dataset dicts of a checked COCO json, and its categories.
+    """detectron2 dataset dicts of a COCO json that `check` accepts, and its categories.
 
     supervised_ids: COCO category ids whose masks are kept; all others lose them here.
 
@@ -96,8 +104,8 @@ def load_training_dicts(
     without a non-crowd box (detectron2's FILTER_EMPTY_ANNOTATIONS), whether or not they have
     masks: the images a run sees do not depend on its split.
     """
-    data = read_json(annotations)
-    categories = _categories(data)
+    data = clean(read_json(annotations))
+    categories = sorted(data["categories"], key=lambda category: category["id"])
     contiguous = {category["id"]: index for index, category in enumerate(categories)}
     _reject_unknown(supervised_ids, contiguous, f"{annotations}: category")
     images = {image["id"]: image for image in data["images"]}
@@ -107,15 +115,12 @@ def load_training_dicts(
 
     supervised, dicts = frozenset(supervised_ids), []
     for image_id in sorted(images):
-        image = images[image_id]
-        size = image["width"], image["height"]
         objects = [
             _training_object(annotation, contiguous, supervised)
             for annotation in by_image[image_id]
-            if not is_degenerate_box(annotation["bbox"], *size)
         ]
         if not all(instance["iscrowd"] for instance in objects):
-            dicts.append(_training_dict(image, image_dir, objects))
+            dicts.append(_training_dict(images[image_id], image_dir, objects))
     return dicts, categories
 
 
@@ -142,10 +147,6 @@ def supervised_mask_count(dicts: Sequence[Record], split: str, annotations: Path
     return count
 
 
-def _categories(data: Record) -> list[Record]:
-    return sorted(data["categories"], key=lambda category: category["id"])
-
-
 def _training_dict(image: Record, image_dir: Path, objects: list[Record]) -> Record:
     return {
         "file_name": str(image_dir / image["file_name"]),
@@ -163,12 +164,11 @@ def _training_object(
         "bbox": [float(value) for value in annotation["bbox"]],
         "bbox_mode": XYWH_ABS,
         "category_id": contiguous[annotation["category_id"]],
-        "iscrowd": int(annotation.get("iscrowd", 0)),
+        "iscrowd": annotation["iscrowd"],
     }
-    if annotation["category_id"] in supervised and not instance["iscrowd"]:
-        mask = usable_mask(annotation)
-        if mask is not None:
-            instance["segmentation"] = _training_mask(mask)
+    is_supervised = annotation["category_id"] in supervised and not instance["iscrowd"]
+    if is_supervised and "segmentation" in annotation:
+        instance["segmentation"] = _training_mask(annotation["segmentation"])
     return instance
 
 

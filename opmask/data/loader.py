@@ -5,6 +5,7 @@ uninterrupted one would have seen, bit for bit, with any number of loader proces
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from detectron2.data import transforms as T
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from opmask.data import images
 from opmask.data.polygon_masks import SharedPolygonMasks
 from opmask.errors import UserError
 
@@ -105,15 +107,16 @@ def _reject_rle(dicts: Sequence[dict[str, Any]]) -> None:
 
 
 def read_image(record: dict[str, Any], image_format: str) -> np.ndarray:
-    """The `(H, W, 3)` uint8 image of a dataset dict.
+    """The upright `(H, W, 3)` uint8 image of a dataset dict, as `opmask.data.images` has it.
 
     Raises:
-        UserError: the file is missing, unreadable or of another size than annotated.
+        UserError: the file is missing, unusable or of another size than annotated.
     """
     try:
-        image = utils.read_image(record["file_name"], format=image_format)
+        loaded = images.load(Path(record["file_name"]))
+        image = utils.convert_PIL_to_numpy(loaded, image_format)
         utils.check_image_size(record, image)
-    except (OSError, SyntaxError, utils.SizeMismatchError) as error:
+    except (images.UnusableImage, utils.SizeMismatchError) as error:
         message = " ".join(str(error).split())
         raise UserError(f"{record['file_name']}: cannot use this image: {message}") from error
     return image

@@ -1,14 +1,25 @@
 """The shapes of a COCO annotation: box, polygons and RLE, and what can be wrong with them.
 
-*Degenerate* shapes occur in real data and are left out of training, as detectron2 does: a box
-without area or outside its image, a polygon of fewer than three points. Others are malformed.
+*Degenerate* shapes occur in real data and are left out, as detectron2 does: a box without area or
+outside its image, a polygon of fewer than three points. Others are malformed, among them those on
+which pycocotools would run out of memory or overflow: it draws an outline step by step.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 Segmentation = list[list[float]] | dict[str, Any]
+
+# Coordinates in pixels, and how long the outline of a polygon may be. Both also in units of the
+# image's longer side, which training scales to some 1000 pixels, and the outline in units of its
+# box's shorter side, which it scales to some 30.
+FARTHEST = 1_000_000
+FARTHEST_IN_IMAGES = 1_000
+LONGEST_IN_BOXES = 100_000
+_RLE_DIGITS = 6  # of 5 bits: enough for any run of an image that is read, and for pycocotools' int
 
 
 def is_degenerate_box(box: list[float], width: int, height: int) -> bool:
@@ -46,20 +57,20 @@ def rle_counts(counts: str | list[int]) -> list[int]:
     if not isinstance(counts, str):
         return [_run_length(run) for run in counts]
     runs: list[int] = []
-    value = shift = 0
+    value = digits = 0
     for char in counts:
         chunk = ord(char) - 48
-        if not 0 <= chunk < 64:
-            raise ValueError("bad character")
-        value |= (chunk & 31) << shift
-        shift += 5
+        if not 0 <= chunk < 64 or digits == _RLE_DIGITS:
+            raise ValueError("bad character, or a number too long")
+        value |= (chunk & 31) << 5 * digits
+        digits += 1
         if chunk & 32:
             continue
         if chunk & 16:
-            value -= 1 << shift
+            value -= 1 << 5 * digits
         runs.append(_run_length(value + runs[-2] if len(runs) > 2 else value))
-        value = shift = 0
-    if shift:
+        value = digits = 0
+    if digits:
         raise ValueError("ends within a number")
     return runs
 
@@ -69,34 +80,62 @@ def shape_problems(
 ) -> Iterator[tuple[str, bool]]:
     """(kind, whether merely degenerate) of every problem of an annotation's box and mask."""
     box, mask = annotation["bbox"], annotation.get("segmentation")
-    if len(box) != 4 or not _is_finite(box):
-        yield "box is not four finite numbers", False
-    elif is_degenerate_box(box, width, height):
+    if len(box) != 4 or not _are_finite(box) or max(map(abs, box)) > FARTHEST:
+        yield f"box is not four finite numbers, none beyond ±{FARTHEST:,}", False
+        return
+    if is_degenerate_box(box, width, height):
         yield "box without area or outside its image", True
     if isinstance(mask, dict):
         problem = _rle_problem(mask, width, height)
         if problem:
             yield problem, False
     elif isinstance(mask, list):
-        if not all(isinstance(polygon, list) and _is_finite(polygon) for polygon in mask):
-            yield "polygon is not a list of finite numbers", False
-        elif any(map(is_degenerate_polygon, mask)):
-            yield "polygon of fewer than 3 points or of odd length", True
+        farthest = min(FARTHEST, FARTHEST_IN_IMAGES * max(width, height))
+        longest = min(farthest, LONGEST_IN_BOXES * max(min(box[2:]), 0.1))
+        yield from _polygon_problems(mask, farthest, longest)
     elif mask is not None:
         yield "segmentation is neither polygons nor RLE", False
 
 
-def _run_length(run: int) -> int:
-    if not isinstance(run, int) or run < 0:
+def _polygon_problems(
+    mask: list[Any], farthest: float, longest: float
+) -> Iterator[tuple[str, bool]]:
+    """As `shape_problems`: coordinates up to ±`farthest`, outlines up to `longest` pixels."""
+    if not all(isinstance(polygon, list) and _are_finite(polygon) for polygon in mask):
+        yield "polygon is not a list of finite numbers, as in [[x0, y0, x1, y1, …], …]", False
+        return
+    whole = [polygon for polygon in mask if not is_degenerate_polygon(polygon)]
+    if len(whole) < len(mask):
+        yield "polygon of fewer than 3 points or of odd length", True
+    if any(_is_excessive(polygon, farthest, longest) for polygon in whole):
+        yield "polygon far larger than its image or box; is it in pixels of this image?", False
+
+
+def _is_excessive(polygon: list[float], farthest: float, longest: float) -> bool:
+    reach = max(max(polygon), -min(polygon))
+    if len(polygon) * reach <= longest:  # each of its len / 2 edges spans 2 * reach at most
+        return False
+    if reach > farthest:
+        return True
+    points = np.array(polygon, np.float64).reshape(-1, 2)
+    outline = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
+    return bool(outline > longest)
+
+
+def _run_length(run: Any) -> int:
+    if type(run) is not int or run < 0:
         raise ValueError("run length is not a natural number")
     return run
 
 
-def _is_finite(numbers: list[float]) -> bool:
+def _are_finite(numbers: Sequence[Any]) -> bool:
+    """Whether all are finite numbers; true and false are none."""
+    if not {int, float}.issuperset(map(type, numbers)):
+        return False
     # A sum is finite just if all its (moderate) terms are: a tenth of the time of testing each.
     try:
         return math.isfinite(sum(numbers))
-    except (TypeError, OverflowError):
+    except OverflowError:
         return False
 
 

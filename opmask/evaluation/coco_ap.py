@@ -4,9 +4,12 @@ The paper reports COCO's AP on subsets of the 80 classes. AP of a subset is the 
 per-class APs, so one `evaluate` feeds every table. The engine is hotcoco, whose precision array
 equals that of pycocotools; `tests/test_evaluation.py` holds it to that. One known difference is
 on purpose: pycocotools takes a match with ground truth of id 0 for no match at all, here it counts.
+
+The engine gets ids 1 … N in place of the user's, of which it takes no negative ones, and of the
+ground truth only what it needs (`opmask.data.cleaning`): its parser is stricter than Python's.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from itertools import chain
@@ -18,12 +21,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from opmask.data.checks import read_json
-from opmask.errors import UserError
+from opmask.data.checks import check_records
+from opmask.data.cleaning import clean
+from opmask.data.records import read_json
 
 Task = Literal["bbox", "segm"]
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _SHAPE_KEY = {"bbox": "bbox", "segm": "segmentation"}
+_REFERENCES = {"images": "image_id", "categories": "category_id"}  # to a record of which list
 
 
 @dataclass(frozen=True)
@@ -78,32 +83,39 @@ class Evaluation:
         return self.table.copy()
 
 
-def evaluate(ground_truth: Path, detections: Sequence[dict[str, Any]], *, task: Task) -> Evaluation:
+def evaluate(
+    ground_truth: Path | Mapping[str, Any], detections: Sequence[dict[str, Any]], *, task: Task
+) -> Evaluation:
     """Evaluate one run by the protocol of COCOeval, all categories at once.
 
     Args:
-        ground_truth: COCO json of the validation set.
+        ground_truth: COCO json of the validation set, any that `opmask.data.coco.check` accepts for
+            evaluation, or its content as `opmask.data.cleaning.clean` gives it. Ids of images and
+            categories must fit 64 bits.
         detections: COCO results: image_id, category_id, score and, by task, `bbox` (xywh, pixels)
             or `segmentation` (RLE). May be empty; left as they are. For segm a `bbox` is not
             looked at: pycocotools would take the size class (s/m/l) from it and not from the mask.
         task: "bbox" or "segm".
 
     Raises:
-        UserError: the ground truth cannot be evaluated on.
+        UserError: the ground truth file breaks the data contract, or lacks what `task` needs.
         ValueError: an unknown task, or a detection without a key, of an unknown image or category
             (COCOeval ignores the latter), or with a score of NaN.
     """
     if task not in _SHAPE_KEY:
         raise ValueError(f"task {task!r}: allowed are {', '.join(_SHAPE_KEY)}")
-    dataset = _read_ground_truth(ground_truth, task)
-    coco = hotcoco.COCO(str(ground_truth))
-    engine = hotcoco.COCOeval(coco, coco.load_res(_results(dataset, detections, task)), task)
+    if isinstance(ground_truth, Path):
+        ground_truth = _read_ground_truth(ground_truth, task)
+    dataset, ranks = _ranked(ground_truth), {k: _ranks(ground_truth[k]) for k in _REFERENCES}
+    coco = hotcoco.COCO(dataset)
+    results = coco.load_res(_results(ranks, detections, task))
+    engine = hotcoco.COCOeval(coco, results, task)
     engine.evaluate()
     engine.accumulate()
     precision = engine.eval["precision"][..., -1]  # (T, 101 recalls, K, 4 areas), 100 detections
     thresholds = np.asarray(engine.params.iou_thrs)
-    table = _table(dataset, task, _class_metrics(precision, thresholds))
-    return Evaluation(table, partial(_matches, engine, dataset))
+    table = _table(ground_truth, task, _class_metrics(precision, thresholds))
+    return Evaluation(table, partial(_matches, engine, ground_truth))
 
 
 def subset_summary(per_class: pd.DataFrame, category_ids: Iterable[int]) -> dict[str, float]:
@@ -126,26 +138,31 @@ def subset_summary(per_class: pd.DataFrame, category_ids: Iterable[int]) -> dict
 
 
 def _read_ground_truth(path: Path, task: Task) -> dict[str, Any]:
-    """The json, of which `coco_checks.check` holds; here what would pass in silence otherwise."""
-    dataset = read_json(path)
-    for section in ("images", "categories", "annotations"):
-        ids = [entry["id"] for entry in dataset[section]]
-        if len(ids) != len(set(ids)):  # COCOeval would keep one of each
-            raise UserError(f"{path}: {section}: ids repeat, each must be unique")
-    for annotation in dataset["annotations"]:
-        for key in (_SHAPE_KEY[task], "area"):
-            if annotation.get(key) in (None, []):
-                raise UserError(
-                    f"{path}: annotation {annotation['id']}: no {key!r}, which a {task} "
-                    "evaluation needs of every annotation"
-                )
-    return dataset
+    data = read_json(path)
+    needs = [key for key in ("area", _SHAPE_KEY[task]) if key != "bbox"]
+    check_records(data, path, on_degenerate="skip", needs=needs)
+    return clean(data)
+
+
+def _ranks(records: Iterable[Mapping[str, Any]]) -> dict[int, int]:
+    """1 … N by id, in ascending order: what COCOeval does by the order of ids stays as it is."""
+    return {number: n for n, number in enumerate(sorted(r["id"] for r in records), start=1)}
+
+
+def _ranked(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """A cleaned json with ranks for ids."""
+    ranks = {key: _ranks(dataset[key]) for key in ("images", "categories", "annotations")}
+    ranked = {key: [r | {"id": ranks[key][r["id"]]} for r in dataset[key]] for key in ranks}
+    for annotation in ranked["annotations"]:
+        for key, reference in _REFERENCES.items():
+            annotation[reference] = ranks[key][annotation[reference]]
+    return ranked
 
 
 def _results(
-    dataset: dict[str, Any], detections: Sequence[dict[str, Any]], task: Task
+    ranks: Mapping[str, Mapping[int, int]], detections: Sequence[dict[str, Any]], task: Task
 ) -> list[dict[str, Any]]:
-    """Fresh result dicts with the keys of this task only."""
+    """Fresh result dicts with the keys of this task only, and ranks for ids."""
     key = _SHAPE_KEY[task]
     columns = {}
     for name in ("image_id", "category_id", key, "score"):
@@ -153,11 +170,12 @@ def _results(
         if None in values:
             n = values.index(None)
             raise ValueError(f"detections[{n}]: no {name!r}, which a {task} evaluation needs")
-    for name, section in (("image_id", "images"), ("category_id", "categories")):
-        unknown = set(columns[name]) - {entry["id"] for entry in dataset[section]}
-        if unknown:
+    for section, name in _REFERENCES.items():
+        known = ranks[section]
+        if unknown := set(columns[name]) - known.keys():
             n = next(n for n, value in enumerate(columns[name]) if value in unknown)
             raise ValueError(f"detections[{n}]: {name} {columns[name][n]} not in ground truth")
+        columns[name] = [known[value] for value in columns[name]]
     scores = np.array(columns["score"], dtype=np.float64)
     if np.isnan(scores).any():
         n = int(np.isnan(scores).argmax())
@@ -181,12 +199,12 @@ def _class_metrics(
     return dict(zip(METRICS, averages, strict=True))
 
 
-def _objects(dataset: dict[str, Any]) -> list[dict[str, Any]]:
+def _objects(dataset: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [a for a in dataset["annotations"] if not a.get("iscrowd", 0)]
 
 
 def _table(
-    dataset: dict[str, Any], task: Task, metrics: dict[str, NDArray[np.float64]]
+    dataset: Mapping[str, Any], task: Task, metrics: dict[str, NDArray[np.float64]]
 ) -> pd.DataFrame:
     categories = sorted(dataset["categories"], key=lambda category: category["id"])
     ids = pd.Index([category["id"] for category in categories], dtype=np.int64)
@@ -202,20 +220,20 @@ def _table(
     )
 
 
-def _matches(engine: hotcoco.COCOeval, dataset: dict[str, Any]) -> Matches:
+def _matches(engine: hotcoco.COCOeval, dataset: Mapping[str, Any]) -> Matches:
     """Match again category by category, areas pooled.
 
     hotcoco's matches are Python lists: those of all categories and areas at once take gigabytes.
     """
-    images = np.unique([image["id"] for image in dataset["images"]]).astype(np.int64)
-    categories = np.unique([c["id"] for c in dataset["categories"]]).astype(np.int64)
+    images = np.sort(np.array([image["id"] for image in dataset["images"]], dtype=np.int64))
+    categories = np.sort(np.array([c["id"] for c in dataset["categories"]], dtype=np.int64))
     params = engine.params
     params.area_rng, params.area_rng_lbl = [params.area_rng[0]], ["all"]
     columns: dict[str, list[NDArray]] = {"image": [], "score": [], "matched": [], "ignored": []}
-    for category in categories.tolist():
-        params.cat_ids = [category]
+    for rank in range(1, len(categories) + 1):
+        params.cat_ids = [rank]
         engine.evaluate()
-        for name, values in _category_matches(engine.eval_imgs, images, params.iou_thrs).items():
+        for name, values in _category_matches(engine.eval_imgs, params.iou_thrs).items():
             columns[name].append(values)
     counts = [len(scores) for scores in columns["score"]]
     objects = _objects(dataset)
@@ -233,14 +251,12 @@ def _matches(engine: hotcoco.COCOeval, dataset: dict[str, Any]) -> Matches:
 
 
 def _category_matches(
-    entries: Sequence[dict[str, Any] | None],
-    image_ids: NDArray[np.int64],
-    thresholds: Sequence[float],
+    entries: Sequence[dict[str, Any] | None], thresholds: Sequence[float]
 ) -> dict[str, NDArray]:
     """Detections of one category from its per-image matches, sorted as COCOeval accumulates."""
     found = [entry for entry in entries if entry is not None]
     counts = [len(entry["dtScores"]) for entry in found]
-    ids = np.repeat(np.array([entry["image_id"] for entry in found], dtype=np.int64), counts)
+    ranks = np.repeat(np.array([entry["image_id"] for entry in found], dtype=np.int32), counts)
 
     def flatten(rows: Iterable[Sequence], dtype: type) -> NDArray:
         return np.fromiter(chain.from_iterable(rows), dtype, sum(counts))
@@ -252,7 +268,7 @@ def _category_matches(
     score = flatten((entry["dtScores"] for entry in found), np.float64)
     order = np.argsort(-score, kind="stable")
     return {
-        "image": np.searchsorted(image_ids, ids).astype(np.int32)[order],
+        "image": (ranks - 1)[order],
         "score": score[order],
         "matched": flags("dtMatched")[order],
         "ignored": flags("dtIgnore")[order],

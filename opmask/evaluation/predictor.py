@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from numpy.typing import NDArray
-from PIL import Image
 from pycocotools import mask as mask_util
 
 from opmask.analysis.gallery import Roi
 from opmask.analysis.priors import image_maps
 from opmask.data.loader import read_image
-from opmask.errors import UserError
 from opmask.evaluation.inference import TestImages, load_model
 from opmask.evaluation.trained import Trained
 
@@ -76,7 +74,7 @@ class Predictor:
     @torch.no_grad()
     def __call__(self, path: Path, image_id: int = 1) -> Prediction:
         """What the model finds in an image file; UserError if it cannot be read."""
-        picture = _read(path, self.image_format)
+        picture = read_image({"file_name": str(path)}, self.image_format)
         image = self.mapper.model_input(picture, image_id)
         instances = self.model([image])[0]["instances"].to("cpu")
         found = instances_to_coco_json(instances, image_id)
@@ -96,10 +94,3 @@ class Predictor:
             for d, index in zip(found, classes, strict=True)
         ]
         return image_maps(self.model, image, rois) if rois else np.zeros((0, 28, 28), np.float32)
-
-
-def _read(path: Path, image_format: str) -> NDArray[np.uint8]:
-    try:
-        return read_image({"file_name": str(path)}, image_format)
-    except (ValueError, Image.DecompressionBombError) as error:  # what PIL makes of broken files
-        raise UserError(f"{path}: cannot use this image: {error}") from error

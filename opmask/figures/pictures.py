@@ -10,13 +10,13 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from pycocotools import mask as mask_util
 
 from opmask.analysis.ambiguity import box_window, to_rle
 from opmask.analysis.comparison import BASELINE, DIRECTIONS, OURS
 from opmask.analysis.gallery import Roi, box_of
-from opmask.data.shapes import usable_mask
+from opmask.data.images import load
 from opmask.figures import style
 from opmask.figures.gallery import INSTANCE_COLOURS, Outline, Panel, crop, square_window
 
@@ -40,7 +40,7 @@ class Scenes:
 
     @classmethod
     def of(cls, data: Mapping[str, Any], folder: Path) -> Self:
-        """From a COCO json and the folder of its images."""
+        """From a cleaned COCO json and the folder of its images."""
         images, annotations = data["images"], data["annotations"]
         return cls({i["id"]: i for i in images}, {a["id"]: a for a in annotations}, folder)
 
@@ -52,14 +52,12 @@ class Scenes:
         """The true mask, `(H, W)`."""
         annotation = self.annotations[annotation_id]
         image = self.images[annotation["image_id"]]
-        shape = usable_mask(annotation)
-        return _decode(to_rle(shape, (image["height"], image["width"])))
+        return _decode(to_rle(annotation["segmentation"], (image["height"], image["width"])))
 
 
 @lru_cache(maxsize=32)
 def _read(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    return np.asarray(load(path).convert("RGB"))
 
 
 def _decode(rle: dict[str, Any]) -> NDArray[np.bool_]:
