@@ -14,6 +14,7 @@ from typing import Any
 from opmask.data.coco import Manifest, load_manifest
 from opmask.errors import main
 from opmask.evaluation.kept import KEPT, Part, code, collect
+from opmask.integrity import verified
 from opmask.planning.params import load_params
 from opmask.planning.plan import Run, all_runs
 from opmask.tables.table2 import is_row
@@ -68,7 +69,7 @@ def detect(
     from opmask.evaluation.cam_masks import cam_config
     from opmask.training import jobs
 
-    cfg = CfgNode.load_cfg((trained / CONFIG).read_text())
+    cfg = CfgNode.load_cfg(verified(trained / CONFIG).read_text())
     cfg = cam_config(cfg, params["cam"]["threshold"])
     workers = jobs.hardware(params["hardware"]).workers
     found = inference.detect_run(cfg, trained / WEIGHTS, manifest, workers, description)

@@ -48,7 +48,7 @@ def stage(tmp_path):
 def results(stage):
     out = stage.root / "out"
     keys = json.loads((out / "runs.json").read_text())
-    assert {path.name for path in out.iterdir()} == {*keys, "runs.json"}
+    assert {path.name for path in out.iterdir()} == {*keys, "runs.json", "SHA256SUMS"}
     return {key: (out / key / "result").read_text() for key in keys}
 
 

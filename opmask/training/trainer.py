@@ -29,7 +29,7 @@ from opmask.data.coco import hold_out, load_training_dicts, supervised_mask_coun
 from opmask.data.loader import build_loader
 from opmask.errors import UserError
 from opmask.integrity import damage, empty_folder, publish, remove_summed, write_durably
-from opmask.training import checkpoints, plain_weights
+from opmask.training import checkpoints
 from opmask.training.checkpoints import FINAL
 from opmask.training.hooks import (
     LeaveTrunk,
@@ -277,7 +277,7 @@ def export(work: Path, out: Path, provenance: str) -> None:
     Losses and TensorBoard's scalars are those of metrics.json, however often it was interrupted.
     """
     partial = empty_folder(out.with_name(out.name + ".partial"))
-    weights = plain_weights.read(str(work / FINAL))["model"]
+    weights = torch.load(work / FINAL, map_location="cpu", weights_only=True)["model"]
     with disk_trouble(partial / FINAL):
         torch.save({"model": weights}, partial / FINAL)
     for name in ("config.yaml", "metrics.json", HELD_OUT):
