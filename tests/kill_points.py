@@ -2,9 +2,9 @@
 
 `python tests/kill_points.py [--every N] [--fault kill|full]` goes through all points, about a
 thousand, or every N-th; `test_kill_points.py` takes some. A point is a file opened for writing, a
-rename, a removal, a new folder, an fsync or half of a `torch.save`. The process dies there by SIGKILL (or finds the disk
-full from there on); the same command is then repeated, and must end with the undisturbed results,
-having trained nothing anew that a checkpoint holds.
+rename, a removal, a new folder, an fsync or half of a `torch.save`. The process dies there by
+SIGKILL, or finds the disk full from there on; the same command is then repeated, and must end with
+the undisturbed results, having trained nothing anew that a checkpoint holds.
 
 Each run is a fork of this process, which has imported torch, detectron2 and DVC; DVC's stages are
 called in the fork instead of being started, so that DVC's own writes are points, too.
