@@ -99,7 +99,7 @@ def read_json(path: Path) -> dict:
 
     Raises UserError if the file holds no JSON object, or is of a published folder and damaged.
     """
-    if not path.is_file():
+    if not path.is_file() and not is_sealed(path.parent):  # if missing there, that is damage
         return {}
     try:
         content = json.loads(verified(path).read_text(encoding="utf-8"))
