@@ -130,15 +130,15 @@ def _runs(work: Path, trunk: Trunk | None) -> tuple[str, str]:
 
 def _drop_unless_snapshots(work: Path, cfg: CfgNode) -> None:
     """Remove checkpoints later than a snapshot that is missing or damaged: it is made again."""
-    found = {**checkpoints.numbered(work), cfg.SOLVER.MAX_ITER - 1: work / FINAL}
+    found = [*checkpoints.numbered(work).items(), (cfg.SOLVER.MAX_ITER - 1, work / FINAL)]
     period = cfg.SOLVER.SNAPSHOT_PERIOD
-    last = max((n for n in found if found[n].exists()), default=-1)
+    last = max((number for number, path in found if path.exists()), default=-1)
     for done in range(period, last + 2, period) if period else ():
         snapshot = work / SNAPSHOTS / f"model_{done:07d}.pth"
         trouble = damage(snapshot)
         if trouble:
             warnings.warn(f"{snapshot}: {trouble}; it is made again", stacklevel=3)
-            for path in [path for number, path in found.items() if number + 1 >= done]:
+            for path in [path for number, path in found if number + 1 >= done]:
                 remove_summed(path)
             return
 
