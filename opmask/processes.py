@@ -1,19 +1,21 @@
 """Child processes: they end with their parent, and what ended one is said in words."""
 
-import ctypes
+import multiprocessing
+import os
 import signal
-import sys
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+import threading
 
 
 def end_with_parent(number: signal.Signals) -> None:
-    """Let the system send `number` to this process when its parent dies, however it dies.
+    """Send this process, a child by `multiprocessing`, `number` when its parent dies, however."""
+    parent = multiprocessing.parent_process()
 
-    Linux only; elsewhere a child of a parent that was killed goes on, and a lock keeps others off.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), number)
+
+    if parent is not None:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def killed(exit_code: int | None) -> str | None:

@@ -156,7 +156,7 @@ def _server(environments: Sequence[Mapping[str, str]]) -> Iterator[BaseContext]:
 def _run(module: str, key: str, environment: Mapping[str, str], log: Path) -> None:
     """`python -m module key --ahead`, in a process of its own that writes to `log`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-    end_with_parent(signal.SIGINT)  # on Linux the fork server, which ends with the sweep
+    end_with_parent(signal.SIGINT)
     with log.open("w") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

@@ -133,7 +133,10 @@ def _drop_unless_snapshots(work: Path, cfg: CfgNode) -> None:
     found = [*checkpoints.numbered(work).items(), (cfg.SOLVER.MAX_ITER - 1, work / FINAL)]
     period = cfg.SOLVER.SNAPSHOT_PERIOD
     last = max((number for number, path in found if path.exists()), default=-1)
-    for done in range(period, last + 2, period) if period else ():
+    due = list(range(period, last + 2, period)) if period else []
+    if period and last + 1 == cfg.SOLVER.MAX_ITER:
+        due.append(last + 1)
+    for done in due:
         snapshot = work / SNAPSHOTS / f"model_{done:07d}.pth"
         trouble = damage(snapshot)
         if trouble:
