@@ -84,16 +84,3 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def killed(exit_code: int) -> str | None:
-    """What ended a process by a signal, from its negative `exit_code`; None if none did."""
-    if exit_code >= 0:
-        return None
-    try:
-        name = signal.Signals(-exit_code).name
-    except ValueError:
-        name = f"signal {-exit_code}"
-    if name != "SIGKILL":
-        return f"killed by {name}"
-    return "killed by SIGKILL, as the system does when memory runs out; see hardware.side_by_side"

@@ -123,6 +123,19 @@ def require_whole(folder: Path, names: Iterable[str] | None = None, *, remedy: s
             raise UserError(f"{path}: damaged, its SHA-256 is not that in {SUMS}; {remedy}")
 
 
+def verified(path: Path) -> Path:
+    """A file, or a folder of files, as it is, checked if it lies in a sealed folder or below one.
+
+    Raises:
+        UserError: as `require_whole`.
+    """
+    sealed = next((folder for folder in list(path.parents)[:2] if is_sealed(folder)), None)
+    if sealed:
+        remedy = f"repeat the stage that makes {sealed} (dvc repro), or dvc checkout {sealed}"
+        require_whole(sealed, [path.relative_to(sealed).as_posix()], remedy=remedy)
+    return path
+
+
 def _below(sums: dict[str, str], name: str) -> list[str]:
     return [n for n in sums if n.startswith(f"{name}/")] or [name]
 

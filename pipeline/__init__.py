@@ -28,7 +28,8 @@ def stage(
     @functools.wraps(function)
     def run(argv: Sequence[str]) -> None:
         spec = sys.modules[function.__module__].__spec__
-        if spec is not None:  # as the module is called where `python -m` makes it __main__
+        if spec is not None and not {"-h", "--help"} & set(argv):
+            # its name, also where `python -m` makes it __main__
             require_recorded(spec.name.removeprefix("pipeline."))
         function(argv)
 

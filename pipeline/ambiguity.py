@@ -21,6 +21,7 @@ from opmask.data.coco import load_manifest, read_json
 from opmask.data.splits import resolve
 from opmask.evaluation.results import evaluation_dir
 from opmask.figures.ambiguity import ambiguity_figure
+from opmask.integrity import verified
 from opmask.planning.params import load_params
 from opmask.planning.plan import Run, all_runs
 from opmask.reporting.ambiguity_page import markdown_page
@@ -69,7 +70,7 @@ def compared_runs(params: Mapping[str, Any]) -> list[Run]:
 def read_detections(one: Run, runs_dir: Path) -> list[dict[str, Any]] | None:
     """The run's COCO results, or None if it was not made."""
     path = evaluation_dir(runs_dir, one) / "detections.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(verified(path).read_text()) if path.is_file() else None
 
 
 def write_report(

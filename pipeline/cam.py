@@ -13,6 +13,7 @@ from typing import Any
 
 from opmask.data.coco import Manifest, load_manifest
 from opmask.evaluation.kept import KEPT, Part, collect
+from opmask.integrity import verified
 from opmask.planning.params import load_params
 from opmask.planning.plan import Run, all_runs
 from opmask.tables.table2_rows import is_row
@@ -67,7 +68,7 @@ def detect(
     from opmask.evaluation.cam_masks import cam_config
     from opmask.training.hardware import hardware_here
 
-    cfg = load_config(trained / CONFIG)
+    cfg = load_config(verified(trained / CONFIG))
     cfg = cam_config(cfg, params["cam"]["threshold"])
     workers = hardware_here(params["hardware"]).workers
     found = inference.detect_run(cfg, trained / WEIGHTS, manifest, workers, description)

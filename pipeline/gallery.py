@@ -18,6 +18,7 @@ from opmask.analysis.gallery import Roi
 from opmask.data.coco import Manifest, load_manifest, read_json
 from opmask.figures import gallery as drawing
 from opmask.figures import pictures
+from opmask.integrity import verified
 from opmask.planning.params import load_params
 from opmask.planning.plan import Run, all_runs
 from pipeline import stage
@@ -96,7 +97,7 @@ def read_detections(picks: Iterable[pd.DataFrame], root: Path) -> dict[str, list
         for method in (OURS, BASELINE)
     }
     files = {key: root / "evaluate" / key / "detections.json" for key in sorted(keys)}
-    return {key: json.loads(path.read_text()) for key, path in files.items()}
+    return {key: json.loads(verified(path).read_text()) for key, path in files.items()}
 
 
 def prior_maps(

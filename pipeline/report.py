@@ -16,6 +16,7 @@ from opmask.evaluation.results import read_json, read_per_class, read_provenance
 from opmask.page.inputs import read_all, read_csv
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
+from opmask.planning.recorded import clear_recorded
 from opmask.reporting.overview import metrics, render_index
 from opmask.reporting.report import Report, render
 from pipeline import stage, write_json
@@ -29,6 +30,7 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.report", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
+    clear_recorded(params)  # the last stages have been recorded by now
     scale = params["scale"]
     runs_dir, data_dir, folder = Path("runs") / scale, Path("data") / scale, REPORTS / scale
     runs = all_runs(params)

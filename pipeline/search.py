@@ -21,6 +21,7 @@ from opmask.errors import UserError
 from opmask.evaluation.bootstrap import interval
 from opmask.evaluation.coco_ap import Matches, evaluate, subset_summary
 from opmask.evaluation.kept import KEPT, Part, collect
+from opmask.integrity import verified
 from opmask.planning.params import load_params
 from opmask.planning.plan import all_runs
 from pipeline import stage
@@ -55,14 +56,14 @@ def _part(key: str, trained: Path, supervised: str, params: Mapping[str, Any]) -
 
 def snapshots(trained: Path) -> dict[int, Path]:
     """A trained run's snapshots by the number of iterations done, ascending; may be empty."""
-    found = sorted((trained / "snapshots").glob("model_*.pth"))
+    found = sorted(verified(trained / "snapshots").glob("model_*.pth"))
     return {int(path.stem.removeprefix("model_")): path for path in found}
 
 
 def held_out(trained: Path) -> list[int]:
     """Ids of the images that a run was not trained on. Raises UserError if there are none."""
     path = trained / HELD_OUT
-    ids = json.loads(path.read_text()) if path.is_file() else []
+    ids = json.loads(verified(path).read_text()) if path.is_file() else []
     if not ids:
         raise UserError(f"{path}: names no held-out image; set `hold_out: true` in the schedule")
     return ids
@@ -74,7 +75,7 @@ def detector(trained: Path, manifest: Manifest, hardware: Mapping[str, Any]) -> 
     from opmask.evaluation import inference
     from opmask.training.hardware import hardware_here
 
-    cfg = load_config(trained / CONFIG)
+    cfg = load_config(verified(trained / CONFIG))
     wanted = set(held_out(trained))
     images = [i for i in read_json(manifest.train.annotations)["images"] if i["id"] in wanted]
     ids = [category["id"] for category in manifest.categories]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from opmask.integrity import seal
 from opmask.planning.plan import Run, all_runs, shared_specifications
 from opmask.planning.status import as_planned
 from opmask.training.work import PUBLISHED, Planned
@@ -59,4 +60,5 @@ def publish(job: Planned, **about) -> None:
     about = {"work": job.work.name, "run": job.key[:-2], "iterations": 3, "wall_s": 30.0} | about
     (job.work / PUBLISHED / "provenance.json").write_text(json.dumps(about))
     (job.work / PUBLISHED / "metrics.json").write_text(log_line(2))
+    seal(job.work / PUBLISHED)
     job.publish()

@@ -4,8 +4,11 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -50,7 +53,7 @@ def stage(tmp_path):
 def results(stage):
     out = stage.root / "out"
     keys = json.loads((out / "runs.json").read_text())
-    assert {path.name for path in out.iterdir()} == {*keys, "runs.json"}
+    assert {path.name for path in out.iterdir()} == {*keys, "runs.json", "SHA256SUMS"}
     return {key: (out / key / "result").read_text() for key in keys}
 
 
@@ -153,3 +156,47 @@ def test_ctrl_c_ends_all_processes(tmp_path):
     process.join(60)
     assert process.exitcode == 1
     assert not psutil.wait_procs(children, timeout=60)[1]
+
+
+def be_killed(folder):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_reported_as_killed(tmp_path):
+    weights = tmp_path / "weights"
+    weights.touch()
+    parts = [Part(key, 1, [weights], be_killed if key == "a" else linger) for key in "ab"]
+    with pytest.raises(UserError, match="kept: killed by SIGKILL, as .* when memory runs out"):
+        collect(parts, tmp_path / "out", tmp_path / "kept", HARDWARE)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_a_stage_that_is_terminated_or_killed(number, tmp_path):
+    code = f"""
+import sys; sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
+from pathlib import Path
+from opmask.errors import main
+from test_kept import collect_lingering
+if __name__ == "__main__":
+    main(lambda argv: collect_lingering(Path({str(tmp_path)!r})))([])
+"""
+    (tmp_path / "stage.py").write_text(code)
+    with subprocess.Popen([sys.executable, "-W", "ignore", tmp_path / "stage.py"]) as process:
+        while not (tmp_path / "kept" / "begun").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        assert process.wait(60) == (143 if number == signal.SIGTERM else -9)
+    assert not psutil.wait_procs(children, timeout=60)[1]
+
+
+@pytest.mark.parametrize("damage", [b"", b"2", b"1 "])
+def test_a_damaged_part_is_measured_again(damage, stage):
+    stage(a=1, b=2)
+    (kept,) = (stage.root / "kept").glob("a-*")
+    (kept / "result").write_bytes(damage)
+    with pytest.warns(UserWarning, match=r"a-\w+/result: damaged"):
+        assert stage(a=1, b=2) == ["a"]
+    assert results(stage) == {"a": "1", "b": "2"}

@@ -150,7 +150,7 @@ def test_states_and_time_left(params):
     job = job_of(params)
     job.work.mkdir(parents=True)
     (job.work / "lock0").touch()
-    (job.work / "last_checkpoint").write_text("model_0000001.pth")
+    (job.work / "model_0000001.pth").touch()
     (job.work / "metrics.json").write_text(log_line(1))
     first, _ = outline(params, KNOWN)
     assert (first.state, first.left, first.seconds) == ("interrupted", 1, 5 + 10)

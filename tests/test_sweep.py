@@ -2,6 +2,8 @@
 
 import multiprocessing.forkserver
 import os
+import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -140,3 +142,71 @@ print("SHARED=1" in start, any(line.startswith("OWN=") for line in start))
     }
     assert not preloaded or {log[1] for log in logs} == {"True False"}
     assert dict(os.environ) == before
+
+
+LINGERING = """
+import pathlib, sys, time
+try:
+    pathlib.Path(sys.argv[1] + ".ready").touch(); time.sleep(600)
+except KeyboardInterrupt:
+    time.sleep(.5); print("saved")
+"""
+PARENT = """
+from pathlib import Path
+from opmask.errors import main
+from opmask.training import sweep
+
+@main
+def run(argv):
+    sweep.PRELOADED = []
+    parts = [sweep.Part(key, 1, Path(key)) for key in "ab"]
+    sweep.train_side_by_side(parts, [{}, {}], Path("logs"), "lingering")
+
+if __name__ == "__main__":
+    run()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_sweep_that_is_stopped_or_killed_lets_its_runs_save(number, tmp_path):
+    (tmp_path / "lingering.py").write_text(LINGERING)
+    (tmp_path / "parent.py").write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    # in the background, as in a shell script: SIGINT is ignored until somebody asks for it
+    ignore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    with subprocess.Popen(
+        [sys.executable, "parent.py"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE,
+        text=True, **(ignore if number != signal.SIGINT else {}),
+    ) as process:  # fmt: skip
+        while not all((tmp_path / f"{key}.ready").exists() for key in "ab"):
+            assert process.poll() is None
+            time.sleep(0.05)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        process.wait(60)
+        assert not psutil.wait_procs(children, timeout=60)[1]
+        said = process.stderr.read()
+    codes = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}
+    assert process.returncode == codes[number]
+    assert ("terminated" in said) == (number == signal.SIGTERM)
+    assert [(tmp_path / "logs" / f"{key}.log").read_text() for key in "ab"] == ["saved\n"] * 2
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (signal.SIGKILL, "bad: killed by SIGKILL, as the system does when memory runs out"),
+        (signal.SIGSEGV, "bad: killed by SIGSEGV"),
+    ],
+)
+def test_a_run_that_was_killed_is_reported_as_killed(number, message, monkeypatch, tmp_path):
+    code = f"""
+import os, sys
+print("bad:  31%|###1      | 233/760 [00:51<01:53]", end="\\r", flush=True)
+os.kill(os.getpid(), {int(number)})
+"""
+    module = script(monkeypatch, tmp_path, code)
+    with pytest.raises(UserError) as error:
+        train_side_by_side([Part("bad", 1, tmp_path)], [{}], tmp_path / "logs", module)
+    assert str(error.value).startswith(message) and "bad.log)" in str(error.value)
+    assert "%" not in str(error.value)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from opmask.data.splits import resolve
 from opmask.errors import UserError
+from opmask.integrity import is_sealed, verified
 from opmask.planning.plan import Run
 
 # A snapshot's measures: iterations done; classes (novel | supervised | all); task (segm | bbox);
@@ -69,7 +70,8 @@ def read_curves(search_dir: Path, runs: Sequence[Run]) -> pd.DataFrame:
     frames = [pd.DataFrame(columns=[*RUN, "seed", "key", *CURVE])]
     for run in runs:
         path = search_dir / run.key / FILE
-        if path.is_file() and len(frame := pd.read_csv(path)):
+        there = path.is_file() or is_sealed(path.parent)  # if missing there, that is damage
+        if there and len(frame := pd.read_csv(verified(path))):
             about = {name: getattr(run, name) for name in (*RUN, "seed", "key")}
             frames.append(frame.assign(**about)[frames[0].columns])
     return pd.concat(frames[1:] or frames, ignore_index=True)

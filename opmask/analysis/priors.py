@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from opmask.analysis.gallery import Roi
 from opmask.config import load_config
 from opmask.evaluation.inference import TestImages, load_model
+from opmask.integrity import verified
 from opmask.training.folders import FINAL
 
 SIZE = (28, 28)  # of the maps: as the mask head's output
@@ -28,7 +29,7 @@ def prior_maps(
     `images` are the entries of a COCO json by id; only those of `rois` go through the network, on a
     GPU if the run was made on one that is there, else on the CPU.
     """
-    cfg = load_config(trained / "config.yaml")
+    cfg = load_config(verified(trained / "config.yaml"))
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     model = load_model(cfg, trained / FINAL)

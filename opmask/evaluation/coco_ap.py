@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from opmask.data.checks import check_records
 from opmask.data.cleaning import clean
 from opmask.data.records import read_json
+from opmask.integrity import verified
 
 Task = Literal["bbox", "segm"]
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -57,8 +58,10 @@ class Matches:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote. Raises KeyError where the file lacks one of the arrays."""
-        with np.load(path, allow_pickle=False) as arrays:
+        """Read what `save` wrote.
+
+        Raises KeyError where the file lacks one of the arrays, UserError where it is damaged."""
+        with np.load(verified(path), allow_pickle=False) as arrays:
             return cls(**{f.name: arrays[f.name] for f in fields(cls)})
 
 

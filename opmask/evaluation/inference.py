@@ -25,6 +25,7 @@ from tqdm import tqdm
 from opmask.data.coco import Manifest, read_json
 from opmask.data.loader import read_image
 from opmask.errors import UserError
+from opmask.integrity import verified
 from opmask.training.mask_layers import use_matrix_mask_layers
 from opmask.training.plain_weights import read
 from opmask.training.precision import use_precision
@@ -82,11 +83,11 @@ def load_model(cfg: CfgNode, weights: Path) -> torch.nn.Module:
     """The model of `cfg` with `weights`, ready for inference on `cfg.MODEL.DEVICE`.
 
     Raises:
-        UserError: the file is not of this model, whole and nothing but weights.
+        UserError: the file is not of this model, whole and nothing but weights, or it is damaged.
     """
     model = build_model(cfg).eval().to(memory_format=torch.channels_last)
     try:
-        model.load_state_dict(read(str(weights))["model"])
+        model.load_state_dict(read(str(verified(weights)))["model"])
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{weights}: not the weights of its configuration ({reason} …)") from error

@@ -12,8 +12,10 @@ import multiprocessing
 import os
 import shutil
 import signal
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -22,7 +24,9 @@ from typing import Any
 from tqdm import tqdm
 
 from opmask.errors import UserError
+from opmask.integrity import empty_folder, publish, require_whole, sha256
 from opmask.planning.code import code_of
+from opmask.processes import end_with_parent, killed
 from opmask.training.hardware import places_here
 
 KEPT = Path("work", "kept")
@@ -51,8 +55,7 @@ class Part:
         for path in self.files:
             if not path.is_file():
                 raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)")
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(sha256(path)))
         return f"{self.key}-{digest.hexdigest()[:16]}"
 
 
@@ -65,26 +68,37 @@ def collect(
     With `hardware` (of `params.yaml`), several runs are measured side by side as they are trained.
     """
     names = {part.key: part.name() for part in parts}
-    missing = [part for part in parts if not (kept / names[part.key]).is_dir()]
+    missing = [part for part in parts if not _is_kept(kept / names[part.key])]
     environments = places_here(hardware) if hardware and len(missing) > 1 else []
     if len(environments) > 1:
         _side_by_side(missing, names, kept, environments)
     else:
         for part in missing:
             _measure(part, kept / names[part.key])
-    partial = _empty(out.with_name(f"{out.name}.partial"))
+    partial = empty_folder(out.with_name(f"{out.name}.partial"))
     (partial / INDEX).write_text(json.dumps(list(names), indent=1) + "\n")
     for key, name in names.items():
         shutil.copytree(kept / name, partial / key)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    publish(partial, out)
     _forget(names, kept)
 
 
+def _is_kept(folder: Path) -> bool:
+    """Whether a result is there; one that is damaged is named in a warning."""
+    if not folder.is_dir():
+        return False
+    try:
+        require_whole(folder, remedy="it is measured again")
+    except UserError as error:
+        warnings.warn(str(error), stacklevel=3)
+        return False
+    return True
+
+
 def _measure(part: Part, target: Path) -> None:
-    partial = _empty(target.with_name(f"{part.key}.partial"))
+    partial = empty_folder(target.with_name(f"{part.key}.partial"))
     part.measure(partial)
-    partial.rename(target)
+    publish(partial, target)
 
 
 def _side_by_side(
@@ -102,8 +116,14 @@ def _side_by_side(
     pool = ProcessPoolExecutor(len(environments), context, initializer=_take, initargs=(free,))
     try:
         jobs = [pool.submit(_measure, part, kept / names[part.key]) for part in parts]
+        children = multiprocessing.active_children()
         for job in tqdm(as_completed(jobs), desc=kept.name, total=len(jobs), unit="run"):
             job.result()
+    except BrokenProcessPool as error:
+        # the pool has ended the others, by SIGTERM
+        codes = sorted((c.exitcode or 0 for c in children), key=(-signal.SIGTERM).__eq__)
+        reason = next(filter(None, map(killed, codes)), "a process ended")
+        raise UserError(f"{kept.name}: {reason}; repeat it, finished runs are kept") from error
     except BaseException:
         for process in multiprocessing.active_children():
             process.terminate()
@@ -116,13 +136,8 @@ def _side_by_side(
 
 def _take(environments: SimpleQueue) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees to Ctrl-C
+    end_with_parent(signal.SIGTERM)
     os.environ.update(environments.get())
-
-
-def _empty(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def _forget(names: dict[str, str], kept: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from opmask.data.splits import Split
 from opmask.errors import UserError
+from opmask.integrity import is_sealed, verified
 from opmask.planning.plan import Run
 
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
@@ -40,7 +41,8 @@ def read_per_class(runs_dir: Path, runs: Sequence[Run]) -> pd.DataFrame:
     for run in runs:
         path = evaluation_dir(runs_dir, run) / "per_class.csv"
         configuration = tuple(asdict(run)[key] for key in _IDENTITY)
-        if path.is_file() and configuration not in seen:
+        there = path.is_file() or is_sealed(path.parent)  # if missing there, that is damage
+        if there and configuration not in seen:
             seen.add(configuration)
             frames.append(read_one(path, run)[columns])
     return pd.concat(frames[1:] or frames, ignore_index=True)
@@ -49,7 +51,7 @@ def read_per_class(runs_dir: Path, runs: Sequence[Run]) -> pd.DataFrame:
 def read_one(path: Path, run: Run) -> pd.DataFrame:
     # only the numbers may be missing: a class may well be called "NA" or "null"
     missing = dict.fromkeys(METRICS, ["", "nan", "NaN"])
-    frame = pd.read_csv(path, keep_default_na=False, na_values=missing)
+    frame = pd.read_csv(verified(path), keep_default_na=False, na_values=missing)
     absent = [column for column in _IDENTITY + _COLUMNS if column not in frame]
     if absent:
         raise UserError(f"{path}: column {absent[0]!r} is missing; repeat the evaluate stage")
@@ -95,13 +97,13 @@ def summarise(per_class: pd.DataFrame) -> pd.DataFrame:
 def read_json(path: Path) -> dict:
     """The object in a JSON file, or an empty one if there is no such file.
 
-    Raises UserError if the file holds no JSON object.
+    Raises UserError if the file holds no JSON object, or is of a published folder and damaged.
     """
-    if not path.is_file():
+    if not path.is_file() and not is_sealed(path.parent):  # if missing there, that is damage
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        content = json.loads(verified(path).read_text(encoding="utf-8"))
+    except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds {type(content).__name__}, not a JSON object")

@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 
 from opmask.config import load_config
 from opmask.errors import UserError
+from opmask.integrity import verified
 
 CONFIG, WEIGHTS = "config.yaml", "model_final.pth"
 
@@ -28,8 +29,8 @@ def find_trained(run: Path, device: str = "auto") -> Trained:
     device: where to build the model, "auto" (a GPU if there is one) or what torch calls it.
 
     Raises:
-        UserError: a file is missing, the configuration cannot be read or does not name the
-            classes, or there is no such device.
+        UserError: a file is missing or damaged, the configuration cannot be read or does not name
+            the classes, or there is no such device.
     """
     if not run.exists():
         raise UserError(f"{run}: no such run; give a folder with {CONFIG} and {WEIGHTS}")
@@ -41,7 +42,7 @@ def find_trained(run: Path, device: str = "auto") -> Trained:
     if not weights.is_file():
         there = ", ".join(sorted(p.name for p in run.glob("*.pth"))) or "no .pth file"
         raise UserError(f"{weights}: no such file, the training may not be over; there is {there}")
-    cfg = load_config(config)
+    cfg = load_config(verified(config))
     cfg.MODEL.DEVICE = _device(device)
     names, ids = cfg.MODEL.OPMASK.CLASS_NAMES, cfg.MODEL.OPMASK.CATEGORY_IDS
     classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES

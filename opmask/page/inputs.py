@@ -12,6 +12,7 @@ import pandas as pd
 
 from opmask.errors import UserError
 from opmask.evaluation.results import read_json
+from opmask.integrity import verified
 from opmask.planning.plan import Run
 
 
@@ -83,7 +84,7 @@ def read_trained(runs_dir: Path, runs: Sequence[Run]) -> list[Trained]:
     for run in runs:
         folder = runs_dir / "train" / run.key
         if provenance := read_json(folder / "provenance.json"):
-            paths = sorted((folder / "losses").glob("*.tsv"))
+            paths = sorted(verified(folder / "losses").glob("*.tsv"))
             found.append(Trained(run, provenance, {path.stem: _curve(path) for path in paths}))
     return found
 

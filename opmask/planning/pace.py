@@ -26,8 +26,10 @@ from opmask.data import coco
 from opmask.data.coco import load_manifest
 from opmask.errors import UserError
 from opmask.evaluation.results import read_json
+from opmask.integrity import write_durably
 from opmask.planning.plan import Run, all_runs, specification
 from opmask.planning.status import phase_length
+from opmask.processes import killed
 
 FILE = Path("work", "calibration.json")
 IMAGES = 16  # validation images that a calibration detects on
@@ -157,7 +159,8 @@ def _in_process(name: str, environment: Mapping[str, str], places: int) -> None:
     if done.returncode:
         lines = done.stderr.replace("\r", "\n").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), "no message")
-        raise UserError(f"calibration of {name}: {last.removeprefix('error: ')}")
+        reason = killed(done.returncode) or last.removeprefix("error: ")
+        raise UserError(f"calibration of {name}: {reason}")
 
 
 def measure(name: str, params: Mapping[str, Any], places: int) -> None:
@@ -169,9 +172,7 @@ def measure(name: str, params: Mapping[str, Any], places: int) -> None:
     with FileLock(FILE.with_suffix(".lock")):
         content = _calibrations()
         content.setdefault(params["scale"], {})[name] = one
-        partial = FILE.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=1))
-        partial.replace(FILE)
+        write_durably(FILE, json.dumps(content, indent=1))
 
 
 def _calibrations() -> dict[str, dict[str, dict[str, Any]]]:

@@ -157,7 +157,7 @@ class LogHistory(HookBase):
         self.loaded: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        if not hasattr(self, "trainer"):  # nothing was trained
+        if self.trainer is None:  # nothing is trained
             return self.loaded
         storage = self.trainer.storage
         return {

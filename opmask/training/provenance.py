@@ -34,7 +34,7 @@ def provenance(
         "iterations": cfg.SOLVER.MAX_ITER,
         "precision": cfg.SOLVER.PRECISION,
         "wall_s": round(sum(s["seconds"] for s in sessions), 1),
-        "peak_memory_gib": max(s["peak_memory_gib"] for s in sessions),
+        "peak_memory_gib": max((s["peak_memory_gib"] for s in sessions), default=None),
         "work": works[-1].name,
         "hardware": {
             "cpu": cpu_name(),

@@ -22,6 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from opmask.errors import UserError
+from opmask.processes import end_with_parent, killed
 from opmask.training.trunk import Trunk
 
 # Ten seconds of imports for each of the runs, else.
@@ -51,7 +52,8 @@ def train_side_by_side(
 ) -> None:
     """Run `python -m MODULE KEY --work NAME` for all parts, the longest first.
 
-    On Ctrl-C, or when one fails, every run saves a checkpoint and stops.
+    On Ctrl-C or SIGTERM, when one fails and when this process is killed, every run saves a
+    checkpoint and stops.
 
     Raises:
         UserError: a run failed; gives the last line it wrote and where its log is.
@@ -77,7 +79,7 @@ def train_side_by_side(
                     part, environment = running.pop(process)
                     free.append(environment)
                     if process.exitcode:
-                        raise UserError(_failure(part, logs / f"{part.key}.log"))
+                        raise UserError(_failure(part, process.exitcode, logs))
                 unfinished = [p.iterations - _iteration(p) for p, _ in running.values()]
                 bar.n = bar.total - sum(p.iterations for p in waiting) - sum(unfinished)
                 bar.set_postfix_str(", ".join(sorted(p.key for p, _ in running.values())))
@@ -110,6 +112,8 @@ def _server(environments: Sequence[Mapping[str, str]]) -> Iterator[BaseContext]:
 
 def _run(module: str, part: Part, environment: Mapping[str, str], log: Path) -> None:
     """`python -m module KEY --work NAME`, in a process of its own that writes to `log`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    end_with_parent(signal.SIGINT)
     with log.open("w") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -134,7 +138,8 @@ def _iteration(part: Part) -> int:
         return 0
 
 
-def _failure(part: Part, log: Path) -> str:
+def _failure(part: Part, exit_code: int, logs: Path) -> str:
+    log = logs / f"{part.key}.log"
     lines = log.read_text().replace("\r", "\n").splitlines()
     last = lines[-1].removeprefix("error: ") if lines else "no message"
-    return f"{part.key}: {last} (log: {log})"
+    return f"{part.key}: {killed(exit_code) or last} (log: {log})"

@@ -29,7 +29,7 @@ from opmask.data.coco import hold_out, load_training_dicts, supervised_mask_coun
 from opmask.data.loader import build_loader
 from opmask.errors import UserError
 from opmask.integrity import damage, empty_folder, publish, remove_summed, write_durably
-from opmask.training import checkpoints, plain_weights
+from opmask.training import checkpoints
 from opmask.training.folders import FINAL
 from opmask.training.hardware import Hardware
 from opmask.training.hooks import (
@@ -121,15 +121,18 @@ def _runs(work: Path, trunk: Trunk | None) -> tuple[str, str]:
 
 def _drop_unless_snapshots(work: Path, cfg: CfgNode) -> None:
     """Remove checkpoints later than a snapshot that is missing or damaged: it is made again."""
-    found = {**checkpoints.numbered(work), cfg.SOLVER.MAX_ITER - 1: work / FINAL}
+    found = [*checkpoints.numbered(work).items(), (cfg.SOLVER.MAX_ITER - 1, work / FINAL)]
     period = cfg.SOLVER.SNAPSHOT_PERIOD
-    last = max((n for n in found if found[n].exists()), default=-1)
-    for done in range(period, last + 2, period) if period else ():
+    last = max((number for number, path in found if path.exists()), default=-1)
+    due = list(range(period, last + 2, period)) if period else []
+    if period and last + 1 == cfg.SOLVER.MAX_ITER:
+        due.append(last + 1)
+    for done in due:
         snapshot = work / SNAPSHOTS / f"model_{done:07d}.pth"
         trouble = damage(snapshot)
         if trouble:
             warnings.warn(f"{snapshot}: {trouble}; it is made again", stacklevel=3)
-            for path in [path for number, path in found.items() if number + 1 >= done]:
+            for path in [path for number, path in found if number + 1 >= done]:
                 remove_summed(path)
             return
 
@@ -255,7 +258,7 @@ def export(work: Path, out: Path, provenance: str) -> None:
     Losses and TensorBoard's scalars are those of metrics.json, however often it was interrupted.
     """
     partial = empty_folder(out.with_name(out.name + ".partial"))
-    weights = plain_weights.read(str(work / FINAL))["model"]
+    weights = torch.load(work / FINAL, map_location="cpu", weights_only=True)["model"]
     with disk_trouble(partial / FINAL):
         torch.save({"model": weights}, partial / FINAL)
     for name in ("config.yaml", "metrics.json", HELD_OUT):

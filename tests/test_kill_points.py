@@ -1,0 +1,20 @@
+"""Power cuts and full disks anywhere between training and DVC's record: nothing stuck or lost.
+
+A sample of `kill_points.py`, which says how to go through all points.
+"""
+
+import pytest
+from kill_points import Harness
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory):
+    return Harness(tmp_path_factory.mktemp("kill") / "trials")
+
+
+@pytest.mark.parametrize("kind", ["kill", "full"])
+def test_a_fault_at_any_write_costs_nothing(harness, kind):
+    assert harness.writes > 200
+    points = range(7 if kind == "kill" else 31, harness.writes, harness.writes // 7)
+    troubles = {point: harness.trial(kind, point) for point in points}
+    assert not {point: trouble for point, trouble in troubles.items() if trouble}
