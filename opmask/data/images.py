@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow's own limit, against decompression bombs
+MAX_PIXELS = 178_956_970  # Pillow's own limit, against decompression bombs
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", *_SIXTEEN_BITS)
 _ORIENTATION = 0x0112  # EXIF tag
