@@ -120,7 +120,7 @@ def _side_by_side(
         for job in tqdm(as_completed(jobs), desc=kept.name, total=len(jobs), unit="run"):
             job.result()
     except BrokenProcessPool as error:
-        # the pool has ended the others, by SIGTERM
+        pool.shutdown()  # only then are all exit codes known; the pool ends the others by SIGTERM
         codes = sorted((c.exitcode or 0 for c in children), key=(-signal.SIGTERM).__eq__)
         reason = next(filter(None, map(killed, codes)), "a process ended")
         raise UserError(f"{kept.name}: {reason}; repeat it, finished runs are kept") from error

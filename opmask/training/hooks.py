@@ -3,8 +3,9 @@
 import json
 import os
 import signal
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,21 +179,21 @@ class LogHistory(HookBase):
                 storage.put_scalar(name, value, smoothing_hint=one["smoothed"])
 
 
-def forget_logged(log: Path, iterations: int) -> None:
+def forget_logged(log: Path, iterations: int, period: int) -> None:
     """Drop the rows of detectron2's metrics.json from iteration number `iterations` on.
 
     The training that resumes there, or a little later, writes them as if they had never been.
+    Warns if there are fewer rows before it than one every `period` iterations.
     """
-    if not log.exists():
-        return
-    kept = []
-    for line in log.read_text().splitlines():
-        try:
+    kept, complete = [], 0
+    for line in log.read_text(errors="replace").splitlines() if log.exists() else ():
+        with suppress(ValueError, KeyError, TypeError):  # half a line, of a power cut
             row = json.loads(line)
-        except ValueError:  # half a line, of a power cut
-            continue
-        if row["iteration"] < iterations:
-            kept.append(line + "\n")
+            if row["iteration"] < iterations:
+                kept.append(line + "\n")
+                complete += "total_loss" in row
+    if complete < iterations // period:
+        warnings.warn(f"{log}: has lost rows: the loss curves lack them", stacklevel=2)
     write_durably(log, "".join(kept))
 
 

@@ -160,9 +160,11 @@ def _log_session(work: Path, seconds: float) -> None:
 
 def sessions(work: Path) -> list[dict[str, float]]:
     """`seconds` and `peak_memory_gib` of every session in `work` that was not killed outright."""
-    path = work / SESSIONS
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines]
+    path, found = work / SESSIONS, []
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+        with suppress(ValueError):  # damaged; it only says how long something took
+            found.append(json.loads(line))
+    return found
 
 
 def _peak_memory() -> float:
@@ -230,7 +232,7 @@ def _hooks(cfg, checkpointer, scheduler, start: int, bar, trunk: Trunk | None) -
     ]
     if bar:  # in the main process
         period = log_period(cfg.SOLVER.MAX_ITER)
-        writers = _log_writers(work, start // period * period)
+        writers = _log_writers(work, start // period * period, period)
         result.append(hooks.PeriodicWriter([bar, *writers], period))
         if cfg.SOLVER.SNAPSHOT_PERIOD:
             result.append(Snapshots(checkpointer, cfg.SOLVER.SNAPSHOT_PERIOD, work / SNAPSHOTS))
@@ -240,9 +242,9 @@ def _hooks(cfg, checkpointer, scheduler, start: int, bar, trunk: Trunk | None) -
     return [*result, StopCleanly(checkpointer)]
 
 
-def _log_writers(work: Path, logged: int) -> list[JSONWriter | TensorboardXWriter]:
+def _log_writers(work: Path, logged: int, period: int) -> list[JSONWriter | TensorboardXWriter]:
     """Writers that go on after the first `logged` iterations; what came later is forgotten."""
-    forget_logged(work / "metrics.json", logged)
+    forget_logged(work / "metrics.json", logged, period)
     if not logged:
         shutil.rmtree(work / "tensorboard", ignore_errors=True)
     json_writer = JSONWriter(str(work / "metrics.json"))
@@ -279,7 +281,7 @@ def _logged(work: Path) -> list[dict[str, float]]:
     path = work / "metrics.json"
     try:
         return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error}); remove {work} to train anew") from error
 
 
