@@ -55,9 +55,8 @@ class Outputs:
         digest, path = hashlib.sha256(content).hexdigest(), self.folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._note(
-                name, digest
-            )  # first: if stopped in between, the file is still known as ours
+            # first: if it is stopped in between, the file is still known as ours
+            self._note(name, digest)
             _replace(path, content)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from error

@@ -13,7 +13,10 @@ from PIL import Image
 
 from opmask.data import coco
 from opmask.errors import EXIT_STATUS, UserError, main
+from opmask.planning.params import load_params
+from opmask.planning.plan import all_runs
 from pipeline import data, splits, write_json
+from pipeline.plan import check_splits
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
@@ -100,6 +103,17 @@ def test_a_users_folder_gives_a_manifest(project):
     counts = {"images": 2, "annotations": 3, "with_masks": 1, "crowd": 1, "degenerate": 0}
     assert manifest.train.counts == counts
     assert manifest.val.counts == counts | {"with_masks": 3}
+
+
+def test_the_data_may_be_at_home(project, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(project))
+    change(data_root="~/coco", runs=["opmask-lite0-cats"])
+    data.run([])
+    written = json.loads(Path("data/mine/manifest.json").read_text())
+    assert written["root"] == str(project / "coco")
+    check_splits(all_runs(load_params()), load_params())  # reads the annotations
+    change(data_root="~nobody-of-this-name")
+    assert "data_root: ~nobody-of-this-name: " in error_of(data.run, capsys)
 
 
 def test_splits_counts_boxes_and_masks(project):

@@ -383,7 +383,8 @@ for stage in sys.argv[1:]:
 def test_no_stage_begins_with_parameters_that_are_wrong():
     """Each says so before anything is written, and before torch is imported."""
     write((ROOT / "params.yaml").read_text().replace("prior: true", "piror: true", 1))
-    stages = sorted({path.stem for path in (ROOT / "pipeline").glob("[a-z]*.py")} - {"params", "code"})
+    every = {path.stem for path in (ROOT / "pipeline").glob("[a-z]*.py")}
+    stages = sorted(every - {"params", "code"})
     command = [sys.executable, "-c", RUN_ALL, *stages]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
