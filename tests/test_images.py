@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coco_samples import CONTENT, HEIGHT, WIDTH, write
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from opmask.data import checks, images
@@ -87,6 +87,19 @@ def test_a_png_may_have_its_orientation_after_its_pixels(tmp_path, compressed):
         late = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text))
     path.write_bytes(raw[:-12] + late + raw[-12:])
     assert_seen_as(path, UPRIGHT[6](quarters()))
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_sizes_are_read_without_the_pixels(tmp_path, ending, monkeypatch):
+    path, decoded = tmp_path / f"image.{ending}", []
+    save(path, 6, **FORMATS[ending])
+    Image.fromarray(quarters()).save(tmp_path / f"plain.{ending}")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: decoded.append(image))
+    assert images.upright_size(path) == (48, 64)
+    assert images.upright_size(tmp_path / f"plain.{ending}") == (64, 48)
+    assert not decoded
+    images.upright_size(path, decode=True)
+    assert decoded
 
 
 def test_an_orientation_in_xmp_counts(tmp_path):

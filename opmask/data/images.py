@@ -77,7 +77,8 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":
         return 1  # Pillow has turned it, its size included
     try:
-        return image.getexif().get(_ORIENTATION, 1)
+        # Of the base class: a PNG's own decodes the pixels to look behind them.
+        return Image.Image.getexif(image).get(_ORIENTATION, 1)
     except Exception:  # a damaged EXIF block does not make the pixels unusable
         return 1
 
