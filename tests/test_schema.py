@@ -371,7 +371,7 @@ def test_the_data_root_may_be_at_home(monkeypatch):
 RUN_ALL = """
 import runpy, sys
 for stage in sys.argv[1:]:
-    sys.argv = [stage, *(["opmask-R50-voc-0"] if stage in ("train", "evaluate") else [])]
+    sys.argv = [stage, *(["opmask-R50-voc-0"] if stage in ("ahead", "train", "evaluate") else [])]
     try:
         runpy.run_module(f"pipeline.{stage}", run_name="__main__")
     except SystemExit as ending:
