@@ -110,9 +110,12 @@ def test_an_orientation_in_xmp_counts(tmp_path):
 
 
 def test_damaged_exif_leaves_the_image_as_it_is(tmp_path):
-    path = tmp_path / "image.jpg"
+    path, info = tmp_path / "image.jpg", PngInfo()
     Image.fromarray(quarters()).save(path, exif=b"Exif\0\0no TIFF header", **FORMATS["jpg"])
     assert_seen_as(path, quarters())
+    info.add_text("Raw profile type exif", "\nexif\n 4\nno hexadecimal")
+    Image.fromarray(quarters()).save(tmp_path / "image.png", pnginfo=info)
+    assert_seen_as(tmp_path / "image.png", quarters())
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "jp2"])

@@ -75,6 +75,7 @@ def assert_used_as(plain: dict) -> None:
     map_all(manifest.train.annotations, manifest.train.images)
     evaluate_all(manifest.val.annotations)
     cleaned = read_json(manifest.val.annotations)
+    assert all(0 <= r["id"] <= 2**53 for k in ("images", "annotations") for r in cleaned[k])
     image_ids = {image["file_name"]: image["id"] for image in cleaned["images"]}
     class_ids = {category["name"]: category["id"] for category in cleaned["categories"]}
     images = {i["id"]: image_ids[i["file_name"]] for i in plain["images"]}
