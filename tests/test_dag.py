@@ -288,8 +288,12 @@ def test_an_edit_makes_out_of_date_what_rests_on_it(clone, file, old, new, stage
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("schedule: 130k", "schedule: 131k", "schedule: '131k' is unknown; there are 1x, 130k, 3x"),
-        ("- opmask-R50-voc", "- opmusk-R50-voc", "method: 'opmusk' is unknown; there are"),
+        ("schedule: 130k", "schedule: 131k", "schedule: '131k' is unknown; did you mean '130k'?"),
+        (
+            "- opmask-R50-voc",
+            "- opmusk-R50-voc",
+            "method: 'opmusk' is unknown; did you mean 'opmask'?",
+        ),
         ("scale: smoke", "scale: coco", "annotations/instances_train2017.json"),
     ],
 )
