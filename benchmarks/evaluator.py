@@ -47,8 +47,11 @@ def synthetic(
     image, category = rng.integers(1, images + 1, objects), _categories(rng, objects)
     boxes = _boxes(rng, objects)
     annotations = [
-        {**entry, "id": n, "area": int(mask_util.area(entry["segmentation"])), "iscrowd": 0}
-        for n, entry in enumerate(_entries(image, category, boxes), start=1)
+        {**entry, "id": n, "bbox": box, "iscrowd": 0}
+        | {"area": int(mask_util.area(entry["segmentation"]))}
+        for n, (entry, box) in enumerate(
+            zip(_entries(image, category, boxes), boxes.tolist(), strict=True), start=1
+        )
     ]
     near = rng.integers(0, objects, detections // 3)
     sides = np.tile(boxes[near, 2:], 2)
@@ -60,7 +63,8 @@ def synthetic(
     scores = np.concatenate([rng.beta(4, 2, len(near)), rng.beta(1, 4, rest)])
     found = _entries(image, category, np.concatenate([moved, _boxes(rng, rest)]))
     results = [{**e, "score": s} for e, s in zip(found, scores.tolist(), strict=True)]
-    sizes = [{"id": i, "height": HEIGHT, "width": WIDTH} for i in range(1, images + 1)]
+    size = {"file_name": "", "height": HEIGHT, "width": WIDTH}
+    sizes = [{"id": i, **size} for i in range(1, images + 1)]
     return {"images": sizes, "annotations": annotations, "categories": CATEGORIES}, results
 
 

@@ -181,6 +181,18 @@ def test_unfit_ground_truth_is_refused(gt_file):
         evaluate(gt_file(ground_truth), [], task="box")
 
 
+def test_a_file_as_it_was_exported_is_evaluated_without_degenerate_shapes(gt_file):
+    ground_truth = make_ground_truth([1], [(1, 3, BOXES[0], 0), (1, 3, BOXES[1], 0)])
+    square = [0, 0, 20, 0, 20, 20, 0, 20]
+    ground_truth["annotations"][0]["segmentation"] = [square, [50, 50, 90, 50, 90, 90, 7]]
+    ground_truth["annotations"][1]["bbox"] = [0, 0, 0, 20]
+    ground_truth |= {"info": {"year": "2024"}, "licenses": None}
+    hit = as_segm([{"image_id": 1, "category_id": 3, "score": 0.5, "bbox": BOXES[0]}])
+    table = evaluate(gt_file(ground_truth), hit, task="segm").per_class()
+    row = table.set_index("category_id").loc[3]
+    assert row["instances"] == 1 and row["AP"] == pytest.approx(100)
+
+
 def test_subset_needs_one_row_a_category(gt_file):
     table = evaluate(gt_file(make_ground_truth([1], [])), [], task="bbox").per_class()
     assert np.isnan(subset_summary(table, [3, 7])["AP"])

@@ -321,6 +321,7 @@ REFUSED = {
     "file name of a folder": ("val", first("images", file_name="."), "image missing: "),
     "far polygon": ("val", mask([[1e9, 1e9, 2e9, 1e9, 2e9, 2e9]]), FAR),
     "far polygon, train": ("train", mask([[0, 0, 1e9, 0, 1e9, 1e9]]), FAR),
+    "small polygon far off": ("val", mask([[1e9, 1e9, 1e9 + 9, 1e9, 1e9, 1e9 + 9]]), FAR),
     "far polygon of whole numbers": ("train", mask([[0, 0, 10**30, 0, 1, 1]]), FAR),
     "polygon winding without end": (
         "train",
