@@ -45,6 +45,7 @@ from tiny import OVERRIDES, write_images  # noqa: E402
 import opmask  # noqa: E402, F401  before detectron2
 from opmask.errors import UserError, main  # noqa: E402
 from opmask.evaluation import inference  # noqa: E402, F401
+from opmask.planning.dvc_lock import mend_run_cache  # noqa: E402
 from opmask.planning.plan import all_runs, specification  # noqa: E402
 from opmask.planning.recorded import clear_recorded  # noqa: E402
 from opmask.training import jobs, provenance, trainer  # noqa: E402, F401
@@ -148,6 +149,7 @@ def reproduce(folder: Path) -> None:
     """`dvc repro` in `folder`."""
     enter(folder)
     dvc.stage.run._run = run_stage
+    mend_run_cache()  # what a stage that always runs does first
     with dvc.repo.Repo() as repo:
         repo.reproduce()
 
