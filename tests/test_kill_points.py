@@ -17,9 +17,9 @@ def test_a_fault_at_any_write_costs_nothing(harness, kind):
     """The last is the system's own doing: files may not grow beyond so many bytes."""
     assert harness.writes > 200
     points = {
-        "kill": range(7, harness.writes, harness.writes // 7),
-        "full": range(31, harness.writes, harness.writes // 4),
-        "limit": (20_000, 200_000),
+        "kill": range(7, harness.writes, harness.writes // 6),
+        "full": range(31, harness.writes, harness.writes // 3),
+        "limit": (100_000,),
     }[kind]
     troubles = {point: harness.trial(kind, point) for point in points}
     assert not {point: trouble for point, trouble in troubles.items() if trouble}
