@@ -37,7 +37,8 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
     from opmask.training.hardware import hardware_here
     from opmask.training.provenance import provenance
 
-    manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
+    described = Path("data", params["scale"], "manifest.json")
+    manifest = load_manifest(described)
     data = trainer.TrainingData(manifest.train.annotations, manifest.train.images, ())
     hardware = hardware_here(params["hardware"])
     scale = params["scales"][params["scale"]]
@@ -54,7 +55,7 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
         cfg.MODEL.WEIGHTS = str(weights)
         label = f"{params['scale']}-pretrain-{backbone}-{number}"
         content = [phase, scale["config"], scale["precision"], definition]
-        works.append(folder(label, MODULE, content, [data.annotations, Path(weights)]))
+        works.append(folder(label, MODULE, content, [described, Path(weights)]))
         description = f"pretrain {backbone} {number}/{len(recipe['phases'])}"
         weights = trainer.train(cfg, data, works[-1], hardware, description=description)
     about = provenance(cfg, hardware, works, MODULE, backbone=backbone)

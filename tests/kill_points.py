@@ -1,6 +1,6 @@
 """Kills a tiny training, publication, evaluation and DVC's record at each of their writes.
 
-`python tests/kill_points.py [--every N] [--fault kill|full]` goes through all points, about a
+`python tests/kill_points.py [--every N] [--fault kill|full|limit]` goes through all points, about a
 thousand, or every N-th; `test_kill_points.py` takes some. A point is a file opened for writing, a
 rename, a removal, a new folder, an fsync or half of a `torch.save`. The process dies there by
 SIGKILL, or finds the disk full from there on; the same command is then repeated, and must end with
@@ -16,6 +16,7 @@ import importlib
 import io
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -42,8 +43,9 @@ from tensorboard.backend.event_processing.event_accumulator import (  # noqa: E4
 from tiny import OVERRIDES, write_images  # noqa: E402
 
 import opmask  # noqa: E402, F401  before detectron2
-from opmask.errors import UserError  # noqa: E402
+from opmask.errors import UserError, main  # noqa: E402
 from opmask.evaluation import inference  # noqa: E402, F401
+from opmask.planning.dvc_lock import mend_run_cache  # noqa: E402
 from opmask.planning.plan import all_runs, specification  # noqa: E402
 from opmask.planning.recorded import clear_recorded  # noqa: E402
 from opmask.training import jobs, provenance, trainer  # noqa: E402, F401
@@ -51,6 +53,7 @@ from pipeline import evaluate, train  # noqa: E402
 
 KEY = "opmask-R50-round-0"
 ITERATIONS = 2
+LIMITS = [int(8192 * 1.35**n) for n in range(18)]  # bytes; the largest file has about 1.4 million
 FAILED, STAGE_FAILED = 3, 4  # exit codes of a fork: a bug, and a stage that ended with an error
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 AUDITED = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink")
@@ -104,8 +107,18 @@ def stages(folder: Path) -> dict:
 
 
 def run_stage(_executable: str, command: str, **_kwargs: object) -> None:
-    """In place of DVC's starting a process: the stage, in this one."""
-    print(f"stage {command}", flush=True)
+    """In place of DVC's starting a process: the stage, in this one. Says how it failed."""
+    try:
+        main(lambda _: call_stage(command))([])
+    except SystemExit as ending:
+        print(f"stage ended: {ending.code}", flush=True)
+        raise
+    except BaseException:
+        print("stage broke", flush=True)
+        raise
+
+
+def call_stage(command: str) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
     if command == "sweep":
         train.run([KEY, "--ahead"])
@@ -136,13 +149,17 @@ def reproduce(folder: Path) -> None:
     """`dvc repro` in `folder`."""
     enter(folder)
     dvc.stage.run._run = run_stage
+    mend_run_cache()  # what a stage that always runs does first
     with dvc.repo.Repo() as repo:
         repo.reproduce()
 
 
 @dataclass
 class Fault:
-    """What happens at write number `point` of a run: "kill", or "full" from there on."""
+    """What happens at write number `point` of a run: "kill", or "full" from there on.
+
+    Or "limit": the system lets no file grow beyond `point` bytes.
+    """
 
     kind: str = ""
     point: int = -1
@@ -155,8 +172,14 @@ class Fault:
         if self.kind == "full" and self.seen >= self.point and name not in REMOVING:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def end(self) -> None:
+        self.kind = ""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+
     def install(self, folder: Path) -> None:
         """Watch everything that this process writes in `folder` from now on."""
+        if self.kind == "limit":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.point, resource.RLIM_INFINITY))
 
         def hook(name: str, arguments: tuple) -> None:
             reading = name == "open" and not (arguments[2] or 0) & WRITING
@@ -241,9 +264,11 @@ def _child(task: Callable, folder: Path, fault: Fault, log: Path, counts: Path) 
         code = STAGE_FAILED
     except BaseException:
         traceback.print_exc()
-    fault.kind = ""
-    counts.write_text(json.dumps([fault.seen, trained["iterations"], list(sys.modules)]))
-    os._exit(code)
+    try:
+        fault.end()
+        counts.write_text(json.dumps([fault.seen, trained["iterations"], list(sys.modules)]))
+    finally:
+        os._exit(code)
 
 
 def results(folder: Path) -> dict[str, object]:
@@ -253,6 +278,8 @@ def results(folder: Path) -> dict[str, object]:
         name = path.relative_to(folder).as_posix()
         if path.name in ("provenance.json", "SHA256SUMS") or path.is_dir():
             continue
+        if path.name.startswith(".") and path.suffix == ".tmp":
+            continue  # DVC leaves it when it is killed while it links a file; nothing reads it
         if path.name.startswith("events.out"):
             events = EventAccumulator(str(path), size_guidance={"scalars": 0}).Reload()
             found["tensorboard"] = {
@@ -326,34 +353,35 @@ class Harness:
     def _first(kind: str, first: Outcome) -> str:
         if kind == "kill":
             return "" if first.code in (0, -signal.SIGKILL) else f"not killed: {first.text[-2000:]}"
-        if first.code == STAGE_FAILED:
-            lines = [line for line in first.text.splitlines() if line.startswith("error: ")]
-            return "" if len(lines) == 1 else f"no single error: {first.text[-2000:]}"
-        if first.code == FAILED and "stage" in first.text and "pipeline/" in first.text:
+        if "stage broke" in first.text:
             return f"a traceback: {first.text[-3000:]}"
-        return ""  # DVC's own trouble with the disk, which it reports in its own words
+        lines = [line for line in first.text.splitlines() if line.startswith("error: ")]
+        if len(lines) != first.text.count("stage ended: 2"):
+            return f"no single error: {first.text[-2000:]}"
+        return ""  # of DVC's own trouble with the disk it tells in its own words
 
 
-def main() -> None:
+def go_through() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--start", type=int, default=1)
-    parser.add_argument("--fault", choices=("kill", "full"), default="kill")
+    parser.add_argument("--fault", choices=("kill", "full", "limit"), default="kill")
     arguments = parser.parse_args()
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as root:
         harness = Harness(Path(root, "trials"))
         print(f"{harness.writes} points", flush=True)
-        for point in range(arguments.start, harness.writes + 1, arguments.every):
+        points = range(arguments.start, harness.writes + 1, arguments.every)
+        for point in LIMITS if arguments.fault == "limit" else points:
             trouble = harness.trial(arguments.fault, point)
             found[trouble.split(":")[0] or "right"] += 1
             if trouble:
                 print(f"{arguments.fault} {point}: {trouble}", flush=True)
-            elif point % 20 == 1:
-                print(f"{point}: {dict(found)}", flush=True)
+            else:
+                print(f"{point}: {dict(found)}", end="\r", flush=True)
     print(dict(found))
     sys.exit(bool(set(found) - {"right"}))
 
 
 if __name__ == "__main__":
-    main()
+    go_through()

@@ -184,7 +184,7 @@ def test_a_run_leaves_what_dvc_and_detectron2_read(clone):
     losses = pd.read_csv(folder / "losses/loss_mask.tsv", sep="\t")
     assert losses["step"].tolist() == [1, 2, 3]
     assert "mask_AP" in clone.dvc("metrics", "show", "--json")
-    assert not list((clone.path / "work").glob("smoke-*"))
+    assert not list((clone.path / "work").glob("smoke-*"))  # stage `report` clears the last
 
 
 def test_notebooks_run(clone):

@@ -13,6 +13,7 @@ from planned_project import job_of, make_params, publish, run_of, write_plan
 
 from opmask.errors import UserError
 from opmask.planning.dvc_cache import DvcCache
+from opmask.planning.dvc_lock import mend_run_cache
 from opmask.planning.recorded import clear_recorded, work_of
 from opmask.planning.status import run_progress
 from opmask.training.work import PUBLISHED
@@ -147,6 +148,16 @@ def test_dvc_lock_names_no_file_outside_the_cache(params, name):
     Path("dvc.lock").write_text(yaml.safe_dump({"stages": {f"train@{KEY}": stage}}))
     with pytest.raises(UserError, match="is no checksum"):
         DvcCache(Path("cache")).has_run(job)
+
+
+def test_only_empty_folders_leave_the_run_cache(tmp_path):
+    whole, empty = (tmp_path / "runs/ab" / name for name in ("ab1", "ab2"))
+    for folder in (whole, empty):
+        folder.mkdir(parents=True)
+    (whole / "entry").write_text("cmd: x")
+    mend_run_cache(tmp_path)
+    assert (whole / "entry").is_file() and not empty.exists()
+    mend_run_cache(tmp_path / "nowhere")
 
 
 def test_links_in_work_are_not_followed(params):

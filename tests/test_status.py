@@ -255,3 +255,13 @@ def test_needs_no_torch():
     code = "import sys, pipeline.status, pipeline.outline; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.lower()) is False
+
+
+def test_changed_data_trains_in_another_folder(params):
+    """Images too: a checkpoint or detections of the old ones must not be taken for the new."""
+    before = job_of(params).work
+    manifest = Path("data/smoke/manifest.json")
+    content = json.loads(manifest.read_text())
+    content["train"]["images_sha256"] = "of other pixels"
+    manifest.write_text(json.dumps(content))
+    assert job_of(params).work != before

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,14 @@ def md5(path: Path) -> str | None:
 def recorded(entry: Entry, kind: str) -> dict[str, str | None]:
     """Checksums by path of an entry's `kind`, "deps" or "outs"."""
     return {str(one["path"]): one.get("md5") for one in entry.get(kind, [])}
+
+
+def mend_run_cache(cache: Path = Path(".dvc", "cache")) -> None:
+    """Remove empty folders from DVC's run cache, on which `dvc repro` fails with a TypeError.
+
+    DVC 3.67 leaves one when it is killed between making it and writing the entry. For a stage that
+    every `dvc repro` runs first, while DVC keeps other processes off the repository.
+    """
+    for folder in cache.glob("runs/??/*"):
+        with suppress(OSError):  # it is not empty, or no folder
+            folder.rmdir()

@@ -93,7 +93,7 @@ def as_planned(run: Run, params: Mapping[str, Any]) -> Planned | None:
     if needs_weights and not _has_warm_start(run.backbone, params):
         return None
     spec, found = specification(run, params), load_manifest(manifest)
-    work = _folder(f"{scale}-{run.key}", MODULE, spec, [found.train.annotations, weights])
+    work = _folder(f"{scale}-{run.key}", MODULE, spec, [manifest, weights])
     initial = str(weights) if weights.exists() else ""
     return Planned(run.key, spec, found, initial, work, root / "train" / run.key)
 
@@ -151,13 +151,12 @@ def _phase_folders(backbone: str, params: Mapping[str, Any]) -> list[Path]:
     recipe, manifest = scale["warm_start"][backbone], Path("data", name, "manifest.json")
     if not (_is_current("data", params) and manifest.is_file()):
         return [Path("work", "none")] * len(recipe["phases"])
-    annotations = load_manifest(manifest).train.annotations
     weights = Path("work", f"{name}-{backbone}-deepened.pth" if "deepen" in recipe else "none")
     works = []
     for number, phase in enumerate(recipe["phases"], start=1):
         content = [phase, scale["config"], scale["precision"], params["backbones"][backbone]]
         label = f"{name}-pretrain-{backbone}-{number}"
-        works.append(_folder(label, "pipeline.pretrain", content, [annotations, weights]))
+        works.append(_folder(label, "pipeline.pretrain", content, [manifest, weights]))
         weights = works[-1] / FINAL
     return works
 

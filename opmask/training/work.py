@@ -91,9 +91,10 @@ def planned(key: str, params: Mapping[str, Any]) -> Planned:
     scale = params["scale"]
     root = Path("runs", scale)
     specification = load_specification(root / "plan" / f"{key}.yaml")
-    manifest = load_manifest(Path("data", scale, "manifest.json"))
+    data = Path("data", scale, "manifest.json")  # with digests of annotations and images
+    manifest = load_manifest(data)
     weights = root / "pretrain" / "weights" / f"{specification['run']['backbone']}.pth"
-    files = [manifest.train.annotations, weights]
+    files = [data, weights]
     work = folder(f"{scale}-{key}", MODULE, specification, files)
     given = str(weights) if weights.exists() else ""
     trunk = Trunk(
