@@ -13,6 +13,7 @@ import yaml
 from opmask.codedigest import differences
 from opmask.errors import main
 from opmask.planning.code import record, record_file
+from opmask.planning.dvc_lock import mend_run_cache
 
 
 @main
@@ -25,6 +26,7 @@ def run(argv: Sequence[str]) -> None:
         help="write nothing; say for each stage what differs from its file",
     )
     args = parser.parse_args(argv)
+    mend_run_cache()  # this stage is the first of every dvc repro
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     records = {stage: record(f"pipeline.{stage}") for stage in stages if stage != "code"}
     if args.changed:

@@ -69,7 +69,8 @@ def test_published_then_stale(params):
     params["schedules"]["130k"]["max_iter"] *= 2
     assert state(params) == "stale"
     params["schedules"]["130k"]["max_iter"] //= 2
-    Path("data/smoke/train.json").write_text('{"other": 1}')
+    manifest = Path("data/smoke/manifest.json")
+    manifest.write_text(manifest.read_text() + "\n")
     assert state(params) == "stale"
 
 
