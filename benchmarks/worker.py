@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from benchmarks.models import VARIANTS, Job
 from benchmarks.session import Session
-from opmask.training.sweep import KEEP_MEMORY
+from opmask.training.hardware import KEEP_MEMORY
 
 
 class Worker:

@@ -49,7 +49,7 @@ from opmask.planning.dvc_lock import mend_run_cache  # noqa: E402
 from opmask.planning.plan import all_runs, specification  # noqa: E402
 from opmask.planning.recorded import clear_recorded  # noqa: E402
 from opmask.training import jobs, provenance, trainer  # noqa: E402, F401
-from pipeline import evaluate, train  # noqa: E402
+from pipeline import ahead, evaluate, train  # noqa: E402
 
 KEY = "opmask-R50-round-0"
 ITERATIONS = 2
@@ -121,7 +121,7 @@ def run_stage(_executable: str, command: str, **_kwargs: object) -> None:
 def call_stage(command: str) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
     if command == "sweep":
-        train.run([KEY, "--ahead"])
+        ahead.run([KEY])
         Path("runs/smoke/sweep.json").write_text("{}")
     elif command == "report":
         clear_recorded(params)

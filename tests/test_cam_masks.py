@@ -192,7 +192,11 @@ def test_the_stage_evaluates_a_faster_rcnn_s_masks_and_no_others(project):
     assert set(table["task"]) == {"segm"} and set(table["supervision"]) == {"supervised"}
     matches = Matches.load(Path("runs/tiny/cam", run.key, "matches_segm.npz"))
     assert len(matches.image) == 16  # 8 detections an image
-    assert {path.name for path in Path("runs/tiny/cam").iterdir()} == {run.key, "runs.json"}
+    assert {path.name for path in Path("runs/tiny/cam").iterdir()} == {
+        run.key,
+        "runs.json",
+        "SHA256SUMS",
+    }
 
 
 def test_maps_are_measured_again_only_if_what_determines_them_changed(project, monkeypatch):

@@ -22,7 +22,7 @@ from opmask.planning.plan import all_runs
 from opmask.training import trainer
 from opmask.training.trainer import Hardware
 from opmask.training.trunk import Trunk
-from pipeline import evaluate, train
+from pipeline import ahead, evaluate, train
 
 NEWEST, BEFORE = "model_0000003.pth", "model_0000001.pth"
 
@@ -290,7 +290,7 @@ def test_dvc_repro_mends_a_damaged_result(finished, project):
 
 def test_a_finished_run_that_was_damaged_in_work_is_trained_again(finished, monkeypatch):
     folder = finished.copy("ahead")
-    done = in_fork(lambda: (enter(folder), train.run([KEY, "--ahead"])), folder)
+    done = in_fork(lambda: (enter(folder), ahead.run([KEY])), folder)
     assert done.code == 0, done.text
     monkeypatch.chdir(folder)
     (published,) = folder.glob("work/*/published")

@@ -165,7 +165,7 @@ def be_killed(folder):
 def test_a_killed_process_is_reported_as_killed(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
-    parts = [Part(key, 1, [weights], be_killed if key == "a" else linger) for key in "ab"]
+    parts = [Part(key, MODULE, 1, [weights], be_killed if key == "a" else linger) for key in "ab"]
     with pytest.raises(UserError, match="kept: killed by SIGKILL, as .* when memory runs out"):
         collect(parts, tmp_path / "out", tmp_path / "kept", HARDWARE)
     assert not (tmp_path / "out").exists()

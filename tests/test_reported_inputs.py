@@ -234,7 +234,7 @@ def test_encodings_that_python_reads_are_used(root, encoding):
 def set_option(key: str, value) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["scales"]["own"]["data"][key] = value
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 def first(key: str, **values) -> Quirk:
