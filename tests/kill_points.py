@@ -1,6 +1,6 @@
 """Kills a tiny training, publication, evaluation and DVC's record at each of their writes.
 
-`python tests/kill_points.py [--every N] [--fault kill|full|limit]` goes through all points, about a
+`python tests/kill_points.py [--every N] [--fault kill full limit]` goes through all points, about a
 thousand, or every N-th; `test_kill_points.py` takes some. A point is a file opened for writing, a
 rename, a removal, a new folder, an fsync or half of a `torch.save`. The process dies there by
 SIGKILL, or finds the disk full from there on; the same command is then repeated, and must end with
@@ -54,6 +54,7 @@ from pipeline import ahead, evaluate, train  # noqa: E402
 KEY = "opmask-R50-round-0"
 ITERATIONS = 2
 LIMITS = [int(8192 * 1.35**n) for n in range(18)]  # bytes; the largest file has about 1.4 million
+DEADLINE = 300  # seconds for a fork, which takes about two
 FAILED, STAGE_FAILED = 3, 4  # exit codes of a fork: a bug, and a stage that ended with an error
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 AUDITED = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink")
@@ -233,6 +234,7 @@ def in_fork(task: Callable[[], None], folder: Path, fault: Fault | None = None) 
     counts = folder.with_suffix(".counts")
     pid = os.fork()
     if not pid:
+        signal.alarm(DEADLINE)  # one that hangs ends by SIGALRM, which no trial takes for right
         _child(task, folder, fault or Fault(), log, counts)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     about = json.loads(counts.read_text()) if counts.exists() else (0, 0, [])
@@ -363,24 +365,30 @@ class Harness:
 
 def go_through() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--start", type=int, default=1)
-    parser.add_argument("--fault", choices=("kill", "full", "limit"), default="kill")
+    parser.add_argument("--every", type=int, default=1, help="every so many-th point")
+    parser.add_argument("--sample", type=int, help="so many points of each fault, evenly spread")
+    faults = ("kill", "full", "limit")
+    parser.add_argument("--fault", choices=faults, nargs="+", default=["kill"])
     arguments = parser.parse_args()
-    found: Counter[str] = Counter()
+    wrong = False
     with tempfile.TemporaryDirectory() as root:
         harness = Harness(Path(root, "trials"))
         print(f"{harness.writes} points", flush=True)
-        points = range(arguments.start, harness.writes + 1, arguments.every)
-        for point in LIMITS if arguments.fault == "limit" else points:
-            trouble = harness.trial(arguments.fault, point)
-            found[trouble.split(":")[0] or "right"] += 1
-            if trouble:
-                print(f"{arguments.fault} {point}: {trouble}", flush=True)
-            else:
-                print(f"{point}: {dict(found)}", end="\r", flush=True)
-    print(dict(found))
-    sys.exit(bool(set(found) - {"right"}))
+        for fault in arguments.fault:
+            points = LIMITS if fault == "limit" else range(1, harness.writes + 1)
+            every = arguments.every if fault != "limit" else 1
+            if arguments.sample:
+                every = -(-len(points) // arguments.sample)
+            points = points[every // 2 :: every]
+            found: Counter[str] = Counter()
+            for point in points:
+                trouble = harness.trial(fault, point)
+                found[trouble.split(":")[0] or "right"] += 1
+                if trouble:
+                    print(f"{fault} {point}: {trouble}", flush=True)
+            print(f"{fault}: {len(points)} points, {dict(found)}", flush=True)
+            wrong |= bool(set(found) - {"right"})
+    sys.exit(wrong)
 
 
 if __name__ == "__main__":
