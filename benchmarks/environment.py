@@ -10,7 +10,7 @@ import pandas as pd
 import psutil
 import torch
 
-from opmask.training import provenance
+from study.runs import provenance
 
 PACKAGES = ("torch", "torchvision", "numpy", "pycocotools", "hotcoco", "dvc")
 

@@ -21,7 +21,7 @@ from benchmarks.data import miniature_images
 from benchmarks.options import Options
 from benchmarks.worker import Worker
 from opmask.errors import UserError
-from opmask.planning.params import load_params
+from study.spec.params import load_params
 
 STEPS = 6  # between two turns
 OURS = "opmask, side by side"

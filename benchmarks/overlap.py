@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks import timing
 from benchmarks.options import Options
-from opmask.analysis.overlap import READINGS, compute
 from opmask.errors import UserError
+from study.analysis.overlap import READINGS, compute
 
 BOXES, IMAGES = 849_942, 117_266
 

@@ -2,8 +2,9 @@
 
 Float32 in the default layout, RoIAlign's own gradient, convolutions for the mask head's last
 layers; the class activation maps of every RoI and all classes as one 1x1 convolution, of which one
-slice is then selected. Training only. It shares no code with `opmask.roi_heads` but the names of
-parameters, so that both can be given the same weights (`tests/test_benchmarks.py` compares them).
+slice is then selected. Training only. It shares no code with `opmask.model.roi_heads` but the
+names of parameters, so that both can be given the same weights (`tests/test_benchmarks.py`
+compares them).
 
 `PooledBoxHead` gives detectron2's `StandardROIHeads` the same box head: the same model, no prior.
 """

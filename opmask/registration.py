@@ -5,12 +5,12 @@ from types import ModuleType
 
 def make_compatible(_module: ModuleType) -> None:
     """When `detectron2` begins to be imported, before any of its submodules."""
-    from opmask import compat
+    from opmask.model import compat
 
     compat.apply()
 
 
 def register_heads(_module: ModuleType) -> None:
     """When `detectron2.modeling` is there."""
-    from opmask import backbones, roi_heads  # noqa: F401  register with detectron2
+    from opmask.model import backbones, roi_heads  # noqa: F401  register with detectron2
     from opmask.training import warm_start  # noqa: F401  registers with detectron2

@@ -9,7 +9,7 @@ from typing import Any
 
 from opmask.errors import main
 from opmask.integrity import write_durably
-from opmask.planning.code import require_recorded
+from study.spec.code import require_recorded
 
 RUN_HELP = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
 

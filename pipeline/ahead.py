@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opmask.errors import UserError, main
-from opmask.evaluation.ahead import detections_file
 from opmask.integrity import summed_file
-from opmask.planning.params import load_params
-from opmask.training.folders import FINAL, PUBLISHED
-from opmask.training.work import Planned, planned
+from opmask.training.layout import FINAL
 from pipeline import RUN_HELP
 from pipeline.train import train
+from study.runs.ahead import detections_file
+from study.runs.folders import PUBLISHED
+from study.runs.work import Planned, planned
+from study.spec.params import load_params
 
 
 @main
@@ -41,8 +42,8 @@ def detect(job: Planned, settings: Mapping[str, Any]) -> None:
     """What the trained `job` finds in the validation images, beside its weights."""
     # torch and detectron2: seconds of start-up
     from opmask.evaluation import inference
-    from opmask.training import jobs
     from opmask.training.hardware import hardware_here
+    from study.runs import jobs
 
     cfg = jobs.run_config(job.specification, job.manifest, job.weights)
     workers = hardware_here(settings).workers

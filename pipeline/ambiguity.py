@@ -14,18 +14,18 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from opmask.analysis import ambiguity
-from opmask.analysis.ambiguity_effect import METHODS, bin_table, effect_table
-from opmask.analysis.comparison import DIRECTIONS
 from opmask.data.coco import load_manifest, read_json
 from opmask.data.splits import resolve
-from opmask.evaluation.results import evaluation_dir
-from opmask.figures.ambiguity import ambiguity_figure
 from opmask.integrity import verified
-from opmask.planning.params import load_params
-from opmask.planning.plan import Run, all_runs
-from opmask.reporting.ambiguity_page import markdown_page
 from pipeline import stage
+from study.analysis import ambiguity
+from study.analysis.ambiguity_effect import METHODS, bin_table, effect_table
+from study.analysis.comparison import DIRECTIONS
+from study.figures.ambiguity import ambiguity_figure
+from study.report.ambiguity_page import markdown_page
+from study.spec.params import load_params
+from study.spec.results import evaluation_dir
+from study.spec.run import Run, all_runs
 
 _AP = ["backbone", "supervised", "method", "seed", "group", "AP"]
 

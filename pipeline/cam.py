@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from opmask.data.coco import Manifest, load_manifest
-from opmask.evaluation.kept import KEPT, Part, collect
 from opmask.integrity import verified
-from opmask.planning.params import load_params
-from opmask.planning.plan import Run, all_runs
-from opmask.tables.table2_rows import is_row
 from pipeline import stage
+from study.runs.kept import KEPT, Part, collect
+from study.spec.params import load_params
+from study.spec.run import Run, all_runs
+from study.tables.table2_rows import is_row
 
 WEIGHTS, CONFIG = "model_final.pth", "config.yaml"  # of a trained run
 
@@ -50,7 +50,7 @@ def measure(
     """Detect with a trained run whose masks are its maps, and evaluate them into `folder`."""
     from opmask.data.splits import resolve
     from opmask.evaluation.coco_ap import evaluate
-    from opmask.evaluation.results import describe
+    from study.spec.results import describe
 
     found = detect(trained, manifest, params, f"{one.key} CAM")
     split = resolve(one.supervised, manifest.categories, params["splits"])
@@ -63,9 +63,9 @@ def detect(
     trained: Path, manifest: Manifest, params: Mapping[str, Any], description: str
 ) -> list[dict]:
     """COCO results of a trained run whose masks are its class activation maps."""
-    from opmask.config import load_config
     from opmask.evaluation import inference
     from opmask.evaluation.cam_masks import cam_config
+    from opmask.model.config import load_config
     from opmask.training.hardware import hardware_here
 
     cfg = load_config(verified(trained / CONFIG))

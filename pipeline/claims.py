@@ -8,11 +8,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.claims.ledger import grade, ledger_table
-from opmask.claims.page import page
-from opmask.claims.sources import Tables
-from opmask.planning.params import load_params
 from pipeline import stage
+from study.claims.ledger import grade, ledger_table
+from study.claims.page import page
+from study.claims.sources import Tables
+from study.spec.params import load_params
 
 
 @stage

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import yaml
 
-from opmask.codedigest import differences
 from opmask.errors import main
-from opmask.planning.code import record, record_file
-from opmask.planning.dvc_lock import mend_run_cache
+from study.runs.dvc_lock import mend_run_cache
+from study.spec.code import record, record_file
+from study.spec.codedigest import differences
 
 
 @main

@@ -8,14 +8,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.analysis.contrasts import CONTRASTS, contrast_table
-from opmask.analysis.further import further_contrasts
-from opmask.analysis.resampling import Resampler
-from opmask.evaluation.results import read_per_class
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
-from opmask.reporting.contrasts_page import contrasts_markdown
 from pipeline import stage
+from study.analysis.contrasts import CONTRASTS, contrast_table
+from study.analysis.further import further_contrasts
+from study.analysis.resampling import Resampler
+from study.report.contrasts_page import contrasts_markdown
+from study.spec.params import load_params
+from study.spec.results import read_per_class
+from study.spec.run import all_runs
 
 
 @stage

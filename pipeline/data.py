@@ -16,10 +16,10 @@ from typing import Any
 
 from opmask.data import checks, cleaning, coco
 from opmask.data.digests import digest_images
-from opmask.data.settings import DATA, SETS, Places, check_settings, options, places
 from opmask.errors import UserError
-from opmask.planning.params import data_root, load_params
 from pipeline import stage, write_json
+from study.spec.data_settings import DATA, SETS, Places, check_settings, options, places
+from study.spec.params import data_root, load_params
 
 INDEX = Path("work", "digests")  # what is remembered of image files; see opmask.data.digests
 MINIATURE_KEYS = (

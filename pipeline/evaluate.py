@@ -11,15 +11,15 @@ import pandas as pd
 
 from opmask.data.coco import Manifest, load_manifest
 from opmask.data.splits import resolve
-from opmask.evaluation.ahead import detections_file
 from opmask.evaluation.coco_ap import evaluate, subset_summary
-from opmask.evaluation.results import describe, read_json
 from opmask.integrity import damage, empty_folder, publish, require_whole
-from opmask.planning.code import code_of
-from opmask.planning.params import load_params
-from opmask.planning.plan import Run, load_specification
-from opmask.planning.recorded import clear_recorded, work_of
 from pipeline import RUN_HELP, stage
+from study.runs.ahead import detections_file
+from study.runs.recorded import clear_recorded, work_of
+from study.spec.code import code_of
+from study.spec.params import load_params
+from study.spec.results import describe, read_json
+from study.spec.run import Run, load_specification
 
 WEIGHTS, CONFIG = "model_final.pth", "config.yaml"  # of a trained run
 
@@ -70,8 +70,8 @@ def detected_ahead(trained: Path, label: str) -> dict[str, Any] | None:
 
 def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> dict[str, Any]:
     """`detections` of a trained run and `seconds` taken. torch is imported only here."""
-    from opmask.config import load_config
     from opmask.evaluation import inference
+    from opmask.model.config import load_config
     from opmask.training.hardware import hardware_here
 
     cfg = load_config(trained / CONFIG)

@@ -7,13 +7,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.analysis.resampling import Resampler
-from opmask.evaluation.results import read_per_class
-from opmask.figures import style
-from opmask.figures.figure6 import draw, figure6_table
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
 from pipeline import stage
+from study.analysis.resampling import Resampler
+from study.figures import style
+from study.figures.figure6 import draw, figure6_table
+from study.spec.params import load_params
+from study.spec.results import read_per_class
+from study.spec.run import all_runs
 
 
 @stage

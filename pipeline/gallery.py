@@ -12,16 +12,16 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from opmask.analysis import gallery
-from opmask.analysis.comparison import BACKBONES, BASELINE, NOT_RUN, OURS
-from opmask.analysis.gallery import Roi
 from opmask.data.coco import Manifest, load_manifest, read_json
-from opmask.figures import gallery as drawing
-from opmask.figures import pictures
+from opmask.evaluation.rois import Roi
 from opmask.integrity import verified
-from opmask.planning.params import load_params
-from opmask.planning.plan import Run, all_runs
 from pipeline import stage
+from study.analysis import gallery
+from study.analysis.comparison import BACKBONES, BASELINE, NOT_RUN, OURS
+from study.figures import gallery as drawing
+from study.figures import pictures
+from study.spec.params import load_params
+from study.spec.run import Run, all_runs
 
 CREDIT = "Drawings: Twemoji, CC BY 4.0, and OpenMoji, CC BY-SA 4.0; see NOTICE."
 
@@ -107,9 +107,7 @@ def prior_maps(
     result = {}
     for key in sorted({key for key, _ in wanted}):
         if (trained / key / gallery.WEIGHTS).is_file():
-            from opmask.analysis.priors import (
-                prior_maps as compute,  # torch: seconds, only if needed
-            )
+            from opmask.evaluation.priors import prior_maps as compute
 
             rois = [roi for wanted_key, roi in wanted if wanted_key == key]
             maps = compute(trained / key, rois, scenes.images, scenes.folder)

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opmask.planning.params import data_root, load_params
 from pipeline import stage, write_json
+from study.spec.params import data_root, load_params
 
 SETS = ("train", "val")
 

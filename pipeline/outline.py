@@ -15,12 +15,12 @@ from typing import Any
 from tabulate import tabulate
 
 from opmask.errors import main
-from opmask.planning.outline import CACHED, DONE, Line, incomplete, outline, total
-from opmask.planning.pace import FILE, ITERATIONS, calibrate, known_paces, measure
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
-from opmask.reporting.markdown import duration
 from opmask.training.hardware import places
+from study.format import duration
+from study.runs.outline import CACHED, DONE, Line, incomplete, outline, total
+from study.runs.pace import FILE, ITERATIONS, calibrate, known_paces, measure
+from study.spec.params import load_params
+from study.spec.run import all_runs
 
 EPILOG = f"""
 states:

@@ -8,10 +8,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.analysis.overlap import class_overlap
 from opmask.data.coco import load_manifest
-from opmask.planning.params import load_params
 from pipeline import stage
+from study.analysis.overlap import class_overlap
+from study.spec.params import load_params
 
 
 @stage

@@ -8,11 +8,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.page.inputs import read_inputs
-from opmask.page.render import render
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
 from pipeline import stage
+from study.report.inputs import read_inputs
+from study.report.render import render
+from study.spec.params import load_params
+from study.spec.run import all_runs
 
 
 @stage

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 
 from opmask.errors import main
-from opmask.planning.schema_table import table
+from study.spec.schema_table import table
 
 
 @main

@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 
 from opmask.data.coco import load_categories
-from opmask.data.settings import check_settings
 from opmask.data.splits import COCO_CLASSES, resolve
 from opmask.errors import UserError
-from opmask.planning.params import data_root, load_params
-from opmask.planning.plan import Run, all_runs, shared_specifications, specification
 from pipeline import stage
+from study.spec.data_settings import check_settings
+from study.spec.params import data_root, load_params
+from study.spec.run import Run, all_runs, shared_specifications, specification
 
 
 @stage
@@ -43,7 +43,7 @@ def check_models(params: Mapping[str, Any]) -> None:
     scale = params["scales"][params["scale"]]
     others = any("timm" in params["backbones"][run.backbone] for run in all_runs(params))
     if scale["config"] or scale["warm_start"] or others:
-        from opmask.planning import overrides  # seconds
+        from study.spec import overrides
 
         overrides.check_overrides(params)
         overrides.check_models(params)

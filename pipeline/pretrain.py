@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from opmask.integrity import SUMS, seal
-from opmask.planning.params import load_params
-from opmask.training.folders import FINAL, folder
+from opmask.training.layout import FINAL
 from pipeline import stage, write_json
+from study.runs.folders import folder
+from study.spec.params import load_params
 
 MODULE = "pipeline.pretrain"  # what a warm start rests on
 
@@ -33,9 +34,9 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
     """Train one backbone's phases, each from the one before; returns their work folders."""
     from opmask.data.coco import load_manifest
     from opmask.training import trainer, warm_start
-    from opmask.training.configs import warm_start_config
     from opmask.training.hardware import hardware_here
-    from opmask.training.provenance import provenance
+    from study.runs.configs import warm_start_config
+    from study.runs.provenance import provenance
 
     described = Path("data", params["scale"], "manifest.json")
     manifest = load_manifest(described)

@@ -9,16 +9,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.analysis import overlap
-from opmask.analysis.class_points import class_points, largest_relative
-from opmask.analysis.regression import regress, regress_readings
-from opmask.evaluation.results import read_per_class
-from opmask.figures.figure3 import figure3
-from opmask.figures.style import save
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
-from opmask.reporting.regression_page import page
 from pipeline import stage
+from study.analysis import overlap
+from study.analysis.class_points import class_points, largest_relative
+from study.analysis.regression import regress, regress_readings
+from study.figures.figure3 import figure3
+from study.figures.style import save
+from study.report.regression_page import page
+from study.spec.params import load_params
+from study.spec.results import read_per_class
+from study.spec.run import all_runs
 
 
 @stage

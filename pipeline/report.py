@@ -12,14 +12,14 @@ from pathlib import Path
 import pandas as pd
 
 from opmask.errors import UserError
-from opmask.evaluation.results import read_json, read_per_class, read_provenance, summarise
-from opmask.page.inputs import read_all, read_csv
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
-from opmask.planning.recorded import clear_recorded
-from opmask.reporting.overview import metrics, render_index
-from opmask.reporting.report import Report, render
 from pipeline import stage, write_json
+from study.report.inputs import read_all, read_csv
+from study.report.overview import metrics, render_index
+from study.report.report import Report, render
+from study.runs.recorded import clear_recorded
+from study.spec.params import load_params
+from study.spec.results import read_json, read_per_class, read_provenance, summarise
+from study.spec.run import all_runs
 
 REPORTS = Path("reports")
 

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opmask.analysis.held_out import class_groups, read_curves
-from opmask.analysis.search import search_table
 from opmask.data.coco import Manifest, load_manifest
-from opmask.figures import search as figure
-from opmask.figures import style
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs, schedules
-from opmask.reporting.search_page import search_markdown
 from pipeline import stage
+from study.analysis.held_out import class_groups, read_curves
+from study.analysis.search import search_table
+from study.figures import search as figure
+from study.figures import style
+from study.report.search_page import search_markdown
+from study.spec.params import load_params
+from study.spec.run import all_runs, schedules
 
 
 @stage

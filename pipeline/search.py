@@ -1,6 +1,6 @@
 """Stage `search`: every snapshot that a training left, on training images held out of it (§ 4.5).
 
-Writes `runs/<scale>/search/<run>/`: `curve.csv` (columns: `opmask.analysis.held_out.CURVE`) and
+Writes `runs/<scale>/search/<run>/`: `curve.csv` (columns: `study.analysis.held_out.CURVE`) and
 the mask matches of each snapshot; and `runs.json`, which runs these are. Only trainings whose
 schedule has a `snapshot_period` leave snapshots.
 """
@@ -15,16 +15,16 @@ from typing import Any
 
 import pandas as pd
 
-from opmask.analysis.held_out import CURVE, FILE, Groups, class_groups, matches_path, restrict
 from opmask.data.coco import Manifest, load_manifest, read_json
 from opmask.errors import UserError
 from opmask.evaluation.bootstrap import interval
 from opmask.evaluation.coco_ap import Matches, evaluate, subset_summary
-from opmask.evaluation.kept import KEPT, Part, collect
 from opmask.integrity import verified
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
 from pipeline import stage
+from study.analysis.held_out import CURVE, FILE, Groups, class_groups, matches_path, restrict
+from study.runs.kept import KEPT, Part, collect
+from study.spec.params import load_params
+from study.spec.run import all_runs
 
 NAN = float("nan")
 HELD_OUT, CONFIG = "held_out.json", "config.yaml"  # of a trained run
@@ -71,8 +71,8 @@ def held_out(trained: Path) -> list[int]:
 
 def detector(trained: Path, manifest: Manifest, hardware: Mapping[str, Any]) -> Detect:
     """Runs a snapshot on the run's held-out images. torch is imported only here."""
-    from opmask.config import load_config
     from opmask.evaluation import inference
+    from opmask.model.config import load_config
     from opmask.training.hardware import hardware_here
 
     cfg = load_config(verified(trained / CONFIG))

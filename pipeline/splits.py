@@ -11,8 +11,8 @@ from typing import Any
 
 from opmask.data import coco, splits
 from opmask.data.coco import Manifest, Summary
-from opmask.planning.params import load_params
 from pipeline import stage, write_json
+from study.spec.params import load_params
 
 
 @stage

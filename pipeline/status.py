@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from opmask.errors import UserError, main
-from opmask.planning.params import load_params
-from opmask.planning.status import STATES, Progress, abandoned, progress
-from opmask.reporting.markdown import duration
+from study.format import duration
+from study.runs.status import STATES, Progress, abandoned, progress
+from study.spec.params import load_params
 
 CLEAR = "\033[2J\033[H"  # the screen, and the cursor to its top
 

@@ -7,13 +7,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.planning.dvc_cache import DvcCache
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
 from opmask.training.hardware import places_here
-from opmask.training.sweep import Part, train_side_by_side
-from opmask.training.work import planned
 from pipeline import stage, write_json
+from study.runs.dvc_cache import DvcCache
+from study.runs.sweep import Part, train_side_by_side
+from study.runs.work import planned
+from study.spec.params import load_params
+from study.spec.run import all_runs
 
 
 @stage

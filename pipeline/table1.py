@@ -8,11 +8,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from opmask.evaluation.results import read_per_class, summarise
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
-from opmask.tables.table1 import novel_gains, table1, table1_latex, table1_markdown
 from pipeline import stage
+from study.spec.params import load_params
+from study.spec.results import read_per_class, summarise
+from study.spec.run import all_runs
+from study.tables.table1 import novel_gains, table1, table1_latex, table1_markdown
 
 
 @stage

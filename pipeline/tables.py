@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from opmask.evaluation.results import read_per_class
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
-from opmask.tables.table2 import read_cam, table2, table2_latex, table2_markdown
-from opmask.tables.table2_rows import is_row
-from opmask.tables.table3 import table3, table3_latex, table3_markdown
 from pipeline import stage
+from study.spec.params import load_params
+from study.spec.results import read_per_class
+from study.spec.run import all_runs
+from study.tables.table2 import read_cam, table2, table2_latex, table2_markdown
+from study.tables.table2_rows import is_row
+from study.tables.table3 import table3, table3_latex, table3_markdown
 
 
 @stage

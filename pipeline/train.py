@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opmask.planning.params import load_params
-from opmask.planning.recorded import clear_recorded
-from opmask.training.folders import PUBLISHED
-from opmask.training.work import MODULE, Planned, planned
 from pipeline import RUN_HELP, stage
+from study.runs.folders import PUBLISHED
+from study.runs.recorded import clear_recorded
+from study.runs.work import MODULE, Planned, planned
+from study.spec.params import load_params
 
 
 @stage
@@ -30,9 +30,10 @@ def run(argv: Sequence[str]) -> None:
 def train(job: Planned, settings: Mapping[str, Any]) -> None:
     """Train `job` to its end in its work folder, where it waits to be published."""
     # torch and detectron2: seconds of start-up, only where something is left to do
-    from opmask.training import jobs, trainer
+    from opmask.training import trainer
     from opmask.training.hardware import hardware_here
-    from opmask.training.provenance import provenance
+    from study.runs import jobs
+    from study.runs.provenance import provenance
 
     cfg = jobs.run_config(job.specification, job.manifest, job.weights)
     data = jobs.training_data(job.specification, job.manifest)

@@ -44,7 +44,7 @@ def evaluate_all(annotations: Path) -> None:
 
 
 def _compressed(mask, data: dict, image_id: int) -> dict:
-    from opmask.analysis.ambiguity import to_rle
+    from study.analysis.ambiguity import to_rle
 
     image = next(i for i in data["images"] if i["id"] == image_id)
     rle = to_rle(mask, (image["height"], image["width"]))

@@ -13,7 +13,7 @@ import pandas as pd
 from pycocotools import mask as rle
 
 from opmask.evaluation.coco_ap import evaluate
-from opmask.planning.plan import Run
+from study.spec.run import Run
 
 IMAGES = 10
 CLASSES = {1: "cat", 2: "dog", 3: "kite", 4: "cup", 5: "book"}  # two of VOC, three others

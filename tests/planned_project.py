@@ -7,9 +7,9 @@ from pathlib import Path
 import yaml
 
 from opmask.integrity import seal
-from opmask.planning.plan import Run, all_runs, shared_specifications
-from opmask.planning.status import as_planned
-from opmask.training.work import PUBLISHED, Planned
+from study.runs.status import as_planned
+from study.runs.work import PUBLISHED, Planned
+from study.spec.run import Run, all_runs, shared_specifications
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 PARAMS |= {"scale": "smoke", "schedule": "130k", "seeds": [0]}  # 130k is 3 iterations

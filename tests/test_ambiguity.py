@@ -17,15 +17,15 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
-import opmask.reporting.report
-from opmask.analysis import ambiguity
-from opmask.analysis.ambiguity_effect import bin_table, effect_table, pairs
+import study.report.report
 from opmask.data.splits import COCO_CLASSES
 from opmask.evaluation.coco_ap import evaluate, subset_summary
-from opmask.planning.plan import Run
-from opmask.reporting.ambiguity_page import markdown_page, sentences
-from opmask.reporting.report import Report
 from pipeline import ambiguity as stage
+from study.analysis import ambiguity
+from study.analysis.ambiguity_effect import bin_table, effect_table, pairs
+from study.report.ambiguity_page import markdown_page, sentences
+from study.report.report import Report
+from study.spec.run import Run
 
 SIZE = 12
 
@@ -389,7 +389,7 @@ def test_page_says_what_was_found(extra, words):
     low, high = (f"{value:+.2f}".replace("-", "−") for value in gain)
     assert f"({low} to {high})" in found[1]
     report = Report(**NOTHING_ELSE, ambiguity=table)
-    assert all(f"- {sentence}" in opmask.reporting.report._ambiguity(report) for sentence in found)
+    assert all(f"- {sentence}" in study.report.report._ambiguity(report) for sentence in found)
 
 
 def write_project(folder, runs):

@@ -16,17 +16,17 @@ from detectron2.utils.events import EventStorage
 from PIL import Image
 from tiny import OPMASK, OVERRIDES, tiny_cfg, write_images
 
-from opmask import backbones
-from opmask.backbones import STRIDES, TimmFeatures
-from opmask.config import paper_config
 from opmask.errors import UserError
 from opmask.evaluation.inference import load_model
-from opmask.planning.params import load_params
-from opmask.planning.plan import parse_run, shared_specifications, specification
-from opmask.training import trainer, weights
+from opmask.model import backbones, weights
+from opmask.model.backbones import STRIDES, TimmFeatures
+from opmask.model.config import paper_config
+from opmask.model.weights import LITE0
+from opmask.training import trainer
 from opmask.training.hooks import SafeCheckpointer
 from opmask.training.warm_start import CropClassifier
-from opmask.training.weights import LITE0
+from study.spec.params import load_params
+from study.spec.run import parse_run, shared_specifications, specification
 
 NAME = "tf_efficientnet_lite0"
 DEFINITION = {"timm": NAME, "weights": LITE0}
@@ -215,8 +215,8 @@ def test_the_warm_start_classifies_with_it():
 
 def test_a_warm_start_begins_with_the_weights_that_are_given(tmp_path, monkeypatch):
     from opmask.data import coco
-    from opmask.training import provenance
     from pipeline import pretrain
+    from study.runs import provenance
 
     started = []
 

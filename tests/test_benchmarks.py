@@ -24,10 +24,10 @@ from benchmarks.models import Job, build, use_heads
 from benchmarks.options import Options
 from benchmarks.timing import Seconds
 from benchmarks.worker import Worker
-from opmask.analysis.overlap import READINGS, compute
 from opmask.data.coco import load_training_dicts
 from opmask.data.loader import build_loader
-from opmask.planning.params import load_params
+from study.analysis.overlap import READINGS, compute
+from study.spec.params import load_params
 
 
 def tiny_batches(cfg, folder, count: int = 3) -> list[list[dict]]:

@@ -12,9 +12,9 @@ from tiny import CLASSES, IDS, tiny_cfg, write_images
 from opmask.errors import UserError
 from opmask.evaluation.cam_masks import cam_config
 from opmask.evaluation.coco_ap import Matches
-from opmask.planning.plan import Run
-from opmask.tables.table2 import read_cam
 from pipeline import cam as stage
+from study.spec.run import Run
+from study.tables.table2 import read_cam
 
 FASTERRCNN = {"MODEL__MASK_ON": False, "MODEL__OPMASK__PRIOR": False}
 MASKRCNN = {"MODEL__OPMASK__PRIOR": False, "MODEL__ROI_MASK_HEAD__NUM_CONV": 4}

@@ -14,30 +14,30 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from opmask.analysis import overlap
-from opmask.analysis.ambiguity_effect import effect_table
-from opmask.analysis.class_points import class_points
-from opmask.analysis.contrasts import contrast_table
-from opmask.analysis.held_out import read_curves
-from opmask.analysis.regression import regress
-from opmask.analysis.resampling import Resampler
-from opmask.analysis.search import search_table
-from opmask.claims import arithmetic, findings
-from opmask.claims.claim import Claim
-from opmask.claims.ledger import CLAIMS, COLUMNS, Graded, grade, ledger_table
-from opmask.claims.page import page
-from opmask.claims.rules import Cell, Equal, Side, Significance, holm
-from opmask.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables, minus
-from opmask.claims.text import value_text
-from opmask.claims.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, judge, needs
 from opmask.errors import UserError
-from opmask.evaluation.results import METRICS, read_per_class, summarise
-from opmask.figures.figure6 import figure6_table
-from opmask.page import ledger
-from opmask.tables.table1 import table1
-from opmask.tables.table2 import table2
-from opmask.tables.table3 import table3
 from pipeline import claims as stage
+from study.analysis import overlap
+from study.analysis.ambiguity_effect import effect_table
+from study.analysis.class_points import class_points
+from study.analysis.contrasts import contrast_table
+from study.analysis.held_out import read_curves
+from study.analysis.regression import regress
+from study.analysis.resampling import Resampler
+from study.analysis.search import search_table
+from study.claims import arithmetic, findings
+from study.claims.claim import Claim
+from study.claims.ledger import CLAIMS, COLUMNS, Graded, grade, ledger_table
+from study.claims.page import page
+from study.claims.rules import Cell, Equal, Side, Significance, holm
+from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables, minus
+from study.claims.text import value_text
+from study.claims.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, judge, needs
+from study.figures.figure6 import figure6_table
+from study.report import ledger
+from study.spec.results import METRICS, read_per_class, summarise
+from study.tables.table1 import table1
+from study.tables.table2 import table2
+from study.tables.table3 import table3
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 DRAWS = {"resamples": 10, "seed": 0}

@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from opmask import codedigest
-from opmask.codedigest import Library, Project, differences
 from opmask.errors import UserError
-from opmask.planning import code
 from pipeline import code as command
 from pipeline import stage
+from study.spec import code, codedigest
+from study.spec.codedigest import Library, Project, differences
 
 ROOT = Path(__file__).parents[1]
 STAGES = [s for s in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"] if s != "code"]
@@ -141,9 +140,9 @@ def other_pythons():
 def test_another_python_finds_the_same():
     """Machines that share results need not share a version of Python."""
     program = (
-        "import sys, json; sys.path.insert(0, 'opmask'); import codedigest;"
+        "import sys, json; sys.path.insert(0, 'study/spec'); import codedigest;"
         "from pathlib import Path;"
-        "p = codedigest.Project(Path('.'), ('opmask', 'pipeline', 'tests'));"
+        "p = codedigest.Project(Path('.'), ('opmask', 'study', 'pipeline', 'tests'));"
         "print(json.dumps([p.digests(m) for m in sorted(p.files)]))"
     )
     own = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT)
@@ -224,12 +223,14 @@ def test_closures_are_no_wider_than_they_need_be():
     def stages(module):
         return {name for name in STAGES if module in holds[name]}
 
-    assert stages("opmask.figures.figure6") == {"figure6"}
-    assert stages("opmask.figures.figure3") == {"regression"}
+    assert stages("study.figures.figure6") == {"figure6"}
+    assert stages("study.figures.figure3") == {"regression"}
     assert "opmask.data.splits" not in holds["pretrain"]
     assert not {"opmask.evaluation.inference", "opmask.evaluation.coco_ap"} & holds["train"]
     assert not {"opmask.training.trainer", "opmask.training.hooks"} & holds["evaluate"]
-    assert {"opmask.roi_heads", "opmask.compat", "opmask.data.splits"} <= holds["evaluate"]
+    assert {"opmask.model.roi_heads", "opmask.model.compat", "opmask.data.splits"} <= holds[
+        "evaluate"
+    ]
     assert not any("opmask.miniature.build" in holds[name] for name in STAGES if name != "data")
     heavy = {
         name for name in STAGES if "torch" in code.PROJECT.digests(f"pipeline.{name}")["libraries"]
@@ -243,7 +244,7 @@ def test_every_stage_depends_on_its_own_record_and_lists_no_code():
     for name in STAGES:
         deps = stages[name]["deps"]
         assert [dep for dep in deps if dep.startswith("runs/code")] == [f"runs/code/{name}.json"]
-        assert not [dep for dep in deps if dep.startswith(("opmask/", "pipeline/"))]
+        assert not [dep for dep in deps if dep.startswith(("opmask/", "study/", "pipeline/"))]
         assert stages[name]["cmd"].split()[2] == f"pipeline.{name}"
 
 
@@ -277,12 +278,14 @@ def test_a_stage_refuses_to_run_as_other_code_than_is_on_record(recorded, capsys
     assert ran == [["x"]]
     path = code.record_file("train")
     found = json.loads(path.read_text())
-    found["modules"]["opmask.roi_heads"] = "as it was"
+    found["modules"]["opmask.model.roi_heads"] = "as it was"
     path.write_text(json.dumps(found))
     with pytest.raises(SystemExit) as stop:
         command_line(["x"])
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and "opmask.roi_heads: changed since stage `code` ran" in error
+    assert (
+        stop.value.code == 2 and "opmask.model.roi_heads: changed since stage `code` ran" in error
+    )
     assert "dvc repro code" in error and len(error.splitlines()) == 1 and len(ran) == 1
     with pytest.raises(UserError):
         code.require_recorded("train")

@@ -8,14 +8,14 @@ import yaml
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 
-from opmask.config import load_config
 from opmask.data.coco import ImageSet, Manifest
 from opmask.data.splits import COCO_CLASSES, VOC_CLASSES
 from opmask.errors import UserError
-from opmask.planning.params import load_params
-from opmask.planning.plan import parse_run, specification
-from opmask.training import jobs
+from opmask.model.config import load_config
 from opmask.training.warm_start import deepen, jitter
+from study.runs import jobs
+from study.spec.params import load_params
+from study.spec.run import parse_run, specification
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 NOWHERE = ImageSet(Path("annotations.json"), Path("images"), {})

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from test_bootstrap import simulate
 
-from opmask import paper
-from opmask.analysis.contrasts import CONTRASTS, Contrast, contrast_table
-from opmask.analysis.resampling import Resampler, class_interval, p_value
 from opmask.evaluation.bootstrap import interval, paired_difference, spread
-from opmask.evaluation.results import METRICS, read_per_class
 from opmask.evaluation.weighted_ap import weighted_ap
-from opmask.planning.plan import Run, parse_run
-from opmask.reporting.contrasts_page import contrasts_markdown
 from pipeline import contrasts as stage
+from study import paper
+from study.analysis.contrasts import CONTRASTS, Contrast, contrast_table
+from study.analysis.resampling import Resampler, class_interval, p_value
+from study.report.contrasts_page import contrasts_markdown
+from study.spec.results import METRICS, read_per_class
+from study.spec.run import Run, parse_run
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 BOOTSTRAP = {"resamples": 200, "seed": 3}

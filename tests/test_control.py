@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from opmask.analysis.control import sentences
+from study.analysis.control import sentences
 
 
 def rows(where: str, prior: tuple, depth: tuple) -> list[dict]:

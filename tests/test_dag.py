@@ -13,7 +13,7 @@ import pytest
 import yaml
 from test_notebooks import execute_notebooks
 
-from opmask.planning import code
+from study.spec import code
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.dag
@@ -240,7 +240,7 @@ def test_no_stage_reads_what_it_does_not_depend_on(clone):
             paths.add("data/smoke")
         known.setdefault(name.split("@")[0], set()).update(paths)
     for stage, files in opened.items():
-        code = ("opmask", "pipeline", "params.yaml", "dvc.yaml", "work")
+        code = ("opmask", "study", "pipeline", "params.yaml", "dvc.yaml", "work")
         places = [Path(place) for place in (*code, *clearing, *known[stage])]
         assert not [f for f in files if not any(Path(f).is_relative_to(p) for p in places)], stage
 
@@ -256,7 +256,7 @@ def test_no_stage_runs_code_that_is_not_on_its_record(clone):
         names = [*record["modules"], *code.PROJECT.exempt]
         known = {str(code.PROJECT.files[name].relative_to(ROOT)) for name in names}
         known |= record["data"].keys()
-        files = {file for file in files if file.startswith(("opmask/", "pipeline/"))}
+        files = {file for file in files if file.startswith(("opmask/", "study/", "pipeline/"))}
         assert not files - known, stage
 
 
@@ -268,11 +268,11 @@ def test_no_stage_runs_code_that_is_not_on_its_record(clone):
             {"plan", "splits", "train", "evaluate"},
         ),
         (
-            "opmask/evaluation/results.py", '"novel" if c in split.novel else "supervised"',
+            "study/spec/results.py", '"novel" if c in split.novel else "supervised"',
             '"supervised" if c in split.novel else "novel"', {"evaluate", "cam", "table1"},
         ),
-        ("opmask/figures/figure6.py", "def ", "x = 1\n\n\ndef ", {"figure6"}),
-        ("opmask/roi_heads.py", "def ", "# a comment\ndef ", set()),
+        ("study/figures/figure6.py", "def ", "x = 1\n\n\ndef ", {"figure6"}),
+        ("opmask/model/roi_heads.py", "def ", "# a comment\ndef ", set()),
     ],
 )  # fmt: skip
 def test_an_edit_makes_out_of_date_what_rests_on_it(clone, file, old, new, stages):

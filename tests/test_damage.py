@@ -12,17 +12,17 @@ from kill_points import KEY, Harness, enter, in_fork, reproduce, results
 from test_training import Interrupted, assert_same, interrupt_at
 from tiny import tiny_cfg, write_images
 
-from opmask.analysis.resampling import Matches
 from opmask.errors import UserError
-from opmask.evaluation.results import read_json, read_one
 from opmask.evaluation.trained import find_trained
 from opmask.integrity import sum_file, verified
-from opmask.page.inputs import read_trained
-from opmask.planning.plan import all_runs
 from opmask.training import trainer
 from opmask.training.trainer import Hardware
 from opmask.training.trunk import Trunk
 from pipeline import ahead, evaluate, train
+from study.analysis.resampling import Matches
+from study.report.inputs import read_trained
+from study.spec.results import read_json, read_one
+from study.spec.run import all_runs
 
 NEWEST, BEFORE = "model_0000003.pth", "model_0000001.pth"
 

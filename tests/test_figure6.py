@@ -9,11 +9,11 @@ import yaml
 from test_bootstrap import simulate
 from test_contrasts import BOOTSTRAP, CLASSES, resampler, write_run
 
-from opmask import paper
 from opmask.data.splits import COCO_CLASSES, resolve
 from opmask.evaluation.bootstrap import interval, paired_difference
-from opmask.figures.figure6 import POINTS, TESTED, draw, figure6_table
 from pipeline import figure6 as stage
+from study import paper
+from study.figures.figure6 import POINTS, TESTED, draw, figure6_table
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 NOVEL = {"voc": range(3, 12), "nonvoc": range(3), "all": range(0)}

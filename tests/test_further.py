@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from opmask.analysis.contrasts import CONTRASTS
-from opmask.analysis.further import CLAIMS, further_contrasts, of_further, sentences
-from opmask.page import other_tables
-from opmask.planning.params import load_params
-from opmask.planning.plan import Run, all_runs
-from opmask.reporting.contrasts_page import contrasts_markdown
+from study.analysis.contrasts import CONTRASTS
+from study.analysis.further import CLAIMS, further_contrasts, of_further, sentences
+from study.report import other_tables
+from study.report.contrasts_page import contrasts_markdown
+from study.spec.params import load_params
+from study.spec.run import Run, all_runs
 
 
 def runs(*names: str) -> list[Run]:

@@ -14,14 +14,15 @@ from PIL import Image
 from pycocotools import mask as mask_util
 from tiny import CLASSES, IDS, tiny_cfg, write_images
 
-from opmask.analysis import ambiguity, gallery
-from opmask.analysis.gallery import THREE, Roi, at_quantiles
 from opmask.errors import UserError
-from opmask.figures import gallery as drawing
-from opmask.figures import pictures
-from opmask.planning.plan import Run
-from opmask.training.trainer import FINAL
+from opmask.evaluation.rois import Roi
+from opmask.training.layout import FINAL
 from pipeline import gallery as stage
+from study.analysis import ambiguity, gallery
+from study.analysis.gallery import THREE, at_quantiles
+from study.figures import gallery as drawing
+from study.figures import pictures
+from study.spec.run import Run
 
 NOVEL = CLASSES[2:]
 
@@ -201,9 +202,9 @@ def test_priors_are_the_maps_of_the_given_boxes(trained, tmp_path):
     """Against eq. 1 written out on features that were pooled from boxes scaled by hand."""
     from detectron2.structures import Boxes
 
-    from opmask.analysis.priors import prior_maps
-    from opmask.config import load_config
     from opmask.evaluation.inference import TestImages, load_model
+    from opmask.evaluation.priors import prior_maps
+    from opmask.model.config import load_config
 
     data = write_images(tmp_path)
     images = {i["id"]: i for i in json.loads(data.annotations.read_text())["images"]}

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from opmask.errors import UserError
-from opmask.evaluation import kept
-from opmask.evaluation.kept import Part, collect
+from study.runs import kept
+from study.runs.kept import Part, collect
 
 MODULE = "pipeline.cam"
 HARDWARE = {"gpus": 0, "machines": 1, "side_by_side": 2}
@@ -166,7 +166,9 @@ def test_a_killed_process_is_reported_as_killed(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
     parts = [Part(key, MODULE, 1, [weights], be_killed if key == "a" else linger) for key in "ab"]
-    with pytest.raises(UserError, match="kept: killed by SIGKILL, as .* when memory runs out"):
+    with pytest.raises(
+        UserError, match=r"a: killed by SIGKILL, as .* when memory runs out.*kept/logs/a.log"
+    ):
         collect(parts, tmp_path / "out", tmp_path / "kept", HARDWARE)
     assert not (tmp_path / "out").exists()
 

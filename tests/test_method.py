@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from opmask.config import paper_config
-from opmask.roi_heads import class_activation_map, object_mask_prior
+from opmask.model.config import paper_config
+from opmask.model.roi_heads import class_activation_map, object_mask_prior
 
 OPMASK = {"mask_head": True, "prior": True, "mask_gradients": True, "mask_convs": 7}
 SUPERVISED = [0, 1, 2]

@@ -1,6 +1,8 @@
 """The miniature data set: right masks, right counts, right ids, the same bytes every time."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +17,7 @@ from pycocotools.coco import COCO
 
 from opmask.errors import UserError
 from opmask.miniature import build
+from opmask.miniature.build import _mapped
 from opmask.miniature.catalogue import classes, scenes
 from opmask.miniature.compose import Layer, compose, layer, paint, visible_masks
 from opmask.miniature.layout import Placement
@@ -265,3 +268,13 @@ def test_an_existing_folder_is_replaced_and_json_is_plain(miniature: Path, tmp_p
 def test_the_package_does_not_import_torch() -> None:
     code = "import sys, opmask.miniature; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def be_killed(_item: tuple) -> list[dict]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return []
+
+
+def test_a_killed_worker_ends_the_drawing_with_an_error() -> None:
+    with pytest.raises(UserError, match="miniature val: a process was killed"):
+        _mapped(be_killed, list(range(4)), 2, False, "val")

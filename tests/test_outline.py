@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planned_project import RUNS, job_of, log_line, make_params, publish, run_of, write_plan
 
-from opmask import paper
-from opmask.analysis import class_points, contrasts, gallery, search
-from opmask.analysis.comparison import DIRECTIONS
 from opmask.errors import UserError
-from opmask.figures import figure6
-from opmask.planning import pace, status
-from opmask.planning.dvc_cache import DvcCache
-from opmask.planning.outline import (
+from pipeline import outline as command
+from study import paper
+from study.analysis import class_points, contrasts, gallery, search
+from study.analysis.comparison import DIRECTIONS
+from study.figures import figure6
+from study.runs import folders, pace, status
+from study.runs.dvc_cache import DvcCache
+from study.runs.outline import (
     NEEDS,
     abbreviate,
     configurations,
@@ -28,11 +29,9 @@ from opmask.planning.outline import (
     outline,
     total,
 )
-from opmask.planning.pace import Pace, makespan
-from opmask.planning.plan import all_runs, parse_run
-from opmask.tables.table2_rows import is_row
-from opmask.training import folders
-from pipeline import outline as command
+from study.runs.pace import Pace, makespan
+from study.spec.run import all_runs, parse_run
+from study.tables.table2_rows import is_row
 
 ROOT = Path(__file__).parents[1]
 UNKNOWN = {}

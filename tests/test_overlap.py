@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from opmask.analysis import overlap
-from opmask.analysis.overlap import READINGS, class_overlap, compute, load
 from opmask.errors import UserError
 from pipeline.overlap import run
+from study.analysis import overlap
+from study.analysis.overlap import READINGS, class_overlap, compute, load
 
 COCO_BOXES = os.environ.get("OPMASK_COCO_BOXES")
 

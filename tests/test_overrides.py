@@ -8,11 +8,11 @@ import torch
 import yaml
 from detectron2.config import get_cfg
 
-from opmask.config import add_opmask_config
 from opmask.errors import UserError
-from opmask.planning.overrides import check_models, check_overrides
-from opmask.planning.params import load_params
+from opmask.model.config import add_opmask_config
 from pipeline import plan
+from study.spec.overrides import check_models, check_overrides
+from study.spec.params import load_params
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 FEW = {"scale": "smoke", "runs": ["opmask-R50-voc"]}

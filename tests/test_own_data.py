@@ -12,8 +12,8 @@ from own_set import CLASSES, RUNS, WEAK, own_params, write_set
 
 from opmask import predict
 from opmask.data import __main__ as data_command
-from opmask.planning.params import load_params
-from opmask.planning.status import progress
+from study.runs.status import progress
+from study.spec.params import load_params
 
 # As in dvc.yaml; those before are of one run each.
 ANALYSES = ["table1", "cam", "tables", "overlap", "regression", "contrasts", "figure6", "search"]
@@ -144,8 +144,8 @@ def test_a_split_that_does_not_fit_is_known_before_anything_is_made(
 
 def test_names_are_checked_at_coco_scale_without_its_files(tmp_path, monkeypatch):
     from opmask.errors import UserError
-    from opmask.planning.plan import all_runs
     from pipeline.plan import check_splits
+    from study.spec.run import all_runs
 
     monkeypatch.chdir(tmp_path)
     splits = {"mine": ["cat", "hotdog"]}

@@ -18,23 +18,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from opmask.analysis import regression
-from opmask.analysis.contrasts import CONTRASTS
-from opmask.analysis.search import search_table
 from opmask.errors import UserError
 from opmask.evaluation.bootstrap import Difference
-from opmask.evaluation.results import METRICS, summarise
-from opmask.page import curves, explorer, ledger, views
-from opmask.page.captions import SHOWN
-from opmask.page.inputs import Inputs, Trained, read_csv, read_inputs
-from opmask.page.pictures import embed
-from opmask.page.render import CODE, render
-from opmask.page.text import inline
-from opmask.planning.plan import Run, parse_run
-from opmask.tables.table1 import table1
-from opmask.tables.table2 import read_cam, table2
-from opmask.tables.table3 import table3
 from pipeline import page as stage
+from study.analysis import regression
+from study.analysis.contrasts import CONTRASTS
+from study.analysis.search import search_table
+from study.report import curves, explorer, ledger, views
+from study.report.captions import SHOWN
+from study.report.inputs import Inputs, Trained, read_csv, read_inputs
+from study.report.pictures import embed
+from study.report.render import CODE, render
+from study.report.text import inline
+from study.spec.results import METRICS, summarise
+from study.spec.run import Run, parse_run
+from study.tables.table1 import table1
+from study.tables.table2 import read_cam, table2
+from study.tables.table3 import table3
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 EVIL = "</script><script>alert(1)</script>"

@@ -14,8 +14,8 @@ from detectron2.modeling import build_roi_heads
 from detectron2.structures import Boxes, ImageList, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
-from opmask.config import paper_config
 from opmask.data.splits import COCO_CLASSES, VOC_CLASSES
+from opmask.model.config import paper_config
 
 OVERRIDES = {
     "MODEL.DEVICE": "cpu",

@@ -13,10 +13,10 @@ from PIL import Image
 
 from opmask.data import coco
 from opmask.errors import EXIT_STATUS, UserError, main
-from opmask.planning.params import load_params
-from opmask.planning.plan import all_runs
 from pipeline import data, splits, write_json
 from pipeline.plan import check_splits
+from study.spec.params import load_params
+from study.spec.run import all_runs
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from opmask.errors import UserError
-from opmask.planning.params import load_params
-from opmask.planning.plan import Run, all_runs, parse_run, specification
-from opmask.planning.schema import validate
+from study.spec.params import load_params
+from study.spec.run import Run, all_runs, parse_run, specification
+from study.spec.schema import validate
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 

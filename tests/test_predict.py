@@ -17,8 +17,8 @@ from tiny import CLASSES, IDS, tiny_cfg, write_images
 from opmask import predict
 from opmask.data.coco import read_json
 from opmask.evaluation.inference import detect, load_model
+from opmask.evaluation.overlay import LONG_SIDE, heat_map, overlay
 from opmask.evaluation.trained import find_trained
-from opmask.figures.overlay import LONG_SIDE, heat_map, overlay
 
 THRESHOLD = 0.8  # of the model of `write_run`: some ten objects an image
 

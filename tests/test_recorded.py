@@ -12,12 +12,12 @@ import yaml
 from planned_project import job_of, make_params, publish, run_of, write_plan
 
 from opmask.errors import UserError
-from opmask.planning.dvc_cache import DvcCache
-from opmask.planning.dvc_lock import mend_run_cache
-from opmask.planning.recorded import clear_recorded, work_of
-from opmask.planning.status import run_progress
-from opmask.training.work import PUBLISHED
 from pipeline import evaluate
+from study.runs.dvc_cache import DvcCache
+from study.runs.dvc_lock import mend_run_cache
+from study.runs.recorded import clear_recorded, work_of
+from study.runs.status import run_progress
+from study.runs.work import PUBLISHED
 
 KEY = "opmask-R50-voc-0"
 SUMS = f"runs/smoke/train/{KEY}/SHA256SUMS"
@@ -172,6 +172,6 @@ def test_links_in_work_are_not_followed(params):
 
 
 def test_needs_no_torch():
-    code = "import sys, json, opmask.planning.recorded; print(json.dumps('torch' in sys.modules))"
+    code = "import sys, json, study.spec.recorded; print(json.dumps('torch' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) is False

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from matplotlib.text import Annotation, Text
 from scipy import stats
 
-from opmask import paper
-from opmask.analysis.class_points import class_points, largest_relative
-from opmask.analysis.overlap import READINGS
-from opmask.analysis.regression import fit_line, implied_r, regress, regress_readings, williams
 from opmask.data.splits import COCO_CLASSES, VOC_CLASSES
-from opmask.evaluation.results import METRICS
-from opmask.figures.figure3 import figure3
-from opmask.planning.plan import all_runs
-from opmask.reporting.regression_page import finding, page
 from pipeline.regression import run
+from study import paper
+from study.analysis.class_points import class_points, largest_relative
+from study.analysis.overlap import READINGS
+from study.analysis.regression import fit_line, implied_r, regress, regress_readings, williams
+from study.figures.figure3 import figure3
+from study.report.regression_page import finding, page
+from study.spec.results import METRICS
+from study.spec.run import all_runs
 
 NAN = float("nan")
 

@@ -13,15 +13,15 @@ import pytest
 import yaml
 from pycocotools import mask as rle
 
-import opmask.reporting.report
-from opmask.analysis.comparison import comparisons
+import study.report.report
 from opmask.evaluation.coco_ap import evaluate
-from opmask.evaluation.results import read_per_class
-from opmask.planning.plan import all_runs
-from opmask.reporting.overview import from_metrics, metrics, render_index
-from opmask.reporting.report import Report, render
-from opmask.tables.table1 import novel_gains
 from pipeline import report, table1
+from study.analysis.comparison import comparisons
+from study.report.overview import from_metrics, metrics, render_index
+from study.report.report import Report, render
+from study.spec.results import read_per_class
+from study.spec.run import all_runs
+from study.tables.table1 import novel_gains
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 SPLITS = {"voc": ("cat",), "nonvoc": ("cup|mug", "kite")}
@@ -259,13 +259,13 @@ def test_initial_weights_are_stated_where_they_are_not_imagenets():
     table = pd.DataFrame(columns=["backbone", "supervised", "method"])
     common = {"scale": "s", "schedule": "1x", "table1": table, "manifest": {}, "splits": {}}
     warm = {"train": [{"seed": 0}], "pretrain": [{"backbone": "R50"}]}
-    page = opmask.reporting.report._made_with(
+    page = study.report.report._made_with(
         Report(**common, provenance=warm, deepened={"R101": "R50"})
     )
     assert "not ImageNet's" in page
     assert "R101 starts as R50 with further blocks" in page
     cold = {"train": [{"seed": 0}], "pretrain": []}
-    assert "Initial weights" not in opmask.reporting.report._made_with(
+    assert "Initial weights" not in study.report.report._made_with(
         Report(**common, provenance=cold)
     )
 
@@ -279,15 +279,15 @@ def bare_report(**more):
 def test_verdict_counts_and_links_to_what_is_there():
     claims = pd.DataFrame({"verdict": ["holds", "not run", "holds", "does not hold"]})
     report = bare_report(claims=claims, files={"claims.md", "tables/table2.md", "index.html"})
-    text = opmask.reporting.report._claims(report)
+    text = study.report.report._claims(report)
     assert "**4 claims of the paper. Holds: 2; Does not hold: 1; Not run: 1.**" in text
     assert "[claims.md](claims.md)" in text
-    pages = opmask.reporting.report._pages(report)
+    pages = study.report.report._pages(report)
     assert "[tables/table2.md](tables/table2.md): Table 2" in pages and "index.html" in pages
     assert "table3" not in pages
     assert (
-        opmask.reporting.report._claims(bare_report())
-        == opmask.reporting.report._pages(bare_report())
+        study.report.report._claims(bare_report())
+        == study.report.report._pages(bare_report())
         == ""
     )
 
@@ -295,13 +295,11 @@ def test_verdict_counts_and_links_to_what_is_there():
 def test_figures_are_shown_by_relative_path_with_their_rule():
     picks = pd.DataFrame({"image_id": [1, 2], "seed": [0, 0], "rule": "By a | rule."})
     figures = {"figure1": picks, "figure5": picks}
-    text = opmask.reporting.report._figures(
-        bare_report(files={"figures/figure1.png"}, figures=figures)
-    )
+    text = study.report.report._figures(bare_report(files={"figures/figure1.png"}, figures=figures))
     assert "](figures/figure1.png)" in text and "By a \\| rule. n = 2. Seed 0." in text
     assert "figure3" not in text  # was not made
     assert "Figure 5 show photographs" in text and "`runs/mine/figures/`" in text
-    assert opmask.reporting.report._figures(bare_report()) == ""
+    assert study.report.report._figures(bare_report()) == ""
 
 
 def test_every_run_has_its_results_and_its_cost(project):

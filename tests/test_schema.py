@@ -14,16 +14,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opmask.analysis.overlap import READINGS
 from opmask.data import splits
 from opmask.errors import UserError
-from opmask.planning import schema, schema_rules
-from opmask.planning.params import data_root, load_params
-from opmask.planning.plan import all_runs, shared_specifications, specification
-from opmask.planning.schema import validate
-from opmask.planning.schema_table import rows
-from opmask.training.weights import _TORCHVISION_FILES
+from opmask.model.weights import _TORCHVISION_FILES
 from pipeline import params as page
+from study.analysis.overlap import READINGS
+from study.spec import schema, schema_rules
+from study.spec.params import data_root, load_params
+from study.spec.run import all_runs, shared_specifications, specification
+from study.spec.schema import validate
+from study.spec.schema_table import rows
 
 ROOT = Path(__file__).parents[1]
 PARAMS = load_params(ROOT / "params.yaml")

@@ -14,23 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bootstrap import simulate
 
-from opmask.analysis.held_out import (
-    CURVE,
-    FILE,
-    class_groups,
-    matches_path,
-    read_curves,
-    restrict,
-)
-from opmask.analysis.search import nearest, pick, search_table, verdict
 from opmask.data.cleaning import clean
 from opmask.errors import UserError
 from opmask.evaluation.bootstrap import paired_difference
-from opmask.figures.search import draw, figure_data
-from opmask.planning.plan import Run
-from opmask.reporting.search_page import search_markdown
 from pipeline import schedule_search as report_stage
 from pipeline import search as stage
+from study.analysis.held_out import CURVE, FILE, class_groups, matches_path, read_curves, restrict
+from study.analysis.search import nearest, pick, search_table, verdict
+from study.figures.search import draw, figure_data
+from study.report.search_page import search_markdown
+from study.spec.run import Run
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 FACTOR, BOOTSTRAP = 0.001, {"resamples": 100, "seed": 0}

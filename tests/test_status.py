@@ -11,13 +11,13 @@ import yaml
 from filelock import FileLock
 from planned_project import job_of, log_line, make_params, publish, run_of, write_plan
 
-from opmask.evaluation.ahead import detections_file
-from opmask.planning import status as library
-from opmask.planning.code import code_of
-from opmask.planning.plan import all_runs, specification
-from opmask.planning.status import STATES, Progress, run_progress
-from opmask.training.work import PUBLISHED, planned
 from pipeline import status
+from study.runs import status as library
+from study.runs.ahead import detections_file
+from study.runs.status import STATES, Progress, run_progress
+from study.runs.work import PUBLISHED, planned
+from study.spec.code import code_of
+from study.spec.run import all_runs, specification
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_phases_are_where_stage_pretrain_trains_them(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "train", train)
     monkeypatch.setattr(trainer, "export", export)
     monkeypatch.setattr(warm_start, "deepen", deepen)
-    monkeypatch.setattr("opmask.training.provenance.provenance", lambda *_, **__: "")
+    monkeypatch.setattr("study.runs.provenance.provenance", lambda *_, **__: "")
     Path("runs/smoke/pretrain/weights").mkdir(parents=True)
     for backbone, recipe in params["scales"]["smoke"]["warm_start"].items():
         works = pretrain.pretrain(backbone, recipe, Path("runs/smoke/pretrain"), params)

@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from opmask.errors import UserError
-from opmask.training import hardware, sweep
+from opmask.training import hardware
 from opmask.training.hardware import KEEP_MEMORY, places
-from opmask.training.sweep import Part, train_side_by_side
+from study.runs import sweep
+from study.runs.sweep import Part, train_side_by_side
 
 CPU = {"gpus": "auto", "machines": 1, "side_by_side": "auto"}
 
@@ -108,11 +109,11 @@ except KeyboardInterrupt:
 
 def test_progress_is_read_from_the_trainings_own_log(tmp_path):
     part = Part("a", 10, tmp_path)
-    assert sweep._iteration(part) == 0
+    assert part.iteration() == 0
     (tmp_path / "metrics.json").write_text('{"iteration": 3}\n{"iteration": 7}\n')
-    assert sweep._iteration(part) == 8
+    assert part.iteration() == 8
     (tmp_path / "metrics.json").write_text('{"iteration": 3}\n{"itera')
-    assert sweep._iteration(part) == 0
+    assert part.iteration() == 0
 
 
 def test_a_run_has_its_place_in_the_environment_and_the_imports_at_hand(monkeypatch, tmp_path):
@@ -154,7 +155,7 @@ except KeyboardInterrupt:
 PARENT = """
 from pathlib import Path
 from opmask.errors import main
-from opmask.training import sweep
+from study.runs import sweep
 
 @main
 def run(argv):

@@ -5,18 +5,12 @@ import math
 import pytest
 from known_ap import ap, write_ground_truth, write_run
 
-from opmask import paper
 from opmask.evaluation.bootstrap import paired_difference
 from opmask.evaluation.coco_ap import Matches
-from opmask.planning.plan import Run
-from opmask.tables.table2 import (
-    CONTRASTS,
-    read_cam,
-    table2,
-    table2_latex,
-    table2_markdown,
-)
-from opmask.tables.table2_rows import is_row
+from study import paper
+from study.spec.run import Run
+from study.tables.table2 import CONTRASTS, read_cam, table2, table2_latex, table2_markdown
+from study.tables.table2_rows import is_row
 
 BOOTSTRAP = {"resamples": 50, "seed": 0}
 # images right, of classes of VOC and of the others

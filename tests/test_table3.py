@@ -5,12 +5,12 @@ import math
 import pytest
 from known_ap import ap, write_ground_truth, write_run
 
-from opmask import paper
 from opmask.evaluation.bootstrap import paired_difference
 from opmask.evaluation.coco_ap import Matches
-from opmask.evaluation.results import read_per_class
-from opmask.planning.plan import Run
-from opmask.tables.table3 import table3, table3_latex, table3_markdown
+from study import paper
+from study.spec.results import read_per_class
+from study.spec.run import Run
+from study.tables.table3 import table3, table3_latex, table3_markdown
 
 BOOTSTRAP = {"resamples": 50, "seed": 0}
 # (backbone, schedule, supervised): images right for VOC and other classes, of boxes and of masks

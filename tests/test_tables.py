@@ -6,19 +6,14 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from opmask import paper
-from opmask.analysis.comparison import (
-    METHODS,
-    Comparison,
-    comparisons,
-    headline,
-    shown_backbones,
-)
 from opmask.errors import UserError
-from opmask.evaluation.results import METRICS, read_per_class, summarise
-from opmask.planning.plan import Run
-from opmask.reporting import latex, markdown
-from opmask.tables.table1 import metrics_frame, table1, table1_latex, table1_markdown
+from study import format as markdown
+from study import paper
+from study.analysis.comparison import METHODS, Comparison, comparisons, headline, shown_backbones
+from study.report import latex
+from study.spec.results import METRICS, read_per_class, summarise
+from study.spec.run import Run
+from study.tables.table1 import metrics_frame, table1, table1_latex, table1_markdown
 
 NAN = float("nan")
 

@@ -19,9 +19,9 @@ from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_cfg, write_images
 
-from opmask.config import load_config
 from opmask.data.loader import TrainingBatches, build_loader
 from opmask.errors import UserError
+from opmask.model.config import load_config
 from opmask.training import trainer
 from opmask.training.hooks import SafeCheckpointer
 from opmask.training.trainer import Hardware

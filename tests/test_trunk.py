@@ -8,12 +8,12 @@ import torch
 import yaml
 from tiny import tiny_cfg, write_images
 
-from opmask.planning.plan import parse_run, specification
 from opmask.training import trainer
-from opmask.training.sweep import Part, _next
 from opmask.training.trainer import Hardware
 from opmask.training.trunk import Trunk
-from opmask.training.work import branch_points
+from study.runs.sweep import Part
+from study.runs.work import branch_points
+from study.spec.run import parse_run, specification
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 
@@ -103,9 +103,7 @@ def test_the_sweep_lets_a_run_wait_for_its_trunk(tmp_path):
     long = Part("long", 13, tmp_path, Trunk(trunk, (6, 10)))
     short = Part("short", 9, tmp_path, Trunk(trunk, (6,)))
     other = Part("other", 5, tmp_path, Trunk(tmp_path / "else", (6,)))
-    assert _next([short, other], [long]) is other
-    assert _next([short], [long]) is None
-    assert _next([short], [other]) is short
+    assert short.waits_for(long) and not other.waits_for(long) and not short.waits_for(other)
     trunk.mkdir()
     long.trunk.checkpoint(6).touch()
-    assert _next([short, other], [long]) is short
+    assert not short.waits_for(long)

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tiny import OPMASK, OVERRIDES, tiny_cfg
 
-from opmask.config import paper_config
 from opmask.errors import UserError
 from opmask.evaluation.inference import load_model
-from opmask.training import weights
+from opmask.model import weights
+from opmask.model.config import paper_config
+from opmask.model.plain_weights import read
 from opmask.training.hooks import SafeCheckpointer
-from opmask.training.plain_weights import read
 
 LITE0 = weights.LITE0
 

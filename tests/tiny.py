@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from opmask.config import paper_config
+from opmask.model.config import paper_config
 from opmask.training.trainer import TrainingData
 
 SIZE = 64

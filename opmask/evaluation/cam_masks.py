@@ -1,11 +1,11 @@
 """The class activation map itself as the mask: Table 2, last paragraphs of section 4.4.
 
 The paper compares the "mask AP of our OMP with vanilla CAMs" of a Faster and a Mask R-CNN with the
-same box head, and says no more. So here a mask is the object mask prior of `opmask.roi_heads`, for
-every method alike: the map of the predicted class, from the box features of the proposal that
-became the detection, min-max normalised per RoI, bilinear. As the prior is for OPMask's mask head,
-it is laid on the refined box. A pixel is in the mask where it reaches `threshold`; 0.5 is our
-choice, the one of detectron2 for mask probabilities.
+same box head, and says no more. So here a mask is the object mask prior of
+`opmask.model.roi_heads`, for every method alike: the map of the predicted class, from the box
+features of the proposal that became the detection, min-max normalised per RoI, bilinear. As the
+prior is for OPMask's mask head, it is laid on the refined box. A pixel is in the mask where it
+reaches `threshold`; 0.5 is our choice, the one of detectron2 for mask probabilities.
 """
 
 from detectron2.config import CfgNode, configurable
@@ -15,7 +15,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from opmask.errors import UserError
-from opmask.roi_heads import OPMaskROIHeads
+from opmask.model.roi_heads import OPMaskROIHeads
 
 _D2_THRESHOLD = 0.5  # of detectron2's `detector_postprocess`, which pastes the masks
 

@@ -26,9 +26,9 @@ from opmask.data.coco import Manifest, read_json
 from opmask.data.loader import read_image
 from opmask.errors import UserError
 from opmask.integrity import verified
-from opmask.training.mask_layers import use_matrix_mask_layers
-from opmask.training.plain_weights import read
-from opmask.training.precision import use_precision
+from opmask.model.mask_layers import use_matrix_mask_layers
+from opmask.model.plain_weights import read
+from opmask.model.precision import use_precision
 
 
 class CocoResults(DatasetEvaluator):

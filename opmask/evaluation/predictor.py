@@ -11,10 +11,10 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 
-from opmask.analysis.gallery import Roi
-from opmask.analysis.priors import image_maps
 from opmask.data.loader import read_image
 from opmask.evaluation.inference import TestImages, load_model
+from opmask.evaluation.priors import image_maps
+from opmask.evaluation.rois import Roi
 from opmask.evaluation.trained import Trained
 
 
@@ -40,7 +40,7 @@ class Prediction:
 
     def overlay(self) -> NDArray[np.uint8]:
         """The drawn picture, `(H', W', 3)` RGB; the priors' heat map, if any, to its right."""
-        from opmask.figures.overlay import heat_overlay, overlay  # matplotlib, only if drawn
+        from opmask.evaluation.overlay import heat_overlay, overlay
 
         drawn = overlay(self.picture, self.detections, self.names)
         if self.priors is None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 
-from opmask.config import load_config
 from opmask.errors import UserError
 from opmask.integrity import verified
+from opmask.model.config import load_config
 
 CONFIG, WEIGHTS = "config.yaml", "model_final.pth"
 

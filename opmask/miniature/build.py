@@ -1,16 +1,17 @@
 """Write the miniature data set: COCO json and images, whole or not at all."""
 
 import json
-import multiprocessing
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+from joblib import Parallel, delayed
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
@@ -51,10 +52,10 @@ def build(
 
     Images are `image_size` pixels square. Every class has at least `min_*_instances` visible
     instances in a split. The bytes depend on the arguments, not on `workers` (default: one a CPU).
-    An existing `out_dir` is replaced when the new one is complete. Call it from an importable
-    module with a `__main__` guard: workers are spawned.
+    An existing `out_dir` is replaced when the new one is complete.
 
-    Raises UserError if the images are too few for the floors, or a number makes no sense.
+    Raises UserError if the images are too few for the floors, a number makes no sense, or a worker
+    was killed.
     """
     _check(seed=(seed, 0), image_size=(image_size, 64), train_images=(train_images, 1))
     _check(val_images=(val_images, 1), workers=(1 if workers is None else workers, 1))
@@ -107,9 +108,13 @@ def _mapped(
     count = workers or (1 if len(plans) < FEW_IMAGES else os.cpu_count() or 1)
     if count == 1:
         return shown(map(draw, enumerate(plans)))
-    # Spawned, not forked: the caller may hold threads of torch or OpenCV.
-    with multiprocessing.get_context("spawn").Pool(count) as pool:
-        return shown(pool.imap(draw, enumerate(plans), chunksize=8))
+    # joblib's processes are not forked (the caller may hold threads of torch or OpenCV), and unlike
+    # Python's own pools it does not wait for one that was killed.
+    pool = Parallel(count, batch_size=8, return_as="generator")
+    try:
+        return shown(pool(delayed(draw)(item) for item in enumerate(plans)))
+    except BrokenProcessPool as error:
+        raise UserError(f"miniature {label}: a process was killed; is there memory?") from error
 
 
 def _draw(

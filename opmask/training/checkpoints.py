@@ -13,7 +13,7 @@ from typing import Any
 
 from opmask.errors import UserError
 from opmask.integrity import damage, remove_summed
-from opmask.training import plain_weights
+from opmask.model import plain_weights
 
 KEPT = 2  # if the newest is damaged, there is the one before
 

@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from opmask.errors import Terminated, UserError
 from opmask.integrity import damage, summed_file, write_durably
-from opmask.training import checkpoints, plain_weights, weights
-from opmask.training.folders import FINAL
+from opmask.model import plain_weights, weights
+from opmask.training import checkpoints
+from opmask.training.layout import FINAL
 from opmask.training.trunk import Trunk
 
 

@@ -29,8 +29,10 @@ from opmask.data.coco import hold_out, load_training_dicts, supervised_mask_coun
 from opmask.data.loader import build_loader
 from opmask.errors import UserError
 from opmask.integrity import damage, empty_folder, publish, remove_summed, write_durably
+from opmask.model.mask_layers import use_matrix_mask_layers
+from opmask.model.precision import use_precision
+from opmask.model.roi_align import use_separable_roi_align
 from opmask.training import checkpoints
-from opmask.training.folders import FINAL
 from opmask.training.hardware import Hardware
 from opmask.training.hooks import (
     LeaveTrunk,
@@ -44,9 +46,7 @@ from opmask.training.hooks import (
     disk_trouble,
     forget_logged,
 )
-from opmask.training.mask_layers import use_matrix_mask_layers
-from opmask.training.precision import use_precision
-from opmask.training.roi_align import use_separable_roi_align
+from opmask.training.layout import FINAL
 from opmask.training.schedule import build_exact_lr_scheduler
 from opmask.training.trunk import Trunk, log_period
 

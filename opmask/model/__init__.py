@@ -1,0 +1,1 @@
+"""The method on detectron2: heads, backbones, configuration, weights."""

@@ -1,0 +1,168 @@
+"""detectron2 configuration of the paper: `add_opmask_config(cfg)` and `paper_config(...)`.
+
+Values are those of section 4.1 and appendix A; where the paper is silent, of the authors' code.
+`load_config(path)` reads what a training left of one.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+
+from opmask.errors import UserError
+from opmask.model import weights
+
+
+def add_opmask_config(cfg: CfgNode) -> None:
+    """Add OPMask's keys, with the paper's values, to a detectron2 config in place."""
+    cfg.MODEL.OPMASK = CfgNode()
+    # Output channels of the box head's 3x3 convolutions, on 7x7 RoIs (authors' code).
+    cfg.MODEL.OPMASK.BOX_CONV_DIMS = [512, 1024, 1024, 1024]
+    # Add the object mask prior to the mask features (eq. 2). False: "our Mask R-CNN".
+    cfg.MODEL.OPMASK.PRIOR = True
+    # Let mask gradients reach the box head through the prior (section 4.4).
+    cfg.MODEL.OPMASK.PRIOR_GRADIENTS = True
+    # Contiguous ids, 0-based, of the classes whose masks supervise the mask head.
+    cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(range(80))
+    # Names and category ids of the data set's classes, by contiguous id; left with the trained
+    # model for whoever uses it (`opmask.predict`), read by nothing in training.
+    cfg.MODEL.OPMASK.CLASS_NAMES = []
+    cfg.MODEL.OPMASK.CATEGORY_IDS = []
+    # Backbone `build_timm_fpn_backbone` (`opmask.model.backbones`): timm's name of the model.
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = ""
+    cfg.MODEL.TIMM.NORM = "FrozenBN"  # or "BN", which learns
+    # The stand-in for ImageNet (`opmask.training.warm_start`), unused in the paper's runs.
+    cfg.MODEL.WARM_START = CfgNode()
+    cfg.MODEL.WARM_START.CROP_SIZE = 64  # pixels
+    cfg.MODEL.WARM_START.JITTERED_PER_BOX = 4
+    cfg.MODEL.WARM_START.NEGATIVES_PER_IMAGE = 12
+    cfg.SOLVER.SNAPSHOT_PERIOD = 0  # iterations between weights that are kept; 0: only the last
+    cfg.TEST.IMS_PER_BATCH = 1  # images of unequal size are padded to the largest of a batch
+    cfg.SOLVER.PRECISION = "fp32"  # or "bf16": autocast of the forward pass
+
+
+def load_config(path: Path | str) -> CfgNode:
+    """A run's `config.yaml` over the present defaults, OPMask's keys included.
+
+    Nothing in the file is ever run, unlike by detectron2's own `merge_from_file`, which obeys
+    YAML's tags for Python objects. Keys that an older or newer version had are kept.
+
+    Raises:
+        UserError: it cannot be read, is no configuration, or has such a tag.
+    """
+    cfg = get_cfg()
+    add_opmask_config(cfg)
+    cfg.set_new_allowed(True)
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if not content:
+            raise ValueError("empty")
+        cfg.merge_from_other_cfg(CfgNode(content))
+    except (
+        *(OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError),
+        *(RecursionError, yaml.YAMLError),
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: is no configuration of a training ({reason})") from error
+    cfg.set_new_allowed(False)
+    return cfg
+
+
+def paper_config(
+    *,
+    method: Mapping[str, Any],
+    backbone: Mapping[str, Any],
+    supervised: Sequence[int],
+    num_classes: int,
+    overrides: Mapping[str, Any] | None = None,
+) -> CfgNode:
+    """The config of one run of the paper on COCO, before its schedule.
+
+    Args:
+        method: an entry of `methods` in params.yaml: `mask_head`, `prior`, `mask_gradients`,
+            `mask_convs`.
+        backbone: an entry of `backbones` in params.yaml: `resnet` (its depth) or `timm` (a name),
+            `weights`, `sha256`.
+        supervised: contiguous ids of the classes with masks.
+        num_classes: number of classes with boxes.
+        overrides: detectron2 keys and values that a scale changes.
+
+    Raises:
+        KeyError: an override names a key that detectron2 does not have.
+    """
+    cfg = get_cfg()
+    add_opmask_config(cfg)
+    _set_architecture(cfg, num_classes)
+    _set_backbone(cfg, backbone)
+    _set_optimisation(cfg)
+    cfg.MODEL.MASK_ON = method["mask_head"]
+    cfg.MODEL.OPMASK.PRIOR = method.get("prior", False)
+    cfg.MODEL.OPMASK.PRIOR_GRADIENTS = method.get("mask_gradients", False)
+    cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(supervised)
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = method.get("mask_convs", 0)
+    cfg.merge_from_list([item for pair in (overrides or {}).items() for item in pair])
+    return cfg
+
+
+def _set_backbone(cfg: CfgNode, definition: Mapping[str, Any]) -> None:
+    """The bottom-up network with its initial weights, and the input that these expect."""
+    cfg.MODEL.WEIGHTS = weights.address(definition)
+    if "timm" in definition:
+        from opmask.model.backbones import pixel_statistics
+
+        cfg.MODEL.BACKBONE.NAME = "build_timm_fpn_backbone"
+        cfg.MODEL.TIMM.NAME = definition["timm"]
+        cfg.INPUT.FORMAT = "RGB"
+        cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = pixel_statistics(definition["timm"])
+        return
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    cfg.MODEL.RESNETS.DEPTH = definition["resnet"]
+    if weights.has_torchvision_layout(cfg.MODEL.WEIGHTS):
+        cfg.MODEL.RESNETS.STRIDE_IN_1X1 = False
+        cfg.INPUT.FORMAT = "RGB"
+        cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]
+        cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
+
+
+def _set_architecture(cfg: CfgNode, num_classes: int) -> None:
+    """ResNet-FPN Mask R-CNN as in detectron2's Base-RCNN-FPN, with the paper's heads."""
+    model = cfg.MODEL
+    model.META_ARCHITECTURE = "GeneralizedRCNN"
+    model.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    model.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    model.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]
+    model.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.5, 1.0, 2.0]]
+    model.PROPOSAL_GENERATOR.NAME = "RPN"
+    model.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+    model.RPN.PRE_NMS_TOPK_TRAIN = 2000
+    model.RPN.PRE_NMS_TOPK_TEST = 1000
+    model.RPN.POST_NMS_TOPK_TRAIN = 1000
+    model.RPN.POST_NMS_TOPK_TEST = 1000
+    model.ROI_HEADS.NAME = "OPMaskROIHeads"
+    model.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    model.ROI_HEADS.NUM_CLASSES = num_classes
+    model.ROI_BOX_HEAD.NAME = "CAMBoxHead"
+    model.ROI_BOX_HEAD.NORM = "SyncBN"
+    model.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+    model.ROI_MASK_HEAD.NAME = "PriorMaskHead"
+    model.ROI_MASK_HEAD.NORM = "SyncBN"
+    model.ROI_MASK_HEAD.POOLER_RESOLUTION = 14
+    model.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = True
+
+
+def _set_optimisation(cfg: CfgNode) -> None:
+    """Input and optimisation of section 4.1 and appendix A."""
+    cfg.INPUT.MIN_SIZE_TRAIN = (640, 672, 704, 736, 768, 800)
+    cfg.INPUT.MAX_SIZE_TRAIN = 1333
+    cfg.INPUT.MIN_SIZE_TEST = 800
+    cfg.INPUT.MAX_SIZE_TEST = 1333
+    cfg.SOLVER.IMS_PER_BATCH = 16
+    cfg.SOLVER.BASE_LR = 0.02
+    cfg.SOLVER.WARMUP_ITERS = 1000
+    cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "value"
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 1.0

@@ -1,0 +1,165 @@
+"""The method: RoI heads whose box classifier tells the mask head where the object is (section 3).
+
+`OPMaskROIHeads` is detectron2's `StandardROIHeads` with three changes: a box head that ends in
+global average pooling, so that class activation maps exist (eq. 1); the map of the RoI's class
+added to every channel of the mask features (eq. 2); a mask loss on supervised classes only (eq. 4).
+Switched by `cfg.MODEL.OPMASK` (see `opmask.model.config`). What the paper leaves open follows the
+authors' code: detached class weights, no bias, min-max normalisation, box features of the proposal.
+"""
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec, cat
+from detectron2.modeling import ROI_BOX_HEAD_REGISTRY, ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
+from detectron2.modeling.roi_heads import (
+    FastRCNNConvFCHead,
+    MaskRCNNConvUpsampleHead,
+    StandardROIHeads,
+    select_foreground_proposals,
+)
+from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference, mask_rcnn_loss
+from detectron2.structures import Instances
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def class_activation_map(box_features: Tensor, class_weights: Tensor) -> Tensor:
+    """Eq. 1 for one class a RoI: `(N, C, H, W)` features, `(N, C)` weights -> `(N, H, W)` float32.
+
+    The mean of a map plus the class bias is the class logit.
+    """
+    return torch.einsum("nchw,nc->nhw", box_features.float(), class_weights.float())
+
+
+def object_mask_prior(cam: Tensor, size: tuple[int, int]) -> Tensor:
+    """The prior M_cam: each `(N, h, w)` map scaled to [0, 1], then resized bilinearly.
+
+    Returns:
+        `(N, 1, *size)`. A constant map gives zeros. The scaling is the authors' code's.
+    """
+    low, high = cam.amin((1, 2), keepdim=True), cam.amax((1, 2), keepdim=True)
+    span = high - low
+    scaled = (cam - low) / torch.where(span > 0, span, torch.ones_like(span))
+    return F.interpolate(scaled[:, None], size=size, mode="bilinear", align_corners=False)
+
+
+@ROI_BOX_HEAD_REGISTRY.register()
+class CAMBoxHead(FastRCNNConvFCHead):
+    """3x3 convolutions whose output, averaged over the RoI, is all the predictors see.
+
+    Called with `(N, C, 7, 7)` RoI features it returns F_box, `(N, C', 7, 7)`, before the pooling.
+    """
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
+        ret = super().from_config(cfg, input_shape)
+        return {**ret, "conv_dims": list(cfg.MODEL.OPMASK.BOX_CONV_DIMS), "fc_dims": []}
+
+    @property
+    def output_shape(self) -> ShapeSpec:
+        return ShapeSpec(channels=self._output_size[0])
+
+
+@ROI_MASK_HEAD_REGISTRY.register()
+class PriorMaskHead(MaskRCNNConvUpsampleHead):
+    """detectron2's mask head; runs on all positive RoIs, learns only from those with a mask.
+
+    So the batch statistics see every class, and a RoI without `gt_has_mask` has no say in the loss.
+    """
+
+    def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
+        logits = self.layers(x)
+        if not self.training:
+            mask_rcnn_inference(logits, instances)
+            return instances
+        has_mask = [i.gt_has_mask for i in instances]
+        supervised = [i[has] for i, has in zip(instances, has_mask, strict=True)]
+        loss = mask_rcnn_loss(logits[cat(has_mask)], supervised, self.vis_period)
+        return {"loss_mask": loss * self.loss_weight}
+
+
+@ROI_HEADS_REGISTRY.register()
+class OPMaskROIHeads(StandardROIHeads):
+    """Faster R-CNN, the Mask R-CNN baseline and OPMask, by `MASK_ON` and `OPMASK.PRIOR`."""
+
+    @configurable
+    def __init__(
+        self, *, prior: bool, prior_gradients: bool, supervised_classes: list[int], **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.prior = prior
+        self.prior_gradients = prior_gradients
+        self.register_buffer(
+            "supervised_classes", torch.as_tensor(supervised_classes), persistent=False
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        opmask = cfg.MODEL.OPMASK
+        return {
+            **super().from_config(cfg, input_shape),
+            "prior": opmask.PRIOR,
+            "prior_gradients": opmask.PRIOR_GRADIENTS,
+            "supervised_classes": list(opmask.SUPERVISED_CLASSES),
+        }
+
+    def _box_features(self, features: dict[str, Tensor], boxes: list) -> Tensor:
+        return self.box_head(self.box_pooler([features[f] for f in self.box_in_features], boxes))
+
+    def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]):
+        box_features = self._box_features(features, [p.proposal_boxes for p in proposals])
+        predictions = self.box_predictor(box_features.mean((2, 3)))
+        per_image = box_features.split([len(p) for p in proposals])
+        if self.training:
+            losses = self.box_predictor.losses(predictions, proposals)
+            for image, maps in zip(proposals, per_image, strict=True):
+                image.box_features = maps
+            return losses
+        detections, kept = self.box_predictor.inference(predictions, proposals)
+        for image, maps, rows in zip(detections, per_image, kept, strict=True):
+            image.box_features = maps[rows]  # of the proposal that became the detection
+        return detections
+
+    def _forward_mask(self, features: dict[str, Tensor], instances: list[Instances]):
+        """Adds the prior to the mask features; in training, on all positive proposals."""
+        if not self.mask_on:
+            return {} if self.training else _without_box_features(instances)
+        if self.training:
+            instances, _ = select_foreground_proposals(instances, self.num_classes)
+            for image in instances:
+                image.gt_has_mask = self._has_mask(image)
+        boxes = [i.proposal_boxes if self.training else i.pred_boxes for i in instances]
+        x = self.mask_pooler([features[f] for f in self.mask_in_features], boxes)
+        if self.prior:
+            x = x + self.object_mask_prior(features, instances, x.shape[-2:]).to(x.dtype)
+        return self.mask_head(x, _without_box_features(instances))
+
+    def _has_mask(self, image: Instances) -> Tensor:
+        """Which `(N,)` RoIs may teach the mask head: supervised class, annotated mask."""
+        supervised = torch.isin(image.gt_classes, self.supervised_classes)
+        return supervised & image.gt_has_mask if image.has("gt_has_mask") else supervised
+
+    def object_mask_prior(
+        self, features: dict[str, Tensor], instances: list[Instances], size: tuple[int, int]
+    ) -> Tensor:
+        """The `(N, 1, *size)` prior of `N` RoIs, of the true class in training, else the predicted.
+
+        Instances that come with given boxes and no box features (`forward_with_given_boxes`) get
+        those of their boxes.
+        """
+        classes = cat([i.gt_classes if self.training else i.pred_classes for i in instances])
+        if all(i.has("box_features") for i in instances):
+            box_features = cat([i.box_features for i in instances])
+        else:
+            box_features = self._box_features(features, [i.pred_boxes for i in instances])
+        if not self.prior_gradients:
+            box_features = box_features.detach()
+        weights = self.box_predictor.cls_score.weight.detach()  # the mask trains the features only
+        return object_mask_prior(class_activation_map(box_features, weights[classes]), size)
+
+
+def _without_box_features(instances: list[Instances]) -> list[Instances]:
+    for image in instances:
+        if image.has("box_features"):
+            image.remove("box_features")
+    return instances

@@ -1,1 +1,0 @@
-"""`reports/<scale>/index.html`: one file that shows everything, without network or server."""

@@ -1,1 +1,0 @@
-"""Pages for people: the report of a scale, Markdown and LaTeX."""

@@ -1,0 +1,1 @@
+"""This paper: its runs, analyses, tables, figures, claims and report."""

@@ -1,0 +1,233 @@
+"""How ambiguous each region of interest is, and how well a run segments it (section 4.2).
+
+The paper explains its gain by ambiguous RoIs, "where pixels of one instance appear in the bounding
+box of the other", and shows examples but no measurement. Here it is measured. The *ambiguity* of an
+instance is the share of its ground-truth box's pixels that other annotated instances cover with
+their masks, or with their boxes where they have no mask.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pycocotools import mask as mask_util
+from scipy import ndimage
+
+from opmask.evaluation.coco_ap import evaluate, subset_summary
+from study.spec.run import Run
+
+BOX_IOU = 0.5  # a detection found an instance of its class from here on, as in AP50 of boxes
+_RUN = ("run", "method", "backbone", "supervised", "schedule", "seed")
+MEASURES = ("mask_iou", "coverage", "confusion", "perforation")
+
+Rle = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Annotated instances with a mask, crowd regions left out: rows of `frame`, lists alike.
+
+    `frame`: image_id, annotation_id, category_id, area (of the mask), x, y, width, height (of the
+    box), ambiguity in [0, 1].
+    """
+
+    frame: pd.DataFrame
+    masks: list[Rle]
+    rivals: list[Rle]  # what in its box belongs to other instances and not to itself
+
+
+def read_objects(data: Mapping[str, Any]) -> Objects:
+    """The instances of a cleaned COCO json, by image, with their ambiguity."""
+    by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for annotation in data["annotations"]:
+        by_image[annotation["image_id"]].append(annotation)
+    rows, masks, rivals = [], [], []
+    for image in data["images"]:
+        size = image["height"], image["width"]
+        for annotation, own, others in _with_rivals(by_image[image["id"]], size):
+            if annotation["iscrowd"] or "segmentation" not in annotation:
+                continue
+            window = box_window(annotation["bbox"], size)
+            rival = np.zeros(size, np.uint8, order="F")
+            rival[window] = others[window] & ~own[window]
+            masks.append(mask_util.encode(np.asfortranarray(own, np.uint8)))
+            rivals.append(mask_util.encode(rival))
+            ids = image["id"], annotation["id"], annotation["category_id"]
+            rows.append((*ids, int(own.sum()), *annotation["bbox"], others[window].mean()))
+    columns = ["image_id", "annotation_id", "category_id", "area", "x", "y", "width", "height"]
+    return Objects(pd.DataFrame(rows, columns=[*columns, "ambiguity"]), masks, rivals)
+
+
+def _with_rivals(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]):  # noqa: ANN202
+    """(annotation, own region, union of all other regions) of one image, regions (H, W) bool."""
+    regions = [_region(annotation, size) for annotation in annotations]
+    count = np.sum(regions, axis=0, dtype=np.uint16) if regions else None
+    for annotation, own in zip(annotations, regions, strict=True):
+        yield annotation, own, count > own
+
+
+def _region(annotation: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels of an instance, `(H, W)`: of its mask, or of its box if it has none."""
+    shape = annotation.get("segmentation")
+    if shape is None:
+        region = np.zeros(size, bool)
+        region[box_window(annotation["bbox"], size)] = True
+        return region
+    return mask_util.decode(to_rle(shape, size)).astype(bool)
+
+
+def to_rle(shape: list[list[float]] | Rle, size: tuple[int, int]) -> Rle:
+    """Polygons or an RLE of any kind as one compressed RLE on an image of `(height, width)`."""
+    if isinstance(shape, list):
+        return mask_util.merge(mask_util.frPyObjects(shape, *size))
+    return mask_util.frPyObjects(shape, *size) if isinstance(shape["counts"], list) else shape
+
+
+def box_window(box: Sequence[float], size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of the pixels whose centres lie in an xywh box, at least one of each."""
+    x, y, w, h = box
+    slices = []
+    for low, high, length in ((y, y + h, size[0]), (x, x + w, size[1])):
+        start = min(max(int(np.ceil(low - 0.5)), 0), length - 1)
+        slices.append(slice(start, max(start + 1, min(int(np.ceil(high - 0.5)), length))))
+    return slices[0], slices[1]
+
+
+def match(frame: pd.DataFrame, detections: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
+    """Which detection found each instance, `(instances,)` indices into `detections`, else -1.
+
+    As COCOeval: within an image and class, by falling score, each detection takes the free instance
+    of highest box IoU, if that is at least BOX_IOU. `frame` is of `Objects`.
+    """
+    candidates: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, detection in enumerate(detections):
+        candidates[detection["image_id"], detection["category_id"]].append(index)
+    result = np.full(len(frame), -1)
+    boxes = frame[["x", "y", "width", "height"]].to_numpy(float)
+    for key, rows in frame.groupby(["image_id", "category_id"]).indices.items():
+        ranked = sorted(candidates[key], key=lambda index: -detections[index]["score"])
+        if not ranked:
+            continue
+        found = np.array([detections[index]["bbox"] for index in ranked], float)
+        ious = mask_util.iou(found, boxes[rows], [0] * len(rows))
+        for index, row in zip(ranked, ious, strict=True):
+            best = int(row.argmax())
+            if row[best] >= BOX_IOU:
+                result[rows[best]] = index
+                ious[:, best] = -1  # taken
+    return result
+
+
+def measure(
+    objects: Objects, detections: Sequence[Mapping[str, Any]], found: NDArray[np.int64]
+) -> pd.DataFrame:
+    """How well the matched detections segment their instances; NaN for the unmatched.
+
+    Columns: detection (index, -1 if not found), score, and as shares in [0, 1]
+    mask_iou; coverage (of the instance's own pixels, by the mask: low means incomplete or missing);
+    confusion (of the other instances' pixels in the box, by the mask: high means that it segments
+    the wrong object; NaN without such pixels); perforation (see `perforation`).
+    """
+    rows = np.full((len(found), 1 + len(MEASURES)), np.nan)
+    for row in np.flatnonzero(found >= 0):
+        detection, own, rival = detections[found[row]], objects.masks[row], objects.rivals[row]
+        mask = detection["segmentation"]
+        inside = _overlap(mask, own)
+        union = _area(mask) + _area(own) - inside
+        rival_area = _area(rival)
+        rows[row] = (
+            detection["score"],
+            inside / union if union else 0.0,
+            inside / max(1, _area(own)),
+            _overlap(mask, rival) / rival_area if rival_area else np.nan,
+            perforation(mask, own),
+        )
+    frame = pd.DataFrame(rows, columns=["score", *MEASURES])
+    frame.insert(0, "detection", found)
+    return frame
+
+
+def perforation(mask: Rle, own: Rle) -> float:
+    """Share of a mask's filled area that is wrongly hole; NaN for an empty mask.
+
+    A hole is background that is not connected, by pixel edges, to the outside of the mask; wrong is
+    what belongs to the instance `own`: seeing through a bicycle's frame is no defect.
+    """
+    x, y, w, h = mask_util.toBbox(mask).astype(int)
+    if not w * h:
+        return float("nan")
+    window = slice(y, y + h), slice(x, x + w)
+    pixels = mask_util.decode(mask)[window]
+    background, count = ndimage.label(np.pad(pixels, 1) == 0)
+    if count == 1:
+        return 0.0
+    holes = ((background > 0) & (background != background[0, 0]))[1:-1, 1:-1]
+    wrong = holes & (mask_util.decode(own)[window] > 0)
+    return int(wrong.sum()) / int(pixels.sum() + holes.sum())
+
+
+def _overlap(a: Rle, b: Rle) -> int:
+    return _area(mask_util.merge([a, b], intersect=True))
+
+
+def _area(mask: Rle) -> int:
+    return int(mask_util.area(mask))
+
+
+def describe(
+    one: Run,
+    objects: Objects,
+    detections: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+    novel: Sequence[str],
+    threshold: float,
+) -> pd.DataFrame:
+    """The instances as one run found them: a part of `ambiguity.csv`."""
+    frame = objects.frame.copy()
+    found = match(frame, detections)
+    names = frame["category_id"].map({c["id"]: c["name"] for c in categories})
+    frame.insert(3, "category", names)
+    frame.insert(4, "supervision", np.where(names.isin(novel), "novel", "supervised"))
+    frame["ambiguous"] = frame["ambiguity"] > threshold
+    frame = pd.concat([frame, measure(objects, detections, found)], axis=1)
+    identity = {"run": one.name, **asdict(one)}
+    for position, name in enumerate(_RUN):
+        frame.insert(position, name, identity[name])
+    return frame
+
+
+def empty_frame(objects: Objects) -> pd.DataFrame:
+    """`ambiguity.csv` without a row."""
+    none = Run("", "", "", "", "", 0)
+    return describe(none, objects, [], [], [], 0.0).iloc[:0]
+
+
+def group_ap(
+    data: Mapping[str, Any], frame: pd.DataFrame, detections: Sequence[dict[str, Any]]
+) -> pd.DataFrame:
+    """Novel-class mask AP on the ambiguous and on the clean instances alone: group, AP.
+
+    Left out are the instances of the other group and the detections that found them; what found
+    nothing counts as wrong for both groups.
+    """
+    novel = frame[frame["supervision"] == "novel"]
+    ids = set(novel["category_id"])
+    candidates = [n for n, d in enumerate(detections) if d["category_id"] in ids]
+    rows = []
+    for group, ambiguous in (("ambiguous", True), ("clean", False)):
+        other = novel[novel["ambiguous"] != ambiguous]
+        foreign = set(other["detection"])
+        kept = set(novel.loc[novel["ambiguous"] == ambiguous, "annotation_id"])
+        truth = [a for a in data["annotations"] if a["id"] in kept or _is_crowd(a, ids)]
+        found = [detections[n] for n in candidates if n not in foreign]
+        result = evaluate({**data, "annotations": truth}, found, task="segm").per_class()
+        rows.append({"group": group, "AP": subset_summary(result, ids)["AP"]})
+    return pd.DataFrame(rows)
+
+
+def _is_crowd(annotation: Mapping[str, Any], category_ids: set[int]) -> bool:
+    return bool(annotation.get("iscrowd")) and annotation["category_id"] in category_ids

@@ -1,0 +1,108 @@
+"""Paired contrasts between runs, one declared table of them (paper, sections 4.3 and 4.4).
+
+What the paper says in a sentence (`claimed`), what its Table 1 only implies, and our control: a
+baseline with OPMask's seven mask convolutions but no prior, which splits the paper's gain into a
+deeper head and the prior. A contrast is the AP of run A minus that of run B, on the same validation
+images and classes.
+
+The interval is of a paired bootstrap over images (`study.analysis.resampling`). Two further errors
+stand beside it: between training seeds, and between classes, as if the classes tested had been
+drawn from a larger set of their kind.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from statsmodels.stats.multitest import multipletests
+
+from opmask.evaluation.bootstrap import spread
+from study.analysis.resampling import Resampler, class_interval, p_value
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """AP of run `a` minus AP of run `b` (METHOD-BACKBONE-SUPERVISED), percent."""
+
+    name: str
+    claim: str
+    a: str
+    b: str
+    classes: str  # novel | supervised | all
+    section: str = "4.3"
+    claimed: bool = False  # a sentence of the paper states it: a member of the Holm family
+    paper: float = NAN
+    task: str = "segm"
+
+
+_GAIN = "OPMask improves over the baseline"
+_DEPTH = "Control: what three more mask convolutions give without the prior"
+_PRIOR = "Control: what the prior gives at equal depth of the mask head"
+_DEEPER = "R-101 is better than R-50 (no sentence of the paper; Table 1's numbers)"
+
+_GAINS = (("R50", "nonvoc", 10.1), ("R50", "voc", 13.0), ("R101", "nonvoc", 9.4),
+          ("R101", "voc", 12.2))  # fmt: skip
+_BACKBONES = (("opmask", "nonvoc", 0.6), ("opmask", "voc", 1.3), ("maskrcnn", "nonvoc", 1.3),
+              ("maskrcnn", "voc", 2.1))  # fmt: skip
+
+CONTRASTS = (
+    *(Contrast(f"gain {b} {s}", _GAIN, f"opmask-{b}-{s}", f"maskrcnn-{b}-{s}", "novel", "4.3",
+               True, paper) for b, s, paper in _GAINS),
+    Contrast("gain voc20", f"{_GAIN}, 40 supervised classes (Figure 6; no number in the text)",
+             "opmask-R50-voc20", "maskrcnn-R50-voc20", "novel", "4.3", True),
+    Contrast("gain all", f"{_GAIN}, all classes supervised", "opmask-R50-all", "maskrcnn-R50-all",
+             "all", "4.3", True, 1.6),
+    Contrast("mask gradients", "Mask gradients into the box head improve mask AP",
+             "opmask-R50-nonvoc", "opmask_detached-R50-nonvoc", "novel", "4.4", True, 1.1),
+    Contrast("prior nonvoc", _PRIOR, "opmask-R50-nonvoc", "maskrcnn7-R50-nonvoc", "novel"),
+    Contrast("prior voc", _PRIOR, "opmask-R50-voc", "maskrcnn7-R50-voc", "novel"),
+    Contrast("depth nonvoc", _DEPTH, "maskrcnn7-R50-nonvoc", "maskrcnn-R50-nonvoc", "novel"),
+    Contrast("depth voc", _DEPTH, "maskrcnn7-R50-voc", "maskrcnn-R50-voc", "novel"),
+    *(Contrast(f"backbone {m} {s}", _DEEPER, f"{m}-R101-{s}", f"{m}-R50-{s}", "novel",
+               paper=paper) for m, s, paper in _BACKBONES),
+)  # fmt: skip
+
+
+def contrast_table(resampler: Resampler, contrasts: Sequence[Contrast] = CONTRASTS) -> pd.DataFrame:
+    """One row a contrast, in the order declared; AP in percent; `difference` NaN: not run.
+
+    Columns: name, section, claim, claimed (a sentence of the paper says so), a, b (runs), classes
+    (novel | supervised | all), tested (their number), task, metric (AP); value_a, value_b (mean
+    over seeds), difference (a − b); low, high (95 %, paired bootstrap over images), p (two-sided,
+    the same bootstrap), p_holm (Holm over the claimed contrasts that were run; NaN for others);
+    class_low, class_high (95 %, bootstrap over classes); seeds (those that both runs have), sd (of
+    the difference over these seeds, NaN for fewer than two); paper (its difference; NaN where it
+    gives none).
+    """
+    table = pd.DataFrame([_row(resampler, contrast) for contrast in contrasts])
+    table["p_holm"] = NAN
+    family = table["claimed"] & table["p"].notna()
+    if family.any():
+        table.loc[family, "p_holm"] = multipletests(table.loc[family, "p"], method="holm")[1]
+    columns = ["name", "section", "claim", "claimed", "a", "b", "classes", "tested", "task"]
+    columns += ["metric", "value_a", "value_b", "difference", "low", "high", "p", "p_holm"]
+    return table[[*columns, "class_low", "class_high", "seeds", "sd", "paper"]]
+
+
+def _row(resampler: Resampler, contrast: Contrast) -> dict[str, object]:
+    names = ("name", "section", "claim", "claimed", "a", "b", "classes", "task", "paper")
+    row = {name: getattr(contrast, name) for name in names} | {"metric": "AP", "seeds": 0}
+    numbers = ("value_a", "value_b", "difference", "low", "high", "p", "class_low", "class_high")
+    row |= dict.fromkeys((*numbers, "sd"), NAN)
+    ids = resampler.classes(contrast.a, contrast.classes)
+    a, b = (resampler.ap(name, contrast.task) for name in (contrast.a, contrast.b))
+    for side, one in (("value_a", a), ("value_b", b)):
+        if one is not None:
+            row[side] = float(one.subset(ids or resampler.classes(contrast.b, contrast.classes))[0])
+    if a is None or b is None:
+        return row | {"tested": len(ids)}
+    draws = a.subset(ids) - b.subset(ids)
+    by_class = (a.by_seed[ids].mean() - b.by_seed[ids].mean()).to_numpy()
+    by_seed = (a.by_seed - b.by_seed)[ids].mean(axis="columns").dropna()  # pairs equal seeds
+    row |= {"difference": float(draws[0]), "p": p_value(draws), "tested": len(ids)}
+    row["low"], row["high"], _ = spread(draws)
+    settings = {"resamples": resampler.resamples, "seed": resampler.seed}
+    row["class_low"], row["class_high"] = class_interval(by_class, **settings)
+    return row | {"seeds": len(by_seed), "sd": float(by_seed.std())}

@@ -1,0 +1,229 @@
+"""Which pictures stand in figures 1, 4, 5, 7 and 8: chosen by written rules, never by hand.
+
+A rule orders the candidates by a number and takes fixed quantiles, so that a figure shows the worst
+case beside the best. `RULES` says it in words, and is printed under each picture.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from opmask.errors import UserError
+from study.analysis.ambiguity import MEASURES
+from study.analysis.ambiguity_effect import pairs
+from study.analysis.comparison import (
+    BACKBONES,
+    BASELINE,
+    DIRECTIONS,
+    NOT_RUN,
+    OURS,
+    shown_backbones,
+    with_others,
+)
+
+WEIGHTS = "model_final.pth"  # of a trained run
+MIN_SIDE = 0.125  # of the image's shorter side: below, there is nothing to see
+THREE = {"largest gain": 1.0, "median": 0.5, "largest loss": 0.0}
+FIVE = {
+    "largest gain": 1.0,
+    "upper quartile": 0.75,
+    "median": 0.5,
+    "lower quartile": 0.25,
+    "largest loss": 0.0,
+}
+SIZES = {
+    "smallest": 0.0,
+    "rank 20\N{NO-BREAK SPACE}%": 0.2,
+    "rank 40\N{NO-BREAK SPACE}%": 0.4,
+    "rank 60\N{NO-BREAK SPACE}%": 0.6,
+    "rank 80\N{NO-BREAK SPACE}%": 0.8,
+    "largest": 1.0,
+}
+DIRECTION_OF = {"figure5": "voc", "figure8": "nonvoc"}
+_SIZE = "with a box whose sides are an eighth of the image's shorter side or more"
+_FOUND = "that both methods found (same class, box IoU of 0.5)"
+RULES = {
+    "figure1": f"Novel-class instances in ambiguous RoIs, {_FOUND}, {_SIZE}, by OPMask's mask IoU "
+    "minus the baseline's: the largest, the median and the smallest.",
+    "figure4": f"Novel-class instances {_FOUND}, {_SIZE}, where either mask has holes that the "
+    "instance has not, by the holes' share in the baseline's filled mask minus that in OPMask's: "
+    "the largest, the median and the smallest.",
+    "figure5": f"Images with two novel-class instances or more {_FOUND}, by the mean of OPMask's "
+    "mask IoU minus the baseline's over them: the largest, the three quartiles and the smallest. "
+    "Filled: novel classes. Thin: supervised classes. Dashed: found nothing, score 0.5 or more.",
+    "figure7": f"Annotated masks, {_SIZE}, by area of the box: six at evenly spaced ranks, from "
+    "the smallest to the largest. IoU: of the map's cells of 0.5 or more with the true mask.",
+}
+RULES["figure8"] = RULES["figure5"]
+
+Images = Mapping[int, Mapping[str, Any]]  # entries of a COCO json by id
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """`ambiguity.csv` of stage `ambiguity`; UserError if it lacks what the rules need."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run the `ambiguity` stage first")
+    numbers = ["ambiguity", "score", *MEASURES]
+    frame = pd.read_csv(path, keep_default_na=False, na_values=dict.fromkeys(numbers, [""]))
+    absent = {"run", "detection", "supervision", "ambiguous", *numbers} - set(frame)
+    if absent:
+        raise UserError(f"{path}: column {min(absent)!r} is missing; repeat the ambiguity stage")
+    return frame.astype({"ambiguous": bool})
+
+
+def best_pair(frame: pd.DataFrame, supervised: str) -> pd.DataFrame:
+    """Novel instances that baseline and OPMask both found, of the deepest backbone, lowest seed.
+
+    The paper's pictures are of R-101. Columns: those of `frame` that describe the instance, and,
+    with the suffixes `_opmask` and `_baseline`, run, detection and MEASURES. Empty if no backbone
+    and seed has both methods.
+    """
+    columns = ["run", "detection", *MEASURES]
+    chosen = frame[(frame["supervised"] == supervised) & (frame["supervision"] == "novel")]
+    names = reversed(shown_backbones(frame["backbone"].unique()))
+    for backbone in sorted(names, key=lambda name: name not in BACKBONES):
+        of_backbone = chosen[chosen["backbone"] == backbone]
+        paired = pairs(of_backbone, (OURS, BASELINE))
+        if len(paired):
+            break
+    paired = paired[paired["seed"] == paired["seed"].min()][["seed", "annotation_id"]]
+    sides = [
+        of_backbone[of_backbone["method"] == method].merge(paired, on=["seed", "annotation_id"])
+        for method in (OURS, BASELINE)
+    ]
+    left = sides[0].drop(columns=["method", "score"])
+    right = sides[1][["annotation_id", *columns]]
+    return left.merge(right, on="annotation_id", suffixes=("_opmask", "_baseline"))
+
+
+def at_quantiles(frame: pd.DataFrame, column: str, named: Mapping[str, float]) -> pd.DataFrame:
+    """The rows at fixed quantiles of `column` (the nearest rank), with `pick` and `value`.
+
+    Equal values go by image and annotation; a row is taken once, by its first name. A "largest
+    loss" that is none is called "smallest gain", and a "largest gain" below zero "smallest loss".
+    """
+    keys = [key for key in (column, "image_id", "annotation_id") if key in frame]
+    ordered = frame.dropna(subset=column).sort_values(keys).reset_index(drop=True)
+    ranks = {name: int(np.floor(q * (len(ordered) - 1) + 0.5)) for name, q in named.items()}
+    first = {rank: name for name, rank in reversed(ranks.items()) if len(ordered)}
+    picked = ordered.loc[[rank for rank in dict.fromkeys(ranks.values()) if rank in first]]
+    names = [first[rank] for rank in picked.index]
+    values = picked[column].to_numpy()
+    other = {("largest loss", True): "smallest gain", ("largest gain", False): "smallest loss"}
+    names = [other.get((n, bool(v >= 0)), n) for n, v in zip(names, values, strict=True)]
+    picked = picked.assign(value=values)
+    picked.insert(0, "pick", names)
+    return picked.reset_index(drop=True)
+
+
+def box_of(row: Any) -> tuple[float, float, float, float]:
+    """The xywh box of a pick."""
+    return float(row.x), float(row.y), float(row.width), float(row.height)
+
+
+def is_large(boxes: pd.DataFrame, images: Images) -> pd.Series:
+    """Whether each box (image_id, width, height in pixels) is large enough to be looked at."""
+    sides = [min(images[i]["width"], images[i]["height"]) for i in boxes["image_id"]]
+    smallest = np.minimum(boxes["width"], boxes["height"])
+    return smallest >= MIN_SIDE * np.array(sides, float)
+
+
+def ambiguous_rois(frame: pd.DataFrame, images: Images) -> pd.DataFrame:
+    """Figure 1: a row a picked instance, both directions; `value` is the gain in mask IoU.
+
+    A direction without one has a row whose `pick` says why, the rest missing.
+    """
+
+    def candidates(pair: pd.DataFrame) -> pd.DataFrame:
+        value = pair["mask_iou_opmask"] - pair["mask_iou_baseline"]
+        return pair.assign(order=value)[pair["ambiguous"]]
+
+    return _both_directions(frame, images, candidates)
+
+
+def perforated_masks(frame: pd.DataFrame, images: Images) -> pd.DataFrame:
+    """Figure 4: as `ambiguous_rois`; `value` is the baseline's perforation minus OPMask's."""
+
+    def candidates(pair: pd.DataFrame) -> pd.DataFrame:
+        value = pair["perforation_baseline"] - pair["perforation_opmask"]
+        holes = pair[["perforation_baseline", "perforation_opmask"]].max(axis=1) > 0
+        return pair.assign(order=value)[holes]
+
+    return _both_directions(frame, images, candidates)
+
+
+def _both_directions(
+    frame: pd.DataFrame, images: Images, candidates: Callable[[pd.DataFrame], pd.DataFrame]
+) -> pd.DataFrame:
+    found = []
+    for supervised in DIRECTIONS:
+        pair = best_pair(frame, supervised)
+        picks = candidates(pair[is_large(pair, images)])
+        picks = at_quantiles(picks, "order", THREE).drop(columns="order")
+        if not len(picks):  # a row that says why
+            why = "no such instance" if len(pair) else NOT_RUN
+            columns = ["pick", *pair.columns, "value"]
+            picks = pd.DataFrame([{"pick": why, "supervised": supervised}], columns=columns)
+        found.append(picks)
+    return pd.concat(found, ignore_index=True).convert_dtypes()  # whole numbers stay so
+
+
+def whole_images(frame: pd.DataFrame, figure: str) -> pd.DataFrame:
+    """Figures 5 (voc → non-voc) and 8 (the other way): a row a picked image.
+
+    Columns: pick, image_id, instances (novel, found by both), the runs, the means of mask_iou of
+    both methods, value (the mean gain).
+    """
+    pair = best_pair(frame, DIRECTION_OF[figure])
+    runs = ["run_opmask", "run_baseline", "backbone", "supervised", "seed"]
+    images = pair.groupby(["image_id", *runs], as_index=False).agg(
+        instances=("annotation_id", "size"),
+        mask_iou_opmask=("mask_iou_opmask", "mean"),
+        mask_iou_baseline=("mask_iou_baseline", "mean"),
+    )
+    several = images[images["instances"] >= 2]
+    images = several if len(several) else images
+    gain = images["mask_iou_opmask"] - images["mask_iou_baseline"]
+    return at_quantiles(images.assign(order=gain), "order", FIVE).drop(columns="order")
+
+
+def by_size(data: Mapping[str, Any]) -> pd.DataFrame:
+    """Figure 7: instances of a cleaned COCO json from small to large; `value` is the box's area.
+
+    Columns: pick, image_id, annotation_id, category_id, x, y, width, height (pixels), value.
+    """
+    images = {image["id"]: image for image in data["images"]}
+    rows = [
+        (a["image_id"], a["id"], a["category_id"], *a["bbox"])
+        for a in data["annotations"]
+        if not a["iscrowd"] and "segmentation" in a
+    ]
+    columns = ["image_id", "annotation_id", "category_id", "x", "y", "width", "height"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame = frame[is_large(frame, images)]
+    area = (frame["width"] * frame["height"]).astype(float)
+    return at_quantiles(frame.assign(order=area), "order", SIZES).drop(columns="order")
+
+
+def cam_runs(runs: Sequence, trained: Path) -> dict[str, str]:
+    """Figure 7: the key of the trained run that shows each method, "" if there is none.
+
+    All classes supervised before one direction, R-50 before R-101, lowest seed first. `runs` are
+    `plan.Run`s of the global schedule; `trained` is `runs/<scale>/train`.
+    """
+    order = {"all": 0, **{name: n for n, name in enumerate(("voc", "nonvoc"), 1)}}
+    names, result = with_others(run.backbone for run in runs), {}
+    for method in ("fasterrcnn", BASELINE, OURS):
+        found = [
+            run
+            for run in runs
+            if run.method == method
+            and run.supervised in order
+            and (trained / run.key / WEIGHTS).is_file()
+        ]
+        found.sort(key=lambda r: (order[r.supervised], names.index(r.backbone), r.seed))
+        result[method] = found[0].key if found else ""
+    return result

@@ -1,0 +1,12 @@
+"""The claims ledger: every checkable sentence of the paper, graded by code.
+
+`insights`, `generalisation` and `schedules` declare the claims, section by section, each with the
+evidence that it is tested on (`evidence` and `schedule_evidence`, from the tables of
+`reports/<scale>/`; `arithmetic`, from the paper's own numbers) and the rule that grades it
+(`rules`, `verdict`). `ledger` puts them together, `page` writes them up (numbers: `text`), and
+`findings` says what is wrong or unclear in the paper.
+
+`coco_overlap.csv`: person and cat, the paper's examples of classes with high mean IoU, among the 80
+classes of COCO, by every reading of `study.analysis.overlap`, on all 849,942 boxes of train2017
+that are no crowds: images, reading, category, rank (1: largest mean IoU), mean_iou, classes.
+"""

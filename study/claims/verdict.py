@@ -1,0 +1,74 @@
+"""How a claim is graded, from its cells and its rule.
+
+A claim of several cells ("in all cases") holds if every single cell does: an intersection-union
+test, which needs no correction. It does not hold if any cell is refuted, which does need one:
+Holm's over the cells that were run.
+"""
+
+import math
+from collections.abc import Sequence
+
+from study.claims.rules import MIN_SEEDS, Cell, Rule, Side
+
+HOLDS, FAILS = "holds", "does not hold"
+UNDECIDED, NOT_RUN = "not decided at this scale", "not run"
+VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_RUN)
+MANY = 1000  # times more data: beyond, no number is given
+
+
+def judge(cells: Sequence[Cell], rule: Rule) -> str:
+    """One of VERDICTS. A refuted cell decides even if others were not run; to hold, all have to
+    be there."""
+    ran = [cell for cell in cells if cell.ran]
+    if not ran:
+        return NOT_RUN
+    if any(rule.refutes(ran)):
+        return FAILS
+    if len(ran) == len(cells) and all(map(rule.supports, ran)):
+        return HOLDS
+    return UNDECIDED
+
+
+def deciding(cells: Sequence[Cell], rule: Rule) -> Cell | None:
+    """The cell that speaks least for the claim (or most against it), None if none was run."""
+
+    def order(cell: Cell) -> tuple[float, float]:
+        strength = rule.strength(cell)
+        return 0.0 if math.isnan(strength) else strength, getattr(rule, "sign", 1) * cell.value
+
+    return min((cell for cell in cells if cell.ran), key=order, default=None)
+
+
+def needs(cells: Sequence[Cell], rule: Rule) -> str:
+    """What an undecided claim would need to be decided; empty if it is not undecided."""
+    if judge(cells, rule) != UNDECIDED:
+        return ""
+    parts = []
+    missing = [cell.name for cell in cells if not cell.ran]
+    ran = [cell for cell in cells if cell.ran]
+    if missing:
+        parts.append(f"runs for {len(missing)} of {len(cells)} cells ({'; '.join(missing[:4])}"
+                     f"{'; …' if len(missing) > 4 else ''})")  # fmt: skip
+    bare = [cell for cell in ran if math.isnan(rule.strength(cell))]
+    if bare:
+        parts.append(f"{MIN_SEEDS} seeds or more for the {len(bare)} without interval")
+    if isinstance(rule, Side):
+        parts += _more(ran, rule)
+    return "; ".join(parts)
+
+
+def _more(ran: Sequence[Cell], rule: Side) -> list[str]:
+    """How much more data: to refute, where a cell's estimate lies on the other side (the nearest
+    such cell is enough); else to confirm (the farthest cell that is not decided)."""
+    rest = [c for c in ran if not math.isnan(rule.strength(c)) and not rule.supports(c)]
+    against = [cell for cell in rest if rule.strength(cell) < 0]
+    if against:
+        times, over = min(rule.factor(cell, len(ran)) for cell in against)
+    elif rest:
+        times, over = max(rule.factor(cell) for cell in rest)
+    else:
+        return []
+    if times > MANY:
+        return [f"more than {MANY} times the {over}: the estimate is at the threshold"]
+    outcome = "refute" if against else "confirm"
+    return [f"{times:.{int(times < 10)}f} times the {over} to {outcome} it, if the estimates stay"]

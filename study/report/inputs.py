@@ -1,0 +1,99 @@
+"""What the page is written from: the files of `reports/<scale>/` and what training recorded.
+
+Whatever is not there is left out; the page says "not run" in its place.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from opmask.errors import UserError
+from opmask.integrity import verified
+from study.spec.results import read_json
+from study.spec.run import Run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One finished training: its `provenance.json` and its loss curves by name.
+
+    A curve has the columns step (iterations done) and value.
+    """
+
+    run: Run
+    provenance: Mapping[str, Any]
+    losses: Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """tables and figure_data: csv files by stem; pictures: figures as PNG by stem; claims: the
+    ledger, None if there is none; trained: the runs that were made, in the order of params.yaml.
+    """
+
+    scale: str
+    schedule: str
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figure_data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+    claims: pd.DataFrame | None = None
+    trained: Sequence[Trained] = ()
+
+
+def read_inputs(
+    scale: str, schedule: str, runs: Sequence[Run], reports: Path, runs_dir: Path
+) -> Inputs:
+    """Everything below `reports` (`reports/<scale>`) and `runs_dir/train` that the page shows.
+
+    Raises UserError for a csv or json that cannot be read.
+    """
+    claims = reports / "claims.csv"
+    return Inputs(
+        scale=scale,
+        schedule=schedule,
+        tables=read_all(reports / "tables"),
+        figure_data=read_all(reports / "figures"),
+        pictures={path.stem: path for path in sorted((reports / "figures").glob("*.png"))},
+        claims=read_csv(claims) if claims.is_file() else None,
+        trained=read_trained(runs_dir, runs),
+    )
+
+
+def read_all(folder: Path) -> dict[str, pd.DataFrame]:
+    """The csv files of a folder by stem, as `read_csv`."""
+    return {path.stem: read_csv(path) for path in sorted(folder.glob("*.csv"))}
+
+
+def read_csv(path: Path, separator: str = ",") -> pd.DataFrame:
+    """A csv whose text stays as it is, a class called "NA" too: an empty cell is NaN in a column
+    of numbers and "" in one of text."""
+    try:
+        frame = pd.read_csv(path, sep=separator, keep_default_na=False, na_values=[""])
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a csv file with a header ({error})") from error
+    text = frame.select_dtypes(exclude=["number", "bool"]).columns
+    return frame.astype(dict.fromkeys(text, object)).fillna(dict.fromkeys(text, ""))
+
+
+def read_trained(runs_dir: Path, runs: Sequence[Run]) -> list[Trained]:
+    """The runs of `runs` that left a `provenance.json`, with the losses they left."""
+    found = []
+    for run in runs:
+        folder = runs_dir / "train" / run.key
+        if provenance := read_json(folder / "provenance.json"):
+            paths = sorted(verified(folder / "losses").glob("*.tsv"))
+            found.append(Trained(run, provenance, {path.stem: _curve(path) for path in paths}))
+    return found
+
+
+def _curve(path: Path) -> pd.DataFrame:
+    frame = read_csv(path, separator="\t")
+    if "step" not in frame or path.stem not in frame:
+        raise UserError(
+            f"{path}: columns 'step' and {path.stem!r} are missing; repeat the training"
+        )
+    frame = frame[["step", path.stem]].set_axis(["step", "value"], axis="columns")
+    return frame.apply(pd.to_numeric, errors="coerce").dropna()

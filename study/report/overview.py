@@ -1,0 +1,122 @@
+"""The headline numbers of a scale for DVC (`metrics.json`), and the page that sets all scales
+side by side (`reports/README.md`), which is written from those numbers alone.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from study import format as markdown
+from study import paper
+from study.analysis.comparison import (
+    BACKBONES,
+    BASELINE,
+    DIRECTIONS,
+    METHODS,
+    NOT_RUN,
+    OURS,
+    Comparison,
+    comparisons,
+    headline,
+    interval,
+    shown_backbones,
+    with_others,
+)
+
+SCALES = {
+    "smoke": "a few dozen drawn images. It shows that every stage runs; its numbers mean nothing",
+    "miniature": "drawn 160-pixel scenes with COCO's 80 classes and a narrow detector. Made so "
+    "that the paper's effect can show, not its numbers",
+    "coco_small": "a small folder of real images with few masks. AP is low; what counts is OPMask "
+    "against its baseline",
+    "coco": "full COCO 2017, the paper's setting",
+}
+OWN_SCALE = "a scale of your own"
+_DIRECTION_KEYS = {"voc": "voc_to_nonvoc", "nonvoc": "nonvoc_to_voc"}
+_KEYS = {"baseline": "novel_AP_baseline", "opmask": "novel_AP_opmask", "gain": "gain"}
+_KEYS |= {"low": "gain_low", "high": "gain_high"}
+
+
+def metrics(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """DVC metrics: the headline numbers by backbone and direction (`voc_to_nonvoc` …).
+
+    AP in percent as in the table; comparisons that were not run, and what they lack, are left out.
+    """
+    box = table.query("classes == 'novel' and task == 'bbox' and metric == 'AP50'")
+    box = box.set_index(["backbone", "supervised", "method"])["ours"]
+    found: dict[str, dict] = {}
+    for one in comparisons(table):
+        values = {name: getattr(one, field) for field, name in _KEYS.items()}
+        for suffix, method in zip(("baseline", "opmask"), METHODS.values(), strict=True):
+            values[f"novel_box_AP50_{suffix}"] = box[one.backbone, one.supervised, method]
+        values = {k: round(float(v), 4) for k, v in values.items() if not math.isnan(v)}
+        if values:
+            found.setdefault(one.backbone, {})[_DIRECTION_KEYS[one.supervised]] = values
+    return found
+
+
+def from_metrics(
+    content: Mapping[str, Any], backbones: Sequence[str] | None = None
+) -> list[Comparison]:
+    """The comparisons that a `metrics.json` holds, and as not run those that it does not.
+
+    `seeds` is 0: metrics.json does not say. `backbones`: which, and in which order.
+    """
+    published = paper.load("table1").set_index(["backbone", "supervised", "method"])
+    published = published["AP"].sort_index()
+    found = []
+    for backbone in backbones or shown_backbones(content):
+        for supervised in DIRECTIONS:
+            values = content.get(backbone, {}).get(_DIRECTION_KEYS[supervised], {})
+            gain = math.nan
+            if backbone in BACKBONES:
+                rows = published[backbone, supervised]
+                gain = rows[METHODS[OURS]] - rows[METHODS[BASELINE]]
+            fields = {field: values.get(name, math.nan) for field, name in _KEYS.items()}
+            found.append(Comparison(backbone, supervised, **fields, paper_gain=gain, seeds=0))
+    return found
+
+
+def render_index(by_scale: Mapping[str, Mapping[str, Any]]) -> str:
+    """The Markdown of `reports/README.md`: every scale's gains side by side.
+
+    Args:
+        by_scale: the content of each `reports/<scale>/metrics.json`.
+    """
+    scales = sorted(by_scale, key=lambda scale: (_rank(scale), scale))
+    backbones = with_others(name for scale in scales for name in by_scale[scale])
+    found = {scale: from_metrics(by_scale[scale], backbones) for scale in scales}
+    rows = []
+    for index, one in enumerate(from_metrics({}, backbones)):  # with the paper's numbers
+        row = {"Backbone": BACKBONES[one.backbone], "Direction": DIRECTIONS[one.supervised]}
+        row |= {scale: _gain_cell(found[scale][index]) for scale in scales}
+        rows.append(row | {"Paper": markdown.signed(one.paper_gain)})
+    lines = [
+        f"- [`{scale}`]({scale}/README.md) ({SCALES.get(scale, OWN_SCALE)}). "
+        f"{headline(from_metrics(by_scale[scale]), scale)}"
+        for scale in scales
+    ]
+    return "\n\n".join(
+        [
+            "# Reports",
+            "What each scale says about the paper's main result: OPMask against its Mask R-CNN "
+            "baseline on classes without masks in training.",
+            "\n".join(lines) or "No scale has been run.",
+            "Gain in mask AP of novel classes, OPMask − baseline, with its 95 % interval (paired "
+            "bootstrap over validation images):",
+            markdown.table(pd.DataFrame(rows), left=2) + "\n",
+        ]
+    )
+
+
+def _rank(scale: str) -> int:
+    """From small to large; a user's own scale comes last."""
+    return list(SCALES).index(scale) if scale in SCALES else len(SCALES)
+
+
+def _gain_cell(one: Comparison) -> str:
+    if one.verdict == NOT_RUN:
+        return NOT_RUN
+    return f"{markdown.signed(one.gain, 2)} ({interval(one.low, one.high)})"

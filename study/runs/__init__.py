@@ -1,0 +1,1 @@
+"""Runs and where they are: work folders, side by side, kept, recorded, how far."""

@@ -1,0 +1,174 @@
+"""The plan before anything starts: which results need which runs, what is done, how long it takes.
+
+The paper's experiments, by section and table, are declared in NEEDS.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from opmask.data.coco import load_manifest
+from study.runs.dvc_cache import DvcCache
+from study.runs.pace import Pace, kind, makespan, warm_start_kind
+from study.runs.status import Progress, as_planned, phase_length, run_progress, warm_start_progress
+from study.spec.run import Run, all_runs
+
+DEFAULT = ""  # the global schedule
+CACHED, TO_TRAIN, DONE = "in DVC's cache", "to train", "done"
+YOURS = "yours"  # a run that no table or figure needs
+
+# result: rows of (methods, backbones, supervised sets, schedules) of which it needs all products
+_BOTH, _WAYS = "maskrcnn opmask", "voc nonvoc"
+NEEDS: dict[str, list[tuple[str, str, str, str]]] = {
+    "Table 1": [(_BOTH, "R50 R101", _WAYS, DEFAULT)],
+    "Table 2": [(_BOTH, "R50", "voc nonvoc all", DEFAULT), ("fasterrcnn", "R50", "all", DEFAULT)],
+    "Table 3": [("opmask", "R50", _WAYS, "1x 130k 3x"), ("opmask", "R101", _WAYS, "130k 3x")],
+    "Figure 1": [(_BOTH, "R101", _WAYS, DEFAULT)],
+    "Figure 3": [(_BOTH, "R50", _WAYS, DEFAULT)],
+    "Figure 4": [(_BOTH, "R101", _WAYS, DEFAULT)],
+    "Figure 5": [(_BOTH, "R101", "voc", DEFAULT)],
+    "Figure 6": [(_BOTH, "R50", "voc voc20 nonvoc all", DEFAULT)],
+    "Figure 7": [("fasterrcnn maskrcnn opmask", "R50", "all", DEFAULT)],
+    "Figure 8": [(_BOTH, "R101", "nonvoc", DEFAULT)],
+    "§ 4.4": [("opmask opmask_detached", "R50", "nonvoc", DEFAULT)],
+    "§ 4.5": [("opmask", "R50", _WAYS, "search")],
+    "control": [("maskrcnn maskrcnn7 opmask", "R50", _WAYS, DEFAULT)],  # the deeper head's share
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One training of the plan: `state` is CACHED, TO_TRAIN, DONE or `study.runs.status`'s.
+
+    left: iterations still to be done; seconds: they, and detecting, take; NaN if unknown.
+    """
+
+    name: str
+    iterations: int
+    needed: str
+    state: str
+    left: int
+    seconds: float
+    source: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Whose pace it goes at: METHOD-BACKBONE or pretrain-BACKBONE (`study.runs.pace`)."""
+        return "-".join(self.name.split("-")[:2])
+
+
+@dataclass(frozen=True)
+class Total:
+    """Wall time that is left, seconds: the warm start, then the runs side by side.
+
+    unknown: kinds of run, and warm starts, without a time; neither sum contains them.
+    """
+
+    warm_start: float
+    runs: float
+    unknown: Sequence[str]
+
+
+def configurations(result: str, schedule: str) -> set[tuple[str, str, str, str]]:
+    """(method, backbone, supervised, schedule) of all runs that `result` of NEEDS is made from."""
+    return {
+        (*rest, named or schedule)
+        for row in NEEDS[result]
+        for *rest, named in product(*(column.split(" ") for column in row))
+    }
+
+
+def needed_by(run: Run, schedule: str) -> list[str]:
+    """The results of NEEDS that `run` is part of; `schedule` is the global one."""
+    one = (run.method, run.backbone, run.supervised, run.schedule)
+    return [result for result in NEEDS if one in configurations(result, schedule)]
+
+
+def incomplete(runs: Sequence[Run], schedule: str) -> dict[str, int]:
+    """How many runs each result lacks, where `runs` has not all of them."""
+    have = {(run.method, run.backbone, run.supervised, run.schedule) for run in runs}
+    missing = {result: len(configurations(result, schedule) - have) for result in NEEDS}
+    return {result: count for result, count in missing.items() if count}
+
+
+def abbreviate(results: Sequence[str]) -> str:
+    """`Tables 1 2, Figure 3, § 4.4`: results of NEEDS as short as they may be."""
+    parts = []
+    for word in ("Table", "Figure"):
+        numbers = [result.split()[1] for result in results if result.startswith(f"{word} ")]
+        if numbers:
+            parts.append(f"{word}{'s' if len(numbers) > 1 else ''} {' '.join(numbers)}")
+    rest = [result for result in results if not result.startswith(("Table ", "Figure "))]
+    return ", ".join([*parts, *rest]) or YOURS
+
+
+def outline(params: Mapping[str, Any], paces: Mapping[str, Pace]) -> list[Line]:
+    """Every training of the plan in order: the warm starts, then the runs."""
+    cache = DvcCache.here()
+    runs = [_run_line(run, params, paces, cache) for run in all_runs(params)]
+    return [*_warm_start_lines(params, paces), *runs]
+
+
+def _run_line(
+    run: Run, params: Mapping[str, Any], paces: Mapping[str, Pace], cache: DvcCache
+) -> Line:
+    found, job = run_progress(run, params), as_planned(run, params)
+    state, left = _still_to_do(found)
+    if state == TO_TRAIN and job is not None and cache.has_run(job):
+        state, left = CACHED, 0
+    needed = abbreviate(needed_by(run, str(params["schedule"])))
+    if state in (DONE, CACHED, "trained ahead"):
+        return Line(run.key, found.total, needed, state, 0, 0.0)
+    pace = paces.get(kind(run))
+    seconds = pace.seconds(left, _val_images(params)) if pace else math.nan
+    return Line(run.key, found.total, needed, state, left, seconds, pace.source if pace else "")
+
+
+def _still_to_do(found: Progress) -> tuple[str, int]:
+    """The state for this plan, and the iterations that are left."""
+    if found.state in ("published", "trained ahead", "finishing"):
+        return (DONE if found.state == "published" else found.state), 0
+    if found.state in ("waiting", "stale"):
+        return TO_TRAIN, found.total
+    return found.state, found.total - found.done
+
+
+def _warm_start_lines(params: Mapping[str, Any], paces: Mapping[str, Pace]) -> list[Line]:
+    scale = params["scales"][params["scale"]]
+    phases = list(warm_start_progress(params))
+    lines = []
+    for backbone, recipe in scale["warm_start"].items():
+        total = sum(phase_length(phase, scale) for phase in recipe["phases"])
+        own = [one for one in phases if one.name.split()[1] == backbone]
+        left = sum(_still_to_do(one)[1] for one in own)
+        begun = any(one.state in ("training", "interrupted", "trained ahead") for one in own)
+        state = DONE if not left else "begun" if begun else TO_TRAIN
+        pace = paces.get(warm_start_kind(backbone))
+        seconds = (pace.start if pace else math.nan) * left / total if left else 0.0
+        source = pace.source if pace and left else ""
+        lines.append(Line(warm_start_kind(backbone), total, "all", state, left, seconds, source))
+    return lines
+
+
+def _val_images(params: Mapping[str, Any]) -> int:
+    path = Path("data", params["scale"], "manifest.json")
+    if path.is_file():
+        return load_manifest(path).val.counts["images"]
+    given = params["scales"][params["scale"]]["data"]["val_images"]
+    return given if isinstance(given, int) else 0  # else a folder's name
+
+
+def total(lines: Sequence[Line], places: int) -> Total:
+    """What is left of the plan when `places` runs train at the same time, as the sweep does."""
+    warm = [line for line in lines if line.name == line.kind]
+    runs = [line for line in lines if line not in warm]
+    unknown = [line.kind for line in lines if math.isnan(line.seconds)]
+    known = [line.seconds for line in runs if not math.isnan(line.seconds)]
+    return Total(
+        sum(line.seconds for line in warm if not math.isnan(line.seconds)),
+        makespan(known, places),
+        list(dict.fromkeys(unknown)),
+    )

@@ -1,0 +1,132 @@
+"""Planned runs: what determines each, where it trains, and how it is published.
+
+Needs neither torch nor detectron2, so that finding out that all is done takes no time.
+"""
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from opmask.data.coco import Manifest, load_manifest
+from opmask.errors import UserError
+from opmask.integrity import publish, require_whole
+from opmask.training.trunk import Trunk, log_period
+from study.runs.folders import DETECTIONS, PUBLISHED, folder
+from study.spec.run import all_runs, load_specification
+from study.spec.run import specification as specify
+
+MODULE = "pipeline.train"  # what a training rests on
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One planned run: what determines it, where it trains and what it publishes."""
+
+    key: str
+    specification: dict[str, Any]
+    manifest: Manifest
+    weights: str  # initial ones, "" where the configuration names them
+    work: Path
+    out: Path
+    trunk: Trunk = field(default=Trunk(Path(), ()), compare=False)  # shared with other runs
+
+    def is_published(self) -> bool:
+        """Whether `out` holds this very run, of this configuration, data and code.
+
+        What provenance.json says is compared and never used: it may come from anywhere.
+        """
+        try:
+            about = json.loads((self.out / "provenance.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return isinstance(about, dict) and about.get("work") == self.work.name
+
+    def is_ready(self) -> bool:
+        """Whether the work folder has the finished run; if damaged, warns and removes it."""
+        finished = self.work / PUBLISHED
+        if not finished.is_dir():
+            return False
+        try:
+            require_whole(finished, remedy="it is made again")
+        except UserError as error:
+            warnings.warn(str(error), stacklevel=2)
+            shutil.rmtree(finished)
+            return False
+        return True
+
+    def publish(self) -> None:
+        """Copy the finished run to `out`.
+
+        The work folder keeps it until DVC has recorded it (`study.runs.recorded`): until then
+        DVC may clear `out` and ask for it again.
+        """
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.out.with_name(f"{self.out.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(self.work / PUBLISHED, partial)
+        publish(partial, self.out)
+
+    def trim(self) -> None:
+        """Clear the work folder of what only training needs, now that the finished run is there."""
+        keep = {PUBLISHED, *(p.name for p in self.work.glob(f"{DETECTIONS}*"))}  # with checksums
+        for path in self.work.iterdir():
+            if path.name in keep or path.name.startswith("lock"):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def planned(key: str, params: Mapping[str, Any]) -> Planned:
+    """The planned run `key` (`runs/<scale>/plan/<key>.yaml`).
+
+    Raises:
+        UserError: no such run is planned; lists those that are.
+    """
+    scale = params["scale"]
+    root = Path("runs", scale)
+    specification = load_specification(root / "plan" / f"{key}.yaml")
+    data = Path("data", scale, "manifest.json")  # with digests of annotations and images
+    manifest = load_manifest(data)
+    weights = root / "pretrain" / "weights" / f"{specification['run']['backbone']}.pth"
+    files = [data, weights]
+    work = folder(f"{scale}-{key}", MODULE, specification, files)
+    given = str(weights) if weights.exists() else ""
+    trunk = Trunk(
+        folder(f"{scale}-trunk", MODULE, trunk_specification(specification), files),
+        branch_points(specification, params),
+    )
+    return Planned(key, specification, manifest, given, work, root / "train" / key, trunk)
+
+
+def trunk_specification(specification: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run shares with those that differ from it in schedule alone."""
+    own = ("run", "max_iter", "steps", "snapshot_period")
+    run = {k: v for k, v in specification["run"].items() if k not in ("name", "schedule")}
+    shared = {k: v for k, v in specification.items() if k not in own}
+    return {**shared, "run": run, "log_period": log_period(specification["max_iter"])}
+
+
+def branch_points(specification: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[int, ...]:
+    """After how many iterations a run is last the same as some other planned one.
+
+    One iteration before the step, as a checkpoint holds the next iteration's learning rate. Runs
+    that keep snapshots share nothing.
+    """
+    planned = [specify(run, params) for run in all_runs(params)]
+    shared = trunk_specification(specification)
+    alike = [s for s in planned if trunk_specification(s) == shared and not s["snapshot_period"]]
+    if specification["snapshot_period"] or len(alike) < 2:
+        return ()
+    own = _before_first_step(specification)
+    points = {_before_first_step(s) for s in alike}
+    return tuple(sorted(point for point in points if 0 < point <= own))
+
+
+def _before_first_step(specification: Mapping[str, Any]) -> int:
+    return min([specification["max_iter"], *specification["steps"]]) - 1

