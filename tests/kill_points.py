@@ -6,15 +6,17 @@ rename, a removal, a new folder, an fsync or half of a `torch.save`. The process
 SIGKILL, or finds the disk full from there on; the same command is then repeated, and must end with
 the undisturbed results, having trained nothing anew that a checkpoint holds.
 
-Each run is a fork of this process, which has imported torch, detectron2 and DVC; DVC's stages are
-called in the fork instead of being started, so that DVC's own writes are points, too.
+Each run is a fork of a server that has imported torch, detectron2 and DVC, and does nothing else (a
+fork of this process would inherit the locks that its threads hold). DVC's stages are called in the
+fork instead of being started, so that DVC's own writes are points, too.
 """
 
 import argparse
 import errno
-import importlib
 import io
 import json
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import resource
 import shutil
@@ -24,8 +26,8 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -233,14 +235,31 @@ def in_fork(task: Callable[[], None], folder: Path, fault: Fault | None = None) 
     """Run `task` in a fork of this process with `fault` in its writes to `folder`."""
     log = folder.with_suffix(".log")
     counts = folder.with_suffix(".counts")
-    pid = os.fork()
-    if not pid:
-        signal.alarm(DEADLINE)  # one that hangs ends by SIGALRM, which no trial takes for right
-        _child(task, folder, fault or Fault(), log, counts)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=_child, args=(task, folder, fault or Fault(), log, counts))
+    process.start()
+    process.join(DEADLINE)
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGABRT)  # which no trial takes for right
+        process.join()
+    code = process.exitcode
     about = json.loads(counts.read_text()) if counts.exists() else (0, 0, [])
     counts.unlink(missing_ok=True)
     return Outcome(code, *about, log.read_text())
+
+
+def serve(modules: list[str]) -> None:
+    """Start the server anew, with `modules` imported once and not in each fork."""
+    multiprocessing.forkserver._forkserver._stop()
+    multiprocessing.set_forkserver_preload(modules)
+    before = dict(os.environ)
+    places = [str(ROOT), str(ROOT / "tests"), before.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _child(task: Callable, folder: Path, fault: Fault, log: Path, counts: Path) -> None:
@@ -314,15 +333,15 @@ class Harness:
         self.root, self.template = root, root / "template"
         self.template.mkdir(parents=True)
         write_project(self.template)
-        done = in_fork(lambda: initialise(self.template), self.template)
+        serve(["kill_points"])
+        done = in_fork(partial(initialise, self.template), self.template)
         assert done.code == 0, done.text
         whole = self.copy("whole")
-        done = in_fork(lambda: reproduce(whole), whole)
+        done = in_fork(partial(reproduce, whole), whole)
         assert done.code == 0, done.text
         assert done.trained == ITERATIONS
-        for name in done.modules:  # imported here once, not in each fork
-            with suppress(Exception):
-                importlib.import_module(name)
+        ours = ("torch", "detectron2", "dvc", "opmask", "study", "pipeline", "pandas", "hotcoco")
+        serve(["kill_points", *(m for m in done.modules if m.startswith(ours))])
         self.writes, self.expected = done.writes, results(whole)
         assert not list(whole.glob("work/smoke-*")), "the work folder is cleared at the end"
 
@@ -335,10 +354,10 @@ class Harness:
     def trial(self, kind: str, point: int) -> str:
         """What went wrong at `point`, "" if nothing did."""
         folder = self.copy(f"{kind}-{point}")
-        first = in_fork(lambda: reproduce(folder), folder, Fault(kind, point))
+        first = in_fork(partial(reproduce, folder), folder, Fault(kind, point))
         trouble = self._first(kind, first)
         had = saved(folder)
-        again = in_fork(lambda: reproduce(folder), folder)
+        again = in_fork(partial(reproduce, folder), folder)
         if again.code:
             trouble = f"stuck: {again.text[-3000:]}"
         elif again.trained > ITERATIONS - had:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -283,14 +284,19 @@ def test_evaluate_refuses_a_damaged_run_and_says_what_makes_it_again(name, damag
 
 def test_dvc_repro_mends_a_damaged_result(finished, project):
     flip(0.5)(Path("runs/smoke/train", KEY, "model_final.pth"))
-    done = in_fork(lambda: reproduce(project), project)
+    done = in_fork(partial(reproduce, project), project)
     assert done.code == 0 and done.trained == 0  # from DVC's cache
     assert results(project) == finished.expected
 
 
+def train_ahead(folder: Path) -> None:
+    enter(folder)
+    ahead.run([KEY])
+
+
 def test_a_finished_run_that_was_damaged_in_work_is_trained_again(finished, monkeypatch):
     folder = finished.copy("ahead")
-    done = in_fork(lambda: (enter(folder), ahead.run([KEY])), folder)
+    done = in_fork(partial(train_ahead, folder), folder)
     assert done.code == 0, done.text
     monkeypatch.chdir(folder)
     (published,) = folder.glob("work/*/published")
