@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -46,6 +47,9 @@ def main(
                 function(arguments)
         except UserError as error:
             _fail(str(error))
+        except shutil.Error as error:  # of a whole folder; says nothing but a list of its own
+            source, target, reason = error.args[0][0]
+            _fail(f"{target}: cannot be copied from {source} ({reason}); mend it and repeat")
         except OSError as error:
             if error.errno not in DISK:
                 raise

@@ -1,11 +1,14 @@
 """Checksums as coreutils checks them; what is damaged is refused by name."""
 
+import errno
+import os
+import shutil
 import subprocess
 
 import pytest
 
 from opmask import integrity
-from opmask.errors import UserError
+from opmask.errors import UserError, main
 
 
 @pytest.fixture
@@ -119,3 +122,16 @@ def test_all_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
     before = {str(partial), str(partial / "below"), str(partial / "below/file")}
     assert before | {str(partial / "SHA256SUMS")} <= set(steps[:last])
     assert steps[last + 1 :] == [str(tmp_path)]
+
+
+def test_a_folder_that_cannot_be_copied_is_one_line(published, tmp_path, monkeypatch, capsys):
+    """`shutil.copytree` reports a full disk in a way of its own."""
+
+    def full(_source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
+
+    with pytest.raises(SystemExit) as ending:
+        main(lambda _: shutil.copytree(published, tmp_path / "copy", copy_function=full))([])
+    said = capsys.readouterr().err
+    assert ending.value.code == 2 and said.count("\n") == 1
+    assert "copy/" in said and "No space left on device" in said
