@@ -9,7 +9,7 @@ polygon of fewer than three points). They are left out of training and evaluatio
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -150,7 +150,7 @@ def summarize(data: Mapping[str, Any]) -> Summary:
     return Summary(*counts, instances, masks, tuple(_suspicions(data, sizes)))
 
 
-def _suspicions(data: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]):  # noqa: ANN202
+def _suspicions(data: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> Iterator[str]:
     """Warnings about boxes that are well formed but, most of them, not in COCO's xywh pixels."""
     leaving = tiny = 0
     for annotation in data["annotations"]:
@@ -231,7 +231,7 @@ def _check_annotations(
                 problems.add(kind, where)
 
 
-def _wrong_extras(annotation: Record):  # noqa: ANN202
+def _wrong_extras(annotation: Record) -> Iterator[str]:
     """What is wrong with the optional `area` and `iscrowd`; null counts as absent."""
     area, iscrowd = annotation.get("area"), annotation.get("iscrowd")
     if area is not None and not (type(area) in (int, float) and 0 <= area <= MAX_AREA):
@@ -240,7 +240,7 @@ def _wrong_extras(annotation: Record):  # noqa: ANN202
         yield "'iscrowd' is neither 0 nor 1"
 
 
-def _lacking(annotation: Record, needs: Collection[str]):  # noqa: ANN202
+def _lacking(annotation: Record, needs: Collection[str]) -> Iterator[str]:
     for key in needs:
         value = usable_mask(annotation) if key == "segmentation" else annotation.get(key)
         if value is None:

@@ -52,8 +52,8 @@ def _contents(folder: Path, names: Sequence[str], index: Path | None) -> list[st
 
     def entry(name: str) -> Entry:
         state, old = _stat(folder / name), known.get(name)
-        unchanged = old is not None and tuple(old[:2]) == state
-        return (*state, old[2] if unchanged else _sha256(folder / name))
+        known_digest = old[2] if old is not None and tuple(old[:2]) == state else None
+        return (*state, known_digest or _sha256(folder / name))
 
     with ThreadPoolExecutor(8) as pool:  # hashing frees the interpreter's lock
         found = pool.map(entry, names)

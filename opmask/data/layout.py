@@ -131,8 +131,7 @@ def inventory(
 
 def _describe(path: Path, name: str, expected: File, archive: Archive, checksums: bool) -> Item:
     if not path.is_file():
-        size = f"{expected.size:,} bytes"
-        return Item(name, "missing", size, expected.checksum, archive)
+        return Item(name, "missing", f"{expected.size:,} bytes", expected.checksum, archive)
     size, checksum = path.stat().st_size, ""
     state = "complete" if size == expected.size else "differs"
     if checksums:

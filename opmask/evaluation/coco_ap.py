@@ -115,6 +115,7 @@ def evaluate(
     engine = hotcoco.COCOeval(coco, results, task)
     engine.evaluate()
     engine.accumulate()
+    assert engine.eval is not None  # since `accumulate`
     precision = engine.eval["precision"][..., -1]  # (T, 101 recalls, K, 4 areas), 100 detections
     thresholds = np.asarray(engine.params.iou_thrs)
     table = _table(ground_truth, task, _class_metrics(precision, thresholds))
@@ -167,7 +168,7 @@ def _results(
 ) -> list[dict[str, Any]]:
     """Fresh result dicts with the keys of this task only, and ranks for ids."""
     key = _SHAPE_KEY[task]
-    columns = {}
+    columns: dict[str, list[Any]] = {}
     for name in ("image_id", "category_id", key, "score"):
         columns[name] = values = [detection.get(name) for detection in detections]
         if None in values:

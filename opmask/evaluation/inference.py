@@ -40,7 +40,7 @@ class CocoResults(DatasetEvaluator):
     def reset(self) -> None:
         self.results: list[dict[str, Any]] = []
         # Only said where it differs from the default, which the environment may set (TQDM_DISABLE).
-        quiet = {} if comm.is_main_process() else {"disable": True}
+        quiet: dict[str, Any] = {} if comm.is_main_process() else {"disable": True}
         self.bar = tqdm(total=self.images, desc=self.description, unit="img", **quiet)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:

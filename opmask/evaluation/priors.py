@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
@@ -43,7 +44,7 @@ def prior_maps(
 
 
 @torch.no_grad()
-def image_maps(model: torch.nn.Module, image: dict[str, Any], rois: Sequence[Roi]) -> NDArray:
+def image_maps(model: GeneralizedRCNN, image: dict[str, Any], rois: Sequence[Roi]) -> NDArray:
     """The maps of RoIs of one image, `(N, 28, 28)`; `image` is detectron2's model input."""
     batch = model.preprocess_image([image])
     features = model.backbone(batch.tensor)

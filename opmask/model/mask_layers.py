@@ -22,13 +22,14 @@ def use_matrix_mask_layers(model: nn.Module) -> None:
 class MatrixDeconvolution(nn.ConvTranspose2d):
     """A `ConvTranspose2d` whose stride is its kernel's size: `(N, C, H, W)` -> `(N, O, 2H, 2W)`."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
-            return super().forward(x)
-        n, _, h, w = x.shape
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if input.device.type != "cpu":
+            return super().forward(input, output_size)
+        n, _, h, w = input.shape
         size, channels = self.kernel_size[0], self.out_channels
         weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (size * size * O, C)
-        y = F.linear(x.permute(0, 2, 3, 1), weight, self.bias.repeat(size * size))
+        bias = None if self.bias is None else self.bias.repeat(size * size)
+        y = F.linear(input.permute(0, 2, 3, 1), weight, bias)
         y = y.view(n, h, w, size, size, channels).transpose(2, 3)
         return y.reshape(n, h * size, w * size, channels).permute(0, 3, 1, 2)
 
@@ -36,8 +37,8 @@ class MatrixDeconvolution(nn.ConvTranspose2d):
 class MatrixPointwise(nn.Conv2d):
     """A 1x1 `Conv2d`: `(N, C, H, W)` -> `(N, O, H, W)`."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
-            return super().forward(x)
-        y = F.linear(x.permute(0, 2, 3, 1), torch.flatten(self.weight, 1), self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        if input.device.type != "cpu":
+            return super().forward(input)
+        y = F.linear(input.permute(0, 2, 3, 1), torch.flatten(self.weight, 1), self.bias)
         return y.permute(0, 3, 1, 2)

@@ -5,6 +5,8 @@ grid is separable, so a RoI's output is A_y X A_x^T and its gradient A_y^T G A_x
 to rounding, four to five times faster on feature maps of small images.
 """
 
+from typing import Any
+
 import torch
 from detectron2.layers import ROIAlign
 from detectron2.modeling.poolers import ROIPooler
@@ -23,7 +25,7 @@ def use_separable_roi_align(model: nn.Module) -> None:
 class SeparableROIAlign(ROIAlign):
     """detectron2's aligned `ROIAlign` with a fixed sampling ratio, differentiated separably."""
 
-    def forward(self, input: Tensor, rois: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         if input.device.type != "cpu" or not (torch.is_grad_enabled() and input.requires_grad):
             return super().forward(input, rois)
         size = tuple(self.output_size)
@@ -33,13 +35,15 @@ class SeparableROIAlign(ROIAlign):
 
 class _ROIAlign(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, rois, size, scale, ratio):  # noqa: ANN001, ANN205
+    def forward(
+        ctx: Any, x: Tensor, rois: Tensor, size: tuple[int, int], scale: float, ratio: int
+    ) -> Tensor:
         ctx.save_for_backward(rois)
         ctx.arguments = (x.shape, size, scale, ratio)
         return torch.ops.torchvision.roi_align(x, rois, scale, *size, ratio, True)
 
     @staticmethod
-    def backward(ctx, grad):  # noqa: ANN001, ANN205
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (rois,) = ctx.saved_tensors
         (images, channels, height, width), (h, w), scale, ratio = ctx.arguments
         x0, y0, x1, y1 = (rois[:, 1:] * scale - 0.5).unbind(1)

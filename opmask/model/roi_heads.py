@@ -7,6 +7,8 @@ Switched by `cfg.MODEL.OPMASK` (see `opmask.model.config`). What the paper leave
 authors' code: detached class weights, no bias, min-max normalisation, box features of the proposal.
 """
 
+from typing import Any
+
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, cat
@@ -84,7 +86,7 @@ class OPMaskROIHeads(StandardROIHeads):
 
     @configurable
     def __init__(
-        self, *, prior: bool, prior_gradients: bool, supervised_classes: list[int], **kwargs
+        self, *, prior: bool, prior_gradients: bool, supervised_classes: list[int], **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.prior = prior
@@ -106,7 +108,9 @@ class OPMaskROIHeads(StandardROIHeads):
     def _box_features(self, features: dict[str, Tensor], boxes: list) -> Tensor:
         return self.box_head(self.box_pooler([features[f] for f in self.box_in_features], boxes))
 
-    def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]):
+    def _forward_box(
+        self, features: dict[str, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor] | list[Instances]:
         box_features = self._box_features(features, [p.proposal_boxes for p in proposals])
         predictions = self.box_predictor(box_features.mean((2, 3)))
         per_image = box_features.split([len(p) for p in proposals])
@@ -120,7 +124,9 @@ class OPMaskROIHeads(StandardROIHeads):
             image.box_features = maps[rows]  # of the proposal that became the detection
         return detections
 
-    def _forward_mask(self, features: dict[str, Tensor], instances: list[Instances]):
+    def _forward_mask(
+        self, features: dict[str, Tensor], instances: list[Instances]
+    ) -> dict[str, Tensor] | list[Instances]:
         """Adds the prior to the mask features; in training, on all positive proposals."""
         if not self.mask_on:
             return {} if self.training else _without_box_features(instances)

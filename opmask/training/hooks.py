@@ -131,7 +131,8 @@ def disk_trouble(path: Path, remark: str = "free some space and repeat") -> Iter
     try:
         yield
     except (OSError, RuntimeError) as error:
-        reason = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error)
         raise UserError(f"cannot write {path}: {reason}; {remark}") from error
 
 
