@@ -19,7 +19,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from opmask.data.images import MAX_PIXELS, UnusableImage, upright_size
-from opmask.data.records import FIELDS, Record, read_json, wrong_field
+from opmask.data.records import FIELDS, Record, load_json, wrong_field
 from opmask.data.shapes import (
     has_degenerate_polygon,
     is_degenerate_box,
@@ -86,7 +86,7 @@ def check(
     on_degenerate: `skip` counts degenerate boxes and polygons instead of reporting them.
     for_evaluation: every annotation must have a mask, `area` and `iscrowd`, as COCOeval needs.
     """
-    data = read_json(annotations)
+    data = load_json(annotations)
     needs = GROUND_TRUTH if for_evaluation else ()
     return check_data(data, annotations, image_dir, images, on_degenerate, needs)
 
@@ -124,7 +124,7 @@ def check_records(
 
 def read_categories(annotations: Path) -> list[Record]:
     """The checked category dicts of a COCO json by ascending id; UserError as `check`."""
-    categories, problems = read_json(annotations)["categories"], _Problems(annotations)
+    categories, problems = load_json(annotations)["categories"], _Problems(annotations)
     _check_fields("categories", categories, problems)
     problems.raise_if_any()
     return sorted(categories, key=lambda category: category["id"])

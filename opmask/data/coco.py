@@ -16,7 +16,7 @@ from pycocotools import mask as mask_util
 
 from opmask.data.checks import Summary, check, read_categories, summarize
 from opmask.data.cleaning import clean
-from opmask.data.records import Record, read_json
+from opmask.data.records import Record, load_json
 from opmask.data.shapes import Segmentation
 from opmask.errors import UserError
 
@@ -29,7 +29,7 @@ __all__ = [
     "load_categories",
     "load_manifest",
     "load_training_dicts",
-    "read_json",
+    "load_json",
     "summarize",
     "supervised_mask_count",
 ]
@@ -104,7 +104,7 @@ def load_training_dicts(
     without a non-crowd box (detectron2's FILTER_EMPTY_ANNOTATIONS), whether or not they have
     masks: the images a run sees do not depend on its split.
     """
-    data = clean(read_json(annotations))
+    data = clean(load_json(annotations))
     categories = sorted(data["categories"], key=lambda category: category["id"])
     contiguous = {category["id"]: index for index, category in enumerate(categories)}
     _reject_unknown(supervised_ids, contiguous, f"{annotations}: category")

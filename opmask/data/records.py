@@ -22,7 +22,7 @@ FIELDS: dict[str, dict[str, type]] = {
 _KINDS = {int: "a whole number", str: "text", list: "a list"}
 
 
-def read_json(path: Path) -> Record:
+def load_json(path: Path) -> Record:
     """A COCO json as a dict with the three lists; UserError if it cannot be read as one."""
     try:
         data = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from opmask.data.checks import check_records
 from opmask.data.cleaning import clean
-from opmask.data.records import read_json
+from opmask.data.records import load_json
 from opmask.integrity import verified
 
 Task = Literal["bbox", "segm"]
@@ -142,7 +142,7 @@ def subset_summary(per_class: pd.DataFrame, category_ids: Iterable[int]) -> dict
 
 
 def _read_ground_truth(path: Path, task: Task) -> dict[str, Any]:
-    data = read_json(path)
+    data = load_json(path)
     needs = [key for key in ("area", _SHAPE_KEY[task]) if key != "bbox"]
     check_records(data, path, on_degenerate="skip", needs=needs)
     return clean(data)

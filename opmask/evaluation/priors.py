@@ -17,7 +17,7 @@ from opmask.evaluation.inference import TestImages, load_model
 from opmask.evaluation.rois import Roi
 from opmask.integrity import verified
 from opmask.model.config import load_config
-from opmask.training.layout import FINAL
+from opmask.training.files import CONFIG, FINAL
 
 SIZE = (28, 28)  # of the maps: as the mask head's output
 
@@ -30,7 +30,7 @@ def prior_maps(
     `images` are the entries of a COCO json by id; only those of `rois` go through the network, on a
     GPU if the run was made on one that is there, else on the CPU.
     """
-    cfg = load_config(verified(trained / "config.yaml"))
+    cfg = load_config(verified(trained / CONFIG))
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     model = load_model(cfg, trained / FINAL)
