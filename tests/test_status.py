@@ -203,7 +203,9 @@ def test_work_of_other_settings_is_named(params, capsys):
     work = started(params)
     status.run([])
     assert "Of other settings" not in capsys.readouterr().out
-    make_params(methods=params["methods"] | {"opmask": {"mask_head": True, "mask_convs": 5}})
+    make_params(
+        methods=params["methods"] | {"opmask": {"mask_head": "PriorMaskHead", "mask_convs": 5}}
+    )
     status.run([])
     out = capsys.readouterr().out
     assert f"may be deleted if not wanted back: {work}" in out

@@ -49,6 +49,11 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def run_check() -> None:
+    """Command `opmask-check`, which is `python -m opmask.data check`."""
+    run(["check", *sys.argv[1:]])
+
+
 @main
 def run(argv: Sequence[str]) -> None:
     """Command line: one of the two checks."""

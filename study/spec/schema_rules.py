@@ -27,6 +27,7 @@ DECIDED = {
     "MODEL.OPMASK.SUPERVISED_CLASSES": "runs and splits",
     "MODEL.RESNETS.DEPTH": "backbones",
     "MODEL.ROI_HEADS.NUM_CLASSES": "the data set",
+    "MODEL.ROI_MASK_HEAD.NAME": "methods",
     "MODEL.ROI_MASK_HEAD.NUM_CONV": "methods",
     "MODEL.TIMM.NAME": "backbones",
     "MODEL.WEIGHTS": "backbones",
@@ -75,14 +76,15 @@ def _once(path: str, names: Sequence[Hashable]) -> Iterator[str]:
 
 
 def _method(method: "Method") -> Iterator[str]:
-    if method.mask_head and method.mask_convs is None:
-        yield "mask_convs: is missing, as mask_head is true; it is a whole number, at least 1"
-    if method.prior and not method.mask_head:
-        yield "prior: true needs mask_head: true"
+    if method.mask_head != "none" and method.mask_convs is None:
+        yield "mask_convs: is missing, as there is a mask_head; it is a whole number, at least 1"
+    if method.prior and method.mask_head == "none":
+        yield "prior: true needs a mask_head"
     if method.prior and "mask_gradients" not in method.model_fields_set:
         yield "mask_gradients: is missing, as prior is true; it is true or false"
     if method.mask_gradients and not method.prior:
         yield "mask_gradients: true needs prior: true"
+    yield from _decided("config", method.config, DECIDED)
 
 
 def _schedule(schedule: "Schedule") -> Iterator[str]:
