@@ -98,7 +98,7 @@ def own_set(args: argparse.Namespace) -> str:
     )
     rows = [
         (c["id"], c["name"], found.instances_by_category[c["id"]], found.masks_by_category[c["id"]])
-        for c in checks.read_categories(args.annotations)
+        for c in checks.load_categories(args.annotations)
     ]
     table = tabulate(rows, headers=("id", "class", "objects", "with masks"))
     line = (

@@ -122,8 +122,9 @@ def check_records(
     problems.raise_if_any()
 
 
-def read_categories(annotations: Path) -> list[Record]:
-    """The checked category dicts of a COCO json by ascending id; UserError as `check`."""
+def load_categories(annotations: Path) -> list[Record]:
+    """The checked category dicts of a COCO json by ascending id, their order in detectron2's
+    contiguous ids; UserError as `check`."""
     categories, problems = load_json(annotations)["categories"], _Problems(annotations)
     _check_fields("categories", categories, problems)
     problems.raise_if_any()
