@@ -1,6 +1,7 @@
 """What `pip install` makes of the library."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+RUN = "from opmask.predict import run; run()"
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 
 
@@ -48,6 +50,16 @@ def test_commands_run(wheel, name, capsys, monkeypatch):
         command()
     assert ending.value.code == 0
     assert "exit status:" in capsys.readouterr().out
+
+
+def test_prediction_names_detectron2_where_it_is_not_installed(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    script = f"import sys; sys.modules['detectron2'] = None; {RUN}"
+    command = [sys.executable, "-c", script, "a.jpg", "--run", "run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: detectron2 is not installed")
 
 
 def test_neither_build_of_detectron2_is_forced_on_a_user():

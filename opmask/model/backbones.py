@@ -33,7 +33,8 @@ def import_timm() -> ModuleType:
         import timm
     except ImportError as error:
         raise UserError(
-            "timm is not installed; it is in dependency group `timm`: uv sync --group timm"
+            "timm is not installed; it is in dependency group `timm`: uv sync --group timm, "
+            "or pip install 'opmask[timm]'"
         ) from error
     return timm
 

