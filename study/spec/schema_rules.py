@@ -56,8 +56,8 @@ def contradictions(params: "Params") -> Iterator[str]:
             yield f"backbones.{name}: has not one of the keys resnet and timm"
     for name, method in params.methods.items():
         yield from (f"methods.{name}.{text}" for text in _method(method))
-    for name, schedule in params.schedules.items():
-        yield from (f"schedules.{name}.{text}" for text in _schedule(schedule))
+    for label, schedule in params.schedules.items():
+        yield from (f"schedules.{label}.{text}" for text in _schedule(schedule))
     yield from (f"hardware.{text}" for text in _hardware(params))
     for name, scale in params.scales.items():
         yield from (f"scales.{name}.{text}" for text in _scale(scale, params.backbones))
@@ -139,7 +139,8 @@ def _runs(params: "Params") -> Iterator[str]:
         if len(parts) not in (3, 4):
             yield f"runs: {shown(run)} is not {FORM}"
             continue
-        known = (params.methods, params.backbones, splits, list(map(str, params.schedules)))
+        schedules = list(map(str, params.schedules))
+        known: tuple[Collection[str], ...] = (params.methods, params.backbones, splits, schedules)
         kinds = ("method", "backbone", "split", "schedule")
         wrong = [
             f"runs: {run}: {kind}: {part!r} is {unknown('unknown', part, names)}"
