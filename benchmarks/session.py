@@ -14,7 +14,7 @@ from detectron2.utils.events import EventStorage
 from benchmarks import data
 from benchmarks.clock import Clock
 from benchmarks.models import VARIANTS, Job, build, calm, config
-from opmask.data.coco import load_training_dicts, read_json
+from opmask.data.coco import load_json, load_training_dicts
 from opmask.data.loader import build_loader
 from opmask.data.polygon_masks import SharedPolygonMasks
 from opmask.data.splits import resolve
@@ -107,7 +107,7 @@ class Session:
         self.model.eval()
         if self.job.data:
             val = self.manifest.val
-            records = read_json(val.annotations)["images"][:images]
+            records = load_json(val.annotations)["images"][:images]
             ids = [c["id"] for c in self.manifest.categories]
             found = len(detect(self.model, self.cfg, records, val.images, ids))
         else:

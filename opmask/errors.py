@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # trouble with the disk
 
@@ -29,9 +30,13 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which is handled as Ctrl-C is: save, stop children, leave."""
 
 
-def main(
-    function: Callable[[Sequence[str]], None],
-) -> Callable[[Sequence[str] | None], None]:
+class CommandLine(Protocol):
+    """Runs with the arguments after the program's name, `sys.argv[1:]` if none are given."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> None: ...
+
+
+def main(function: Callable[[Sequence[str]], None]) -> CommandLine:
     """Decorate a stage's `function(argv)`: `error: …` on stderr instead of a traceback.
 
     The decorated function takes the arguments after the program's name (default `sys.argv[1:]`)

@@ -32,9 +32,9 @@ class Outputs:
         self._written = self._read()
         self._now: set[str] = set()  # written by this very command
 
-    def __contains__(self, path: Path) -> bool:
+    def __contains__(self, path: object) -> bool:
         """Whether `path` has the place of a file that was written here, also if changed since."""
-        return self._name(path) in self._written
+        return isinstance(path, Path) and self._name(path) in self._written
 
     def protect(self, inputs: Iterable[Path]) -> None:
         """Let none of these files be replaced, whatever the record says."""

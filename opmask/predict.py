@@ -86,8 +86,15 @@ def run(argv: Sequence[str]) -> None:
     outputs = Outputs(args.out)
     images = find_images(args.images, outputs)
     check_outputs(outputs, images, args.format)
-    from opmask.evaluation.predictor import Predictor  # seconds: after the arguments are good
-    from opmask.evaluation.trained import find_trained
+    try:  # takes seconds: after the arguments are good
+        from opmask.evaluation.predictor import Predictor
+        from opmask.evaluation.trained import find_trained
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "detectron2":
+            raise
+        raise UserError(
+            "detectron2 is not installed: install official main, or 'opmask[detectron2]'"
+        ) from error
 
     predictor = Predictor(find_trained(args.run, args.device), args.threshold, priors=args.prior)
     if "png" in args.format and not predictor.has_masks:

@@ -11,7 +11,7 @@ from typing import Any
 
 from opmask.errors import UserError, main
 from opmask.integrity import summed_file
-from opmask.training.layout import FINAL
+from opmask.training.files import FINAL
 from pipeline import RUN_HELP
 from pipeline.train import train
 from study.runs.ahead import detections_file

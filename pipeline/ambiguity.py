@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from opmask.data.coco import load_manifest, read_json
+from opmask.data.coco import load_json, load_manifest
 from opmask.data.splits import resolve
 from opmask.integrity import verified
 from pipeline import stage
@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> None:
     params = load_params()
     scale, threshold = params["scale"], params["ambiguity"]["threshold"]
     manifest = load_manifest(Path("data", scale, "manifest.json"))
-    data = read_json(manifest.val.annotations)
+    data = load_json(manifest.val.annotations)
     objects = ambiguity.read_objects(data)
     frames, ap = [], pd.DataFrame(columns=_AP)
     for one in tqdm(compared_runs(params), desc="ambiguity", disable=None):

@@ -62,7 +62,7 @@ def build_miniature(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]
     for name, (annotations, images) in MINIATURE_PLACES.items():
         file = folder / annotations
         summary = coco.check(file, folder / images, for_evaluation=name == "val")
-        files = [image["file_name"] for image in coco.read_json(file)["images"]]
+        files = [image["file_name"] for image in coco.load_json(file)["images"]]
         digest = digest_images(folder / images, files, "contents")
         manifest[name] = describe(folder, annotations, images, summary, digest)
     return manifest
@@ -95,7 +95,7 @@ def _check_set(
 ) -> tuple[dict[str, Any], dict[int, str]]:
     """The manifest's description of one of the user's sets, and its class names by category id."""
     file, images = (root / place for place in places)
-    data = coco.read_json(file)
+    data = coco.load_json(file)
     needs = checks.GROUND_TRUTH if name == "val" else ()
     how = options["check_images"], options["on_degenerate"]
     summary = checks.check_data(data, file, images, *how, needs)

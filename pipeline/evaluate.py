@@ -44,7 +44,7 @@ def run(argv: Sequence[str]) -> None:
     partial = empty_folder(out.with_name(out.name + ".partial"))
     (partial / "detections.json").write_text(json.dumps(detections))
     split = resolve(spec["run"]["supervised"], manifest.categories, spec["splits"])
-    masks = spec["method"]["mask_head"]
+    masks = spec["method"]["mask_head"] != "none"
     table = describe(per_class(detections, manifest, partial, masks), Run(**spec["run"]), split)
     table.to_csv(partial / "per_class.csv", index=False)
     (partial / "metrics.json").write_text(json.dumps(headline(table), indent=2))

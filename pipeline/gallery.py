@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from opmask.data.coco import Manifest, load_manifest, read_json
+from opmask.data.coco import Manifest, load_json, load_manifest
 from opmask.evaluation.rois import Roi
 from opmask.integrity import verified
 from pipeline import stage
@@ -47,7 +47,7 @@ def draw_all(scale: str, runs: Sequence[Run]) -> None:
     """All five figures from `runs`, those of the global schedule."""
     root = Path("runs", scale)
     manifest = load_manifest(Path("data", scale, "manifest.json"))
-    data = read_json(manifest.val.annotations)
+    data = load_json(manifest.val.annotations)
     scenes = pictures.Scenes.of(data, manifest.val.images)
     frame = gallery.read_frame(root / "ambiguity.csv")
     class_index = {c["id"]: n for n, c in enumerate(manifest.categories)}

@@ -16,6 +16,8 @@ from study.spec.data_settings import check_settings
 from study.spec.params import data_root, load_params
 from study.spec.run import Run, all_runs, shared_specifications, specification
 
+PAPERS_MASK_HEADS = ("none", "PriorMaskHead")
+
 
 @stage
 def run(argv: Sequence[str]) -> None:
@@ -42,6 +44,8 @@ def check_models(params: Mapping[str, Any]) -> None:
     """Raises UserError unless detectron2 can build every model, where they are not the paper's."""
     scale = params["scales"][params["scale"]]
     others = any("timm" in params["backbones"][run.backbone] for run in all_runs(params))
+    methods = [params["methods"][run.method] for run in all_runs(params)]
+    others |= any(m.get("config") or m["mask_head"] not in PAPERS_MASK_HEADS for m in methods)
     if scale["config"] or scale["warm_start"] or others:
         from study.spec import overrides
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from opmask.integrity import SUMS, seal
-from opmask.training.layout import FINAL
+from opmask.training.files import FINAL
 from pipeline import stage, write_json
 from study.runs.folders import folder
 from study.spec.params import load_params
@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> None:
 def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> list[Path]:
     """Train one backbone's phases, each from the one before; returns their work folders."""
     from opmask.data.coco import load_manifest
-    from opmask.training import trainer, warm_start
+    from opmask.training import export, trainer, warm_start
     from opmask.training.hardware import hardware_here
     from study.runs.configs import warm_start_config
     from study.runs.provenance import provenance
@@ -60,7 +60,7 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
         description = f"pretrain {backbone} {number}/{len(recipe['phases'])}"
         weights = trainer.train(cfg, data, works[-1], hardware, description=description)
     about = provenance(cfg, hardware, works, MODULE, backbone=backbone)
-    trainer.export(works[-1], out / backbone, about)
+    export.export_training(works[-1], out / backbone, about)
     (out / backbone / FINAL).rename(out / "weights" / f"{backbone}.pth")
     seal(out / backbone)
     return works

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from opmask.data.coco import Manifest, load_manifest, read_json
+from opmask.data.coco import Manifest, load_json, load_manifest
 from opmask.errors import UserError
 from opmask.evaluation.bootstrap import interval
 from opmask.evaluation.coco_ap import Matches, evaluate, subset_summary
@@ -77,7 +77,7 @@ def detector(trained: Path, manifest: Manifest, hardware: Mapping[str, Any]) -> 
 
     cfg = load_config(verified(trained / CONFIG))
     wanted = set(held_out(trained))
-    images = [i for i in read_json(manifest.train.annotations)["images"] if i["id"] in wanted]
+    images = [i for i in load_json(manifest.train.annotations)["images"] if i["id"] in wanted]
     ids = [category["id"] for category in manifest.categories]
     workers = hardware_here(hardware).workers
 
@@ -94,7 +94,7 @@ def measure_all(
 ) -> None:
     """The curve of a run, `curve.csv` in `out`, and beside it mask matches of each snapshot."""
     detect = detector(trained, manifest, params["hardware"])
-    dataset, frames = read_json(manifest.train.annotations), []
+    dataset, frames = load_json(manifest.train.annotations), []
     with tempfile.TemporaryDirectory() as folder:
         truth = {task: Path(folder, f"{task}.json") for task in ("segm", "bbox")}
         for task, path in truth.items():

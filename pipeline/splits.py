@@ -34,8 +34,8 @@ def describe_splits(
     manifest: Manifest, custom: Mapping[str, Sequence[str]] | None
 ) -> dict[str, dict[str, Any]]:
     """By split name: `supervised`, `novel` (see `_describe`) and which of them is `evaluated`."""
-    train = coco.read_json(manifest.train.annotations)
-    val = coco.read_json(manifest.val.annotations)
+    train = coco.load_json(manifest.train.annotations)
+    val = coco.load_json(manifest.val.annotations)
     ids = {category["name"]: category["id"] for category in train["categories"]}
     counts = coco.summarize(train), coco.summarize(val)
     described = {}

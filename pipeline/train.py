@@ -30,7 +30,7 @@ def run(argv: Sequence[str]) -> None:
 def train(job: Planned, settings: Mapping[str, Any]) -> None:
     """Train `job` to its end in its work folder, where it waits to be published."""
     # torch and detectron2: seconds of start-up, only where something is left to do
-    from opmask.training import trainer
+    from opmask.training import export, trainer
     from opmask.training.hardware import hardware_here
     from study.runs import jobs
     from study.runs.provenance import provenance
@@ -43,7 +43,7 @@ def train(job: Planned, settings: Mapping[str, Any]) -> None:
         return  # the first machine has the results
     run = job.specification["run"]
     about = provenance(cfg, hardware, [job.work], MODULE, run=run["name"], seed=run["seed"])
-    trainer.export(job.work, job.work / PUBLISHED, about)
+    export.export_training(job.work, job.work / PUBLISHED, about)
 
 
 if __name__ == "__main__":

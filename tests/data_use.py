@@ -26,7 +26,7 @@ def map_all(annotations: Path, images: Path) -> None:
 
 def evaluate_all(annotations: Path) -> None:
     """The ground truth as its own detections has an AP of 100 wherever there is an object."""
-    data = coco.read_json(annotations)
+    data = coco.load_json(annotations)
     found = [
         {"image_id": a["image_id"], "category_id": a["category_id"], "score": 0.5}
         | {"bbox": a["bbox"], "segmentation": _compressed(a["segmentation"], data, a["image_id"])}

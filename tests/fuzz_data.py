@@ -141,7 +141,7 @@ def fuzz_use(folder: Path, examples: int) -> None:
         outcomes.append(accepted(file, images, evaluation, "skip"))
         if outcomes[-1]:
             map_all(file, images)
-            data = cleaning.renumber(cleaning.clean(checks.read_json(file)))
+            data = cleaning.renumber(cleaning.clean(checks.load_json(file)))
             assert cleaning.clean(data) == data == cleaning.renumber(data)
             copied = folder / "copy.json"
             cleaning.write(data, copied)

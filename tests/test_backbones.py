@@ -22,7 +22,7 @@ from opmask.model import backbones, weights
 from opmask.model.backbones import STRIDES, TimmFeatures
 from opmask.model.config import paper_config
 from opmask.model.weights import LITE0
-from opmask.training import trainer
+from opmask.training import export, trainer
 from opmask.training.hooks import SafeCheckpointer
 from opmask.training.warm_start import CropClassifier
 from study.spec.params import load_params
@@ -224,13 +224,13 @@ def test_a_warm_start_begins_with_the_weights_that_are_given(tmp_path, monkeypat
         started.append(cfg.MODEL.WEIGHTS)
         return tmp_path / f"phase{len(started)}.pth"
 
-    def export(_work, out, _about):
+    def export_training(_work, out, _about):
         out.mkdir(parents=True)
         (out / trainer.FINAL).touch()
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trainer, "train", train)
-    monkeypatch.setattr(trainer, "export", export)
+    monkeypatch.setattr(export, "export_training", export_training)
     monkeypatch.setattr(provenance, "provenance", lambda *_args, **_kwargs: "")
     part = coco.ImageSet(Path("annotations.json"), Path("images"), {})
     manifest = coco.Manifest("coco", [{"id": 1, "name": "cat"}], part, part)

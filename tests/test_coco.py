@@ -9,7 +9,7 @@ import pytest
 from coco_samples import COMPRESSED, CONTENT, SQUARE, write
 from pycocotools import mask as mask_util
 
-from opmask.data import coco, layout
+from opmask.data import coco, coco_files
 from opmask.errors import UserError
 
 
@@ -28,7 +28,7 @@ def load_with_detectron2(annotations: Path, images: Path) -> list[dict]:
 
 def assert_as_detectron2(annotations: Path, images: Path) -> None:
     """With all classes supervised, the dicts differ only in crowds' masks and empty images."""
-    content = coco.read_json(annotations)
+    content = coco.load_json(annotations)
     ids = [category["id"] for category in content["categories"]]
     ours, _ = coco.load_training_dicts(annotations, images, ids)
     theirs = load_with_detectron2(annotations, images)
@@ -116,8 +116,8 @@ def test_a_split_without_masks_is_refused(tmp_path, content):
 
 
 def test_layout_names_what_is_missing_and_where_it_comes_from(tmp_path):
-    assert layout.missing(tmp_path / "x") == [f"{tmp_path / 'x'}: no such folder"]
-    lines = layout.missing(tmp_path)
+    assert coco_files.missing(tmp_path / "x") == [f"{tmp_path / 'x'}: no such folder"]
+    lines = coco_files.missing(tmp_path)
     assert len(lines) == 4
     assert "instances_train2017.json" in lines[0] and "(253 MB)" in lines[0]
     assert "0 of 118,287 images" in lines[2] and "zips/train2017.zip (19.3 GB)" in lines[2]
@@ -125,15 +125,15 @@ def test_layout_names_what_is_missing_and_where_it_comes_from(tmp_path):
 
 
 def test_layout_counts_images(tmp_path):
-    zipped, file = layout.File("a.zip", 10**9), layout.File("a.json", 0)
-    archives = (layout.Archive(zipped, (file,), "val", 2),)
+    zipped, file = coco_files.File("a.zip", 10**9), coco_files.File("a.json", 0)
+    archives = (coco_files.Archive(zipped, (file,), "val", 2),)
     (tmp_path / "val").mkdir()
     for name in ("a.json", "val/1.jpg", "val/2.txt"):
         (tmp_path / name).touch()
-    (line,) = layout.missing(tmp_path, archives)
+    (line,) = coco_files.missing(tmp_path, archives)
     assert f"{tmp_path / 'val'}: 1 of 2 images" in line
     (tmp_path / "val/2.jpg").touch()
-    assert layout.missing(tmp_path, archives) == []
+    assert coco_files.missing(tmp_path, archives) == []
 
 
 @pytest.mark.skipif("OPMASK_COCO_ROOT" not in os.environ, reason="OPMASK_COCO_ROOT is not set")

@@ -11,8 +11,8 @@ import pytest
 from tiny import write_images
 
 from opmask.data import __main__ as command
-from opmask.data import layout
-from opmask.data.layout import Archive, File
+from opmask.data import coco_files
+from opmask.data.coco_files import Archive, File
 
 ROOT = Path(__file__).parents[1]
 
@@ -122,13 +122,13 @@ def test_an_archive_that_is_there_is_only_to_be_unpacked(published, tmp_path, ca
 
 
 def test_published_values_are_well_formed():
-    files = [file for a in layout.ARCHIVES for file in (a.zip, *a.files)]
+    files = [file for a in coco_files.ARCHIVES for file in (a.zip, *a.files)]
     lengths = {"md5": 32, "sha256": 64}
     for file in files:
         algorithm, value = file.checksum.split(":")
         assert len(bytes.fromhex(value)) * 2 == lengths[algorithm] and file.size > 10**7
     assert len({file.checksum for file in files}) == len(files)
-    assert layout.readable(19_336_861_798) == "19.3 GB"
+    assert coco_files.readable(19_336_861_798) == "19.3 GB"
 
 
 def test_own_set_is_counted_by_class(tmp_path):

@@ -16,7 +16,7 @@ from tiny import CLASSES, IDS, tiny_cfg, write_images
 
 from opmask.errors import UserError
 from opmask.evaluation.rois import Roi
-from opmask.training.layout import FINAL
+from opmask.training.files import FINAL
 from pipeline import gallery as stage
 from study.analysis import ambiguity, gallery
 from study.analysis.gallery import THREE, at_quantiles

@@ -7,7 +7,7 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import MaskRCNNConvUpsampleHead
 
-from opmask.model.mask_layers import MatrixDeconvolution, MatrixPointwise, use_matrix_mask_layers
+from opmask.model.cpu import MatrixDeconvolution, MatrixPointwise, use_matrix_mask_layers
 
 
 @pytest.mark.parametrize("rois", [0, 1, 5])

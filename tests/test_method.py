@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from opmask.model.config import paper_config
 from opmask.model.roi_heads import class_activation_map, object_mask_prior
 
-OPMASK = {"mask_head": True, "prior": True, "mask_gradients": True, "mask_convs": 7}
+OPMASK = {"mask_head": "PriorMaskHead", "prior": True, "mask_gradients": True, "mask_convs": 7}
 SUPERVISED = [0, 1, 2]
 SIZE = (64, 64)
 

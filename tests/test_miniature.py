@@ -20,7 +20,7 @@ from opmask.miniature import build
 from opmask.miniature.build import _mapped
 from opmask.miniature.catalogue import classes, scenes
 from opmask.miniature.compose import Layer, compose, layer, paint, visible_masks
-from opmask.miniature.layout import Placement
+from opmask.miniature.placement import Placement
 from opmask.miniature.planning import ImagePlan, plan
 from opmask.miniature.sprites import OPAQUE, own_svgs, render, sprites
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 import yaml
 from detectron2.config import get_cfg
+from detectron2.modeling import ROI_MASK_HEAD_REGISTRY, build_model
 
 from opmask.errors import UserError
-from opmask.model.config import add_opmask_config
+from opmask.model.config import add_opmask_config, paper_config
+from opmask.model.roi_heads import PriorMaskHead
 from pipeline import plan
 from study.spec.overrides import check_models, check_overrides
 from study.spec.params import load_params
@@ -59,6 +61,51 @@ def test_keys_and_types_are_detectron2s(key, value, message):
     assert caught.match(message)
     with pytest.raises(UserError, match="warm_start.R50.phases.1." + key):
         check_overrides(with_setting(key, value, phase=1))
+
+
+def with_method(**changes: object) -> dict:
+    params = copy.deepcopy(PARAMS) | FEW
+    params["methods"]["opmask"] |= changes
+    return params
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask_head": "PiorMaskHead"}, "mask_head: 'PiorMaskHead' is .*did you mean 'PriorMask"),
+        # detectron2's own would learn from RoIs without a mask
+        ({"mask_head": "MaskRCNNConvUpsampleHead"}, "is unknown; there are none, PriorMaskHead"),
+        ({"config": {"MODEL.FPN.NROM": "BN"}}, "config.MODEL.FPN.NROM: .*'MODEL.FPN.NORM'"),
+        ({"config": {"MODEL.FPN.NORM": None}}, "config.MODEL.FPN.NORM: null is not text"),
+    ],
+)
+@pytest.mark.parametrize("scale", ["smoke", "coco"])
+def test_a_method_names_registered_heads_and_settings(changes, message, scale):
+    with pytest.raises(UserError, match="^params.yaml: methods.opmask.") as caught:
+        plan.check_models(with_method(**changes) | {"scale": scale})
+    assert caught.match(message)
+
+
+def test_a_registered_mask_head_is_a_row_of_params(monkeypatch):
+    """A method of one's own: its head by name, its settings before the scale's."""
+
+    class DeeperMaskHead(PriorMaskHead):
+        pass
+
+    monkeypatch.setitem(ROI_MASK_HEAD_REGISTRY._obj_map, "DeeperMaskHead", DeeperMaskHead)
+    config = {"MODEL.ROI_BOX_HEAD.NORM": "GN", "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 10}
+    params = with_method(mask_head="DeeperMaskHead", config=config)
+    plan.check_models(params)
+    scale = {"MODEL.ROI_BOX_HEAD.NORM": "BN"}
+    method = params["methods"]["opmask"]
+    cfg = paper_config(
+        method=method, backbone={"resnet": 50}, supervised=[0], num_classes=2, overrides=scale
+    )
+    assert cfg.MODEL.ROI_BOX_HEAD.NORM == "BN"
+    assert cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION == 10
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        assert type(build_model(cfg).roi_heads.mask_head) is DeeperMaskHead
 
 
 def test_what_detectron2_takes_is_taken():

@@ -34,7 +34,7 @@ OUR_NAMES = {
     "mask_head.mask_down": "mask_head.mask_fcn",
     "mask_head.mask_up1": "mask_head.deconv",
 }
-OPMASK = {"mask_head": True, "prior": True, "mask_gradients": True, "mask_convs": 7}
+OPMASK = {"mask_head": "PriorMaskHead", "prior": True, "mask_gradients": True, "mask_convs": 7}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from tiny import CLASSES, IDS, tiny_cfg, write_images
 
 from opmask import predict
-from opmask.data.coco import read_json
+from opmask.data.coco import load_json
 from opmask.evaluation.inference import detect, load_model
 from opmask.evaluation.overlay import LONG_SIDE, heat_map, overlay
 from opmask.evaluation.trained import find_trained
@@ -126,7 +126,7 @@ def test_what_is_found_is_what_the_evaluation_finds(trained, tmp_path):
         "--format", "coco")  # fmt: skip
     ours = json.loads((tmp_path / "detections.json").read_text())
     cfg = find_trained(trained).cfg
-    images = read_json(data.annotations)["images"]
+    images = load_json(data.annotations)["images"]
     model = load_model(cfg, trained / "model_final.pth")
     theirs = detect(model, cfg, images, tmp_path / "photos", IDS)
     file_names = {image["id"]: image["file_name"] for image in images}
@@ -142,7 +142,7 @@ def test_images_in_batches_give_what_they_give_one_by_one(trained, tmp_path):
     model = load_model(cfg, trained / "model_final.pth")
     batches = []
     model.register_forward_pre_hook(lambda _model, inputs: batches.append(len(inputs[0])))
-    images = [i for i in read_json(data.annotations)["images"] if i["height"] == i["width"]]
+    images = [i for i in load_json(data.annotations)["images"] if i["height"] == i["width"]]
 
     def found(size):
         cfg.TEST.IMS_PER_BATCH = size

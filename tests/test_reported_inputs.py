@@ -20,7 +20,7 @@ from data_use import evaluate_all, map_all
 from own_set import own_params, write_set
 from pycocotools import mask as mask_util
 
-from opmask.data.coco import load_manifest, read_json
+from opmask.data.coco import load_json, load_manifest
 from opmask.evaluation.coco_ap import METRICS, evaluate
 
 SETS = ("train", "val")
@@ -74,7 +74,7 @@ def assert_used_as(plain: dict) -> None:
     manifest = load_manifest(Path("data/own/manifest.json"))
     map_all(manifest.train.annotations, manifest.train.images)
     evaluate_all(manifest.val.annotations)
-    cleaned = read_json(manifest.val.annotations)
+    cleaned = load_json(manifest.val.annotations)
     assert all(0 <= r["id"] <= 2**53 for k in ("images", "annotations") for r in cleaned[k])
     image_ids = {image["file_name"]: image["id"] for image in cleaned["images"]}
     class_ids = {category["name"]: category["id"] for category in cleaned["categories"]}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
-from opmask.model.roi_align import SeparableROIAlign, interpolation_matrix, use_separable_roi_align
+from opmask.model.cpu import SeparableROIAlign, interpolation_matrix, use_separable_roi_align
 
 edges = st.floats(-40, 120, width=32)
 boxes = st.lists(st.tuples(st.integers(0, 1), edges, edges, edges, edges), min_size=1, max_size=6)

@@ -70,9 +70,9 @@ def test_the_committed_file_is_valid_and_stays_what_yaml_gives():
     [
         (
             "methods/opmask",
-            {"piror": True, "mask_head": True, "mask_convs": 7},
+            {"piror": True, "mask_head": "PriorMaskHead", "mask_convs": 7},
             "params.yaml: methods.opmask.piror: unknown key; did you mean 'prior'? "
-            "(there are mask_head, mask_convs, prior, mask_gradients)",
+            "(there are mask_head, mask_convs, prior, mask_gradients, config)",
         ),
         (
             "bootstrap",
@@ -136,7 +136,14 @@ def test_the_whole_line_of_a_misspelt_or_missing_key(path, value, message):
         ("backbones/R50/weights", None, "backbones.R50.weights: null is not text"),
         ("backbones/R50/sha256", "0x", "backbones.R50.sha256: '0x' is not 8 to 64 hexadecimal"),
         ("methods/opmask/prior", "yes", "methods.opmask.prior: 'yes' is not true or false"),
-        ("methods/opmask/mask_head", False, "methods.opmask.prior: true needs mask_head: true"),
+        ("methods/opmask/mask_head", "none", "methods.opmask.prior: true needs a mask_head"),
+        ("methods/opmask/mask_head", True, "mask_head: true is not none or a mask head's name"),
+        ("methods/opmask/config", {"fpn": 1}, "methods.opmask.config: its key 'fpn' is not a key"),
+        (
+            "methods/opmask/config",
+            {"MODEL.MASK_ON": False},
+            "methods.opmask.config.MODEL.MASK_ON: is not set here: methods decides it",
+        ),
         ("methods/opmask/mask_convs", DELETED, "methods.opmask.mask_convs: is missing"),
         (
             "methods/opmask/mask_convs",

@@ -169,7 +169,7 @@ def test_warm_start_phase_by_phase(tmp_path, monkeypatch):
 
 def test_phases_are_where_stage_pretrain_trains_them(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    from opmask.training import trainer, warm_start
+    from opmask.training import export, trainer, warm_start
     from pipeline import pretrain
 
     monkeypatch.chdir(tmp_path)
@@ -181,7 +181,7 @@ def test_phases_are_where_stage_pretrain_trains_them(tmp_path, monkeypatch):
         (work / "model_final.pth").write_text(description)
         return work / "model_final.pth"
 
-    def export(work, out, about):
+    def export_training(work, out, about):
         out.mkdir(parents=True)
         (out / "model_final.pth").touch()
 
@@ -190,7 +190,7 @@ def test_phases_are_where_stage_pretrain_trains_them(tmp_path, monkeypatch):
         return path
 
     monkeypatch.setattr(trainer, "train", train)
-    monkeypatch.setattr(trainer, "export", export)
+    monkeypatch.setattr(export, "export_training", export_training)
     monkeypatch.setattr(warm_start, "deepen", deepen)
     monkeypatch.setattr("study.runs.provenance.provenance", lambda *_, **__: "")
     Path("runs/smoke/pretrain/weights").mkdir(parents=True)
@@ -203,7 +203,9 @@ def test_work_of_other_settings_is_named(params, capsys):
     work = started(params)
     status.run([])
     assert "Of other settings" not in capsys.readouterr().out
-    make_params(methods=params["methods"] | {"opmask": {"mask_head": True, "mask_convs": 5}})
+    make_params(
+        methods=params["methods"] | {"opmask": {"mask_head": "PriorMaskHead", "mask_convs": 5}}
+    )
     status.run([])
     out = capsys.readouterr().out
     assert f"may be deleted if not wanted back: {work}" in out

@@ -23,6 +23,7 @@ from opmask.data.loader import TrainingBatches, build_loader
 from opmask.errors import UserError
 from opmask.model.config import load_config
 from opmask.training import trainer
+from opmask.training.export import export_training
 from opmask.training.hooks import SafeCheckpointer
 from opmask.training.trainer import Hardware
 
@@ -131,7 +132,7 @@ def test_logs_of_an_interrupted_training_are_those_of_an_uninterrupted_one(
             train(cfg, data, tmp_path / "work")
     assert_same(train(cfg, data, tmp_path / "work"), whole)
     for name in ("whole", "work"):
-        trainer.export(tmp_path / name, tmp_path / "out" / name, "{}")
+        export_training(tmp_path / name, tmp_path / "out" / name, "{}")
     a, b = tmp_path / "out/whole", tmp_path / "out/work"
     assert [row["iteration"] for row in logged(a)] == [*range(1, 44, 2), 44]
     assert logged(a) == logged(b) == logged(tmp_path / "whole")
@@ -233,7 +234,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 def test_detectron2_loads_what_a_run_leaves(data, tmp_path):
     train(tiny_cfg(2), data, tmp_path / "work")
     out = tmp_path / "out"
-    trainer.export(tmp_path / "work", out, "{}")
+    export_training(tmp_path / "work", out, "{}")
     shutil.rmtree(tmp_path / "work")
     cfg = load_config(out / "config.yaml")
     cfg.MODEL.WEIGHTS = str(out / trainer.FINAL)

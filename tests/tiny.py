@@ -35,7 +35,7 @@ OVERRIDES = {
     "SOLVER.CHECKPOINT_PERIOD": 2,
     "MODEL.WEIGHTS": "",
 }
-OPMASK = {"mask_head": True, "prior": True, "mask_gradients": True, "mask_convs": 7}
+OPMASK = {"mask_head": "PriorMaskHead", "prior": True, "mask_gradients": True, "mask_convs": 7}
 
 
 def tiny_cfg(max_iter: int = 4, **changes):

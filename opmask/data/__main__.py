@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from opmask.data import checks, layout
+from opmask.data import checks, coco_files
 from opmask.errors import UserError, main
 
-LAYOUTS = {"coco": layout.ARCHIVES}
-GOOD = ("complete", "not needed")  # states of `layout.Item`
+LAYOUTS = {"coco": coco_files.ARCHIVES}
+GOOD = ("complete", "not needed")  # states of `coco_files.Item`
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -49,6 +49,11 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def run_check() -> None:
+    """Command `opmask-check`, which is `python -m opmask.data check`."""
+    run(["check", *sys.argv[1:]])
+
+
 @main
 def run(argv: Sequence[str]) -> None:
     """Command line: one of the two checks."""
@@ -59,13 +64,13 @@ def run(argv: Sequence[str]) -> None:
     root = args.root.expanduser().absolute()
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
-    items = list(layout.inventory(root, LAYOUTS[args.layout], checksums=not args.quick))
+    items = list(coco_files.inventory(root, LAYOUTS[args.layout], checksums=not args.quick))
     print(report(root, items))
     if any(item.state not in GOOD for item in items):
         sys.exit(1)
 
 
-def report(root: Path, items: Sequence[layout.Item]) -> str:
+def report(root: Path, items: Sequence[coco_files.Item]) -> str:
     """A line an item, and what to fetch."""
     rows = [(item.name, item.state, item.size, item.checksum) for item in items]
     table = tabulate(rows, headers=("in " + str(root), "state", "size", "checksum"))
@@ -77,7 +82,7 @@ def report(root: Path, items: Sequence[layout.Item]) -> str:
     there = [i.archive for i in items if i.name.endswith(".zip") and i.state == "complete"]
     for archive in wanted:
         what = "Unpack" if archive in there else "Fetch and unpack"
-        size = layout.readable(archive.zip.size)
+        size = coco_files.readable(archive.zip.size)
         parts.append(f"{what} in {root}: {archive.address} ({size}, {archive.zip.checksum})")
     return "\n\n".join([table, "\n".join(parts) or "All is there."])
 
@@ -93,7 +98,7 @@ def own_set(args: argparse.Namespace) -> str:
     )
     rows = [
         (c["id"], c["name"], found.instances_by_category[c["id"]], found.masks_by_category[c["id"]])
-        for c in checks.read_categories(args.annotations)
+        for c in checks.load_categories(args.annotations)
     ]
     table = tabulate(rows, headers=("id", "class", "objects", "with masks"))
     line = (

@@ -9,7 +9,7 @@ polygon of fewer than three points). They are left out of training and evaluatio
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from opmask.data.images import MAX_PIXELS, UnusableImage, upright_size
-from opmask.data.records import FIELDS, Record, read_json, wrong_field
+from opmask.data.records import FIELDS, Record, load_json, wrong_field
 from opmask.data.shapes import (
     has_degenerate_polygon,
     is_degenerate_box,
@@ -86,7 +86,7 @@ def check(
     on_degenerate: `skip` counts degenerate boxes and polygons instead of reporting them.
     for_evaluation: every annotation must have a mask, `area` and `iscrowd`, as COCOeval needs.
     """
-    data = read_json(annotations)
+    data = load_json(annotations)
     needs = GROUND_TRUTH if for_evaluation else ()
     return check_data(data, annotations, image_dir, images, on_degenerate, needs)
 
@@ -122,9 +122,10 @@ def check_records(
     problems.raise_if_any()
 
 
-def read_categories(annotations: Path) -> list[Record]:
-    """The checked category dicts of a COCO json by ascending id; UserError as `check`."""
-    categories, problems = read_json(annotations)["categories"], _Problems(annotations)
+def load_categories(annotations: Path) -> list[Record]:
+    """The checked category dicts of a COCO json by ascending id, their order in detectron2's
+    contiguous ids; UserError as `check`."""
+    categories, problems = load_json(annotations)["categories"], _Problems(annotations)
     _check_fields("categories", categories, problems)
     problems.raise_if_any()
     return sorted(categories, key=lambda category: category["id"])
@@ -150,7 +151,7 @@ def summarize(data: Mapping[str, Any]) -> Summary:
     return Summary(*counts, instances, masks, tuple(_suspicions(data, sizes)))
 
 
-def _suspicions(data: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]):  # noqa: ANN202
+def _suspicions(data: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> Iterator[str]:
     """Warnings about boxes that are well formed but, most of them, not in COCO's xywh pixels."""
     leaving = tiny = 0
     for annotation in data["annotations"]:
@@ -231,7 +232,7 @@ def _check_annotations(
                 problems.add(kind, where)
 
 
-def _wrong_extras(annotation: Record):  # noqa: ANN202
+def _wrong_extras(annotation: Record) -> Iterator[str]:
     """What is wrong with the optional `area` and `iscrowd`; null counts as absent."""
     area, iscrowd = annotation.get("area"), annotation.get("iscrowd")
     if area is not None and not (type(area) in (int, float) and 0 <= area <= MAX_AREA):
@@ -240,7 +241,7 @@ def _wrong_extras(annotation: Record):  # noqa: ANN202
         yield "'iscrowd' is neither 0 nor 1"
 
 
-def _lacking(annotation: Record, needs: Collection[str]):  # noqa: ANN202
+def _lacking(annotation: Record, needs: Collection[str]) -> Iterator[str]:
     for key in needs:
         value = usable_mask(annotation) if key == "segmentation" else annotation.get(key)
         if value is None:

@@ -9,14 +9,13 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_util
 
-from opmask.data.checks import Summary, check, read_categories, summarize
+from opmask.data.checks import Summary, check, load_categories, summarize
 from opmask.data.cleaning import clean
-from opmask.data.records import Record, read_json
+from opmask.data.records import Record, load_json
 from opmask.data.shapes import Segmentation
 from opmask.errors import UserError
 
@@ -29,7 +28,7 @@ __all__ = [
     "load_categories",
     "load_manifest",
     "load_training_dicts",
-    "read_json",
+    "load_json",
     "summarize",
     "supervised_mask_count",
 ]
@@ -80,14 +79,6 @@ def load_manifest(path: Path) -> Manifest:
         raise UserError(f"{path}: is no manifest of the `data` stage ({error!r})") from None
 
 
-def load_categories(annotations: Path) -> list[Record]:
-    """The category dicts by id: the position is detectron2's contiguous category id.
-
-    Raises UserError, as `check`, for categories that break the contract.
-    """
-    return read_categories(annotations)
-
-
 def load_training_dicts(
     annotations: Path,
     image_dir: Path,
@@ -104,10 +95,13 @@ def load_training_dicts(
     without a non-crowd box (detectron2's FILTER_EMPTY_ANNOTATIONS), whether or not they have
     masks: the images a run sees do not depend on its split.
     """
-    data = clean(read_json(annotations))
+    data = clean(load_json(annotations))
     categories = sorted(data["categories"], key=lambda category: category["id"])
     contiguous = {category["id"]: index for index, category in enumerate(categories)}
-    _reject_unknown(supervised_ids, contiguous, f"{annotations}: category")
+    unknown = sorted(set(supervised_ids) - contiguous.keys())
+    if unknown:
+        count = len(unknown)
+        raise UserError(f"{annotations}: category {unknown[0]} does not exist ({count} such ids)")
     images = {image["id"]: image for image in data["images"]}
     by_image: dict[int, list[Record]] = defaultdict(list)
     for annotation in data["annotations"]:
@@ -178,9 +172,3 @@ def _training_mask(mask: Segmentation) -> Segmentation:
     if isinstance(mask["counts"], list):
         return mask_util.frPyObjects(mask, *mask["size"])
     return mask
-
-
-def _reject_unknown(ids: Collection[int], known: Mapping[int, Any], what: str) -> None:
-    unknown = sorted(set(ids) - known.keys())
-    if unknown:
-        raise UserError(f"{what} {unknown[0]} does not exist ({len(unknown)} such ids)")

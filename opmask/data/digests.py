@@ -6,7 +6,6 @@ digest of its contents. It lies outside what DVC tracks; without it everything i
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +15,12 @@ from typing import Literal
 from tqdm import tqdm
 
 from opmask.errors import UserError
+from opmask.integrity import write_durably
 
 Mode = Literal["contents", "stat"]
 Entry = tuple[int, int, str]  # size in bytes, time of modification in ns, sha256 of the contents
-_RACY = (
-    2 * 10**9
-)  # ns: a file as new as this may change again without a new time (FAT counts in 2 s)
+# ns: a file as new as this may change again without a new time (FAT counts in 2 s)
+_RACY = 2 * 10**9
 
 
 def digest_images(folder: Path, names: Sequence[str], mode: Mode, index: Path | None = None) -> str:
@@ -52,8 +51,8 @@ def _contents(folder: Path, names: Sequence[str], index: Path | None) -> list[st
 
     def entry(name: str) -> Entry:
         state, old = _stat(folder / name), known.get(name)
-        unchanged = old is not None and tuple(old[:2]) == state
-        return (*state, old[2] if unchanged else _sha256(folder / name))
+        known_digest = old[2] if old is not None and tuple(old[:2]) == state else None
+        return (*state, known_digest or _sha256(folder / name))
 
     with ThreadPoolExecutor(8) as pool:  # hashing frees the interpreter's lock
         found = pool.map(entry, names)
@@ -95,7 +94,4 @@ def _load(index: Path, folder: Path) -> dict[str, Entry]:
 
 def _save(entries: dict[str, Entry], index: Path, folder: Path) -> None:
     body = json.dumps({"folder": str(folder.absolute()), "files": entries}).encode()
-    index.parent.mkdir(parents=True, exist_ok=True)
-    partial = index.with_name(f"{index.name}.partial")
-    partial.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-    os.replace(partial, index)
+    write_durably(index, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)

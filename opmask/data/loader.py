@@ -13,6 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
+from detectron2.structures import Instances
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -78,7 +79,9 @@ class TrainingImages(Dataset):
         instances = self._instances(record, transforms, image.image.shape[:2])
         return {"image": pixels, "instances": instances, "image_id": record["image_id"]}
 
-    def _instances(self, record: dict, transforms: T.TransformList, size: tuple[int, int]):  # noqa: ANN202
+    def _instances(
+        self, record: dict[str, Any], transforms: T.TransformList, size: tuple[int, int]
+    ) -> Instances:
         """`Instances` with boxes and classes, and masks with `gt_has_mask` unless boxes suffice."""
         objects = [a for a in record["annotations"] if not a["iscrowd"]]
         if self.mask_format is None:

@@ -5,6 +5,7 @@ would silently keep the last. The first is left to the checks of single values, 
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ FIELDS: dict[str, dict[str, type]] = {
 _KINDS = {int: "a whole number", str: "text", list: "a list"}
 
 
-def read_json(path: Path) -> Record:
+def load_json(path: Path) -> Record:
     """A COCO json as a dict with the three lists; UserError if it cannot be read as one."""
     try:
         data = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
@@ -49,7 +50,7 @@ def wrong_field(key: str, record: Any) -> str | None:
         value = record.get(name)
         if type(value) is not kind:  # true is an int to isinstance
             return f"'{name}' missing or not {_KINDS[kind]}"
-        if kind is str and not _is_text(value):
+        if isinstance(value, str) and not _is_text(value):
             return f"'{name}' has characters that cannot be written (a lone surrogate, or NUL)"
     return None
 
@@ -63,7 +64,7 @@ def _is_text(value: str) -> bool:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> Record:
     record = dict(pairs)
     if len(record) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise ValueError(f"key {twice[:50]!r} occurs twice in one object")
     return record

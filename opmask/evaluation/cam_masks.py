@@ -8,6 +8,8 @@ prior is for OPMask's mask head, it is laid on the refined box. A pixel is in th
 reaches `threshold`; 0.5 is our choice, the one of detectron2 for mask probabilities.
 """
 
+from typing import Any
+
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY
@@ -29,7 +31,7 @@ class CAMMaskROIHeads(OPMaskROIHeads):
     """
 
     @configurable
-    def __init__(self, *, cam_size: int, cam_threshold: float, **kwargs):
+    def __init__(self, *, cam_size: int, cam_threshold: float, **kwargs: Any):
         super().__init__(**kwargs)
         self.cam_size = cam_size
         self.cam_threshold = cam_threshold

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from opmask.data.checks import check_records
 from opmask.data.cleaning import clean
-from opmask.data.records import read_json
+from opmask.data.records import load_json
 from opmask.integrity import verified
 
 Task = Literal["bbox", "segm"]
@@ -115,6 +115,7 @@ def evaluate(
     engine = hotcoco.COCOeval(coco, results, task)
     engine.evaluate()
     engine.accumulate()
+    assert engine.eval is not None  # since `accumulate`
     precision = engine.eval["precision"][..., -1]  # (T, 101 recalls, K, 4 areas), 100 detections
     thresholds = np.asarray(engine.params.iou_thrs)
     table = _table(ground_truth, task, _class_metrics(precision, thresholds))
@@ -141,7 +142,7 @@ def subset_summary(per_class: pd.DataFrame, category_ids: Iterable[int]) -> dict
 
 
 def _read_ground_truth(path: Path, task: Task) -> dict[str, Any]:
-    data = read_json(path)
+    data = load_json(path)
     needs = [key for key in ("area", _SHAPE_KEY[task]) if key != "bbox"]
     check_records(data, path, on_degenerate="skip", needs=needs)
     return clean(data)
@@ -167,7 +168,7 @@ def _results(
 ) -> list[dict[str, Any]]:
     """Fresh result dicts with the keys of this task only, and ranks for ids."""
     key = _SHAPE_KEY[task]
-    columns = {}
+    columns: dict[str, list[Any]] = {}
     for name in ("image_id", "category_id", key, "score"):
         columns[name] = values = [detection.get(name) for detection in detections]
         if None in values:

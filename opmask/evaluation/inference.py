@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from opmask.data.coco import Manifest, read_json
+from opmask.data.coco import Manifest, load_json
 from opmask.data.loader import read_image
 from opmask.errors import UserError
 from opmask.integrity import verified
-from opmask.model.mask_layers import use_matrix_mask_layers
+from opmask.model.cpu import use_matrix_mask_layers
 from opmask.model.plain_weights import read
 from opmask.model.precision import use_precision
 
@@ -40,7 +40,7 @@ class CocoResults(DatasetEvaluator):
     def reset(self) -> None:
         self.results: list[dict[str, Any]] = []
         # Only said where it differs from the default, which the environment may set (TQDM_DISABLE).
-        quiet = {} if comm.is_main_process() else {"disable": True}
+        quiet: dict[str, Any] = {} if comm.is_main_process() else {"disable": True}
         self.bar = tqdm(total=self.images, desc=self.description, unit="img", **quiet)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
@@ -102,7 +102,7 @@ def detect_run(
 ) -> dict[str, Any]:
     """`detections`, COCO results of a trained run on the validation images; `seconds` it took."""
     started = time.monotonic()
-    images = read_json(manifest.val.annotations)["images"]
+    images = load_json(manifest.val.annotations)["images"]
     ids = [c["id"] for c in manifest.categories]
     model = load_model(cfg, weights)
     found = detect(

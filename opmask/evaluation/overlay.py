@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
-from detectron2.utils.visualizer import Visualizer
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as mask_util
@@ -72,6 +71,8 @@ def _draw(
     picture: Picture, detections: Detections, names: Sequence[str], masks: list[NDArray] | None
 ) -> Picture:
     """Enlarged first: detectron2 makes lines and letters as large as suits the picture."""
+    from detectron2.utils.visualizer import Visualizer  # seconds; figures need the colours alone
+
     scale = max(1.0, LONG_SIDE / max(picture.shape[:2]))
     size = round(picture.shape[1] * scale), round(picture.shape[0] * scale)
     visualizer = Visualizer(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC))

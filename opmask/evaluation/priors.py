@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
@@ -16,7 +17,7 @@ from opmask.evaluation.inference import TestImages, load_model
 from opmask.evaluation.rois import Roi
 from opmask.integrity import verified
 from opmask.model.config import load_config
-from opmask.training.layout import FINAL
+from opmask.training.files import CONFIG, FINAL
 
 SIZE = (28, 28)  # of the maps: as the mask head's output
 
@@ -29,7 +30,7 @@ def prior_maps(
     `images` are the entries of a COCO json by id; only those of `rois` go through the network, on a
     GPU if the run was made on one that is there, else on the CPU.
     """
-    cfg = load_config(verified(trained / "config.yaml"))
+    cfg = load_config(verified(trained / CONFIG))
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     model = load_model(cfg, trained / FINAL)
@@ -43,7 +44,7 @@ def prior_maps(
 
 
 @torch.no_grad()
-def image_maps(model: torch.nn.Module, image: dict[str, Any], rois: Sequence[Roi]) -> NDArray:
+def image_maps(model: GeneralizedRCNN, image: dict[str, Any], rois: Sequence[Roi]) -> NDArray:
     """The maps of RoIs of one image, `(N, 28, 28)`; `image` is detectron2's model input."""
     batch = model.preprocess_image([image])
     features = model.backbone(batch.tensor)

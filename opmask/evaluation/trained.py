@@ -9,8 +9,7 @@ from detectron2.config import CfgNode
 from opmask.errors import UserError
 from opmask.integrity import verified
 from opmask.model.config import load_config
-
-CONFIG, WEIGHTS = "config.yaml", "model_final.pth"
+from opmask.training.files import CONFIG, FINAL
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ def find_trained(run: Path, device: str = "auto") -> Trained:
             the classes, or there is no such device.
     """
     if not run.exists():
-        raise UserError(f"{run}: no such run; give a folder with {CONFIG} and {WEIGHTS}")
-    weights = run / WEIGHTS if run.is_dir() else run
+        raise UserError(f"{run}: no such run; give a folder with {CONFIG} and {FINAL}")
+    weights = run / FINAL if run.is_dir() else run
     folders = [weights.parent, weights.parent.parent]  # snapshots lie in a folder of their own
     config = next((f / CONFIG for f in folders if (f / CONFIG).is_file()), None)
     if config is None:

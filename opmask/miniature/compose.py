@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from opmask.miniature.backgrounds import background
-from opmask.miniature.layout import Placement, grid, place
+from opmask.miniature.placement import Placement, grid, place
 from opmask.miniature.planning import ImagePlan
 from opmask.miniature.sprites import OPAQUE, sprites
 

@@ -61,7 +61,7 @@ def render(svg: str) -> np.ndarray:
     png = resvg_py.svg_to_bytes(
         svg_string=svg, width=RENDER_PIXELS, height=RENDER_PIXELS, skip_system_fonts=True
     )
-    bgra = cv2.imdecode(np.frombuffer(bytes(png), np.uint8), cv2.IMREAD_UNCHANGED)
+    bgra = np.asarray(cv2.imdecode(np.frombuffer(bytes(png), np.uint8), cv2.IMREAD_UNCHANGED))
     rows, columns = np.nonzero(bgra[..., 3] >= OPAQUE)
     if not rows.size:
         raise ValueError("a drawing rendered empty")

@@ -33,7 +33,8 @@ def import_timm() -> ModuleType:
         import timm
     except ImportError as error:
         raise UserError(
-            "timm is not installed; it is in dependency group `timm`: uv sync --group timm"
+            "timm is not installed; it is in dependency group `timm`: uv sync --group timm, "
+            "or pip install 'opmask[timm]'"
         ) from error
     return timm
 
@@ -71,6 +72,8 @@ class TimmFeatures(Backbone):
         UserError: timm has no such model, or it has no feature map of some stride.
     """
 
+    net: Any  # timm's, with `feature_info`
+
     def __init__(self, name: str, out_features: list[str], norm: str, freeze_at: int):
         super().__init__()
         if norm not in NORMS:
@@ -79,7 +82,7 @@ class TimmFeatures(Backbone):
         self.net = _features(name)
         for module in self.net.modules():
             if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-                module.forward = _learning_in_float32_on_cpu(module)
+                vars(module)["forward"] = _learning_in_float32_on_cpu(module)
         self._out_features = list(out_features)
         strides, channels = self.net.feature_info.reduction(), self.net.feature_info.channels()
         lacking = [f for f in out_features if STRIDES[f] not in strides]
@@ -150,10 +153,10 @@ def _learning_in_float32_on_cpu(depthwise: nn.Conv2d) -> Callable[[Tensor], Tens
     return run
 
 
-def _features(name: str, **kwargs: Any) -> nn.Module:  # noqa: ANN401
+def _features(name: str) -> Any:  # noqa: ANN401
     _require_model(name)
     try:
-        return import_timm().create_model(name, features_only=True, **kwargs)
+        return import_timm().create_model(name, features_only=True)
     except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"backbone {name!r}: timm gives no feature maps of it: {reason}") from error

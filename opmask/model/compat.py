@@ -21,9 +21,9 @@ def apply() -> None:
         stub = types.ModuleType("detectron2._C")
         stub.__doc__ = "Stands in for detectron2's C++ extension, which this build does not have."
         sys.modules["detectron2._C"] = stub
-        sys.modules["detectron2"]._C = stub
+        vars(sys.modules["detectron2"])["_C"] = stub
     if not hasattr(Image, "LINEAR"):  # renamed in Pillow 10; used by data.transforms
-        Image.LINEAR = Image.BILINEAR
+        vars(Image)["LINEAR"] = Image.Resampling.BILINEAR
     for name, builtin in {"bool": bool, "int": int, "float": float}.items():
         if name not in vars(np):  # aliases removed in NumPy 1.24; used by data.build
             setattr(np, name, builtin)

@@ -14,6 +14,8 @@ from detectron2.config import CfgNode, get_cfg
 from opmask.errors import UserError
 from opmask.model import weights
 
+NO_MASK_HEAD = "none"  # `mask_head` of a method that finds boxes only
+
 
 def add_opmask_config(cfg: CfgNode) -> None:
     """Add OPMask's keys, with the paper's values, to a detectron2 config in place."""
@@ -82,29 +84,38 @@ def paper_config(
     """The config of one run of the paper on COCO, before its schedule.
 
     Args:
-        method: an entry of `methods` in params.yaml: `mask_head`, `prior`, `mask_gradients`,
-            `mask_convs`.
+        method: named switches, as an entry of `methods` in params.yaml: `mask_head`, a registered
+            one (`opmask.model.roi_heads.mask_heads`) or "none", `mask_convs`, `prior`,
+            `mask_gradients`, and `config`, detectron2 keys and values of its own.
         backbone: an entry of `backbones` in params.yaml: `resnet` (its depth) or `timm` (a name),
             `weights`, `sha256`.
         supervised: contiguous ids of the classes with masks.
         num_classes: number of classes with boxes.
-        overrides: detectron2 keys and values that a scale changes.
+        overrides: detectron2 keys and values that a scale changes, over the method's.
 
     Raises:
-        KeyError: an override names a key that detectron2 does not have.
+        KeyError: an override or the method names a key that detectron2 does not have.
     """
     cfg = get_cfg()
     add_opmask_config(cfg)
     _set_architecture(cfg, num_classes)
     _set_backbone(cfg, backbone)
     _set_optimisation(cfg)
-    cfg.MODEL.MASK_ON = method["mask_head"]
+    _set_method(cfg, method)
+    cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(supervised)
+    for settings in (method.get("config", {}), overrides or {}):
+        cfg.merge_from_list([item for pair in settings.items() for item in pair])
+    return cfg
+
+
+def _set_method(cfg: CfgNode, method: Mapping[str, Any]) -> None:
+    """The switches of `OPMaskROIHeads`."""
+    cfg.MODEL.MASK_ON = method["mask_head"] != NO_MASK_HEAD
+    if cfg.MODEL.MASK_ON:
+        cfg.MODEL.ROI_MASK_HEAD.NAME = method["mask_head"]
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = method.get("mask_convs", 0)
     cfg.MODEL.OPMASK.PRIOR = method.get("prior", False)
     cfg.MODEL.OPMASK.PRIOR_GRADIENTS = method.get("mask_gradients", False)
-    cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(supervised)
-    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = method.get("mask_convs", 0)
-    cfg.merge_from_list([item for pair in (overrides or {}).items() for item in pair])
-    return cfg
 
 
 def _set_backbone(cfg: CfgNode, definition: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy._core import multiarray, numeric
 from torch import Tensor
 
 from opmask.errors import UserError
@@ -43,9 +44,9 @@ def _pytorch(content: Any) -> dict[str, Any]:  # noqa: ANN401
     return {"model": _named_arrays(content)}
 
 
-def _empty(*_: object) -> np.ndarray:
+def _empty(*_: object) -> object:
     """The array that pickle then fills, whatever type is asked for."""
-    return np._core.multiarray._reconstruct(np.ndarray, (0,), b"b")
+    return multiarray._reconstruct(np.ndarray, (0,), b"b")
 
 
 _ARRAYS: dict[tuple[str, str], Any] = {
@@ -57,8 +58,8 @@ _ARRAYS: dict[tuple[str, str], Any] = {
 }
 for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
     _ARRAYS[f"{_core}.multiarray", "_reconstruct"] = _empty
-    _ARRAYS[f"{_core}.multiarray", "scalar"] = np._core.multiarray.scalar
-    _ARRAYS[f"{_core}.numeric", "_frombuffer"] = np._core.numeric._frombuffer
+    _ARRAYS[f"{_core}.multiarray", "scalar"] = multiarray.scalar
+    _ARRAYS[f"{_core}.numeric", "_frombuffer"] = vars(numeric)["_frombuffer"]
 
 
 class _ArrayUnpickler(pickle.Unpickler):

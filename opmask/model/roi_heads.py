@@ -7,6 +7,8 @@ Switched by `cfg.MODEL.OPMASK` (see `opmask.model.config`). What the paper leave
 authors' code: detached class weights, no bias, min-max normalisation, box features of the proposal.
 """
 
+from typing import Any
+
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, cat
@@ -78,13 +80,19 @@ class PriorMaskHead(MaskRCNNConvUpsampleHead):
         return {"loss_mask": loss * self.loss_weight}
 
 
+def mask_heads() -> list[str]:
+    """Names of the registered mask heads that learn from RoIs with a mask alone."""
+    found = ((name, head) for name, head in ROI_MASK_HEAD_REGISTRY if isinstance(head, type))
+    return sorted(name for name, head in found if issubclass(head, PriorMaskHead))
+
+
 @ROI_HEADS_REGISTRY.register()
 class OPMaskROIHeads(StandardROIHeads):
     """Faster R-CNN, the Mask R-CNN baseline and OPMask, by `MASK_ON` and `OPMASK.PRIOR`."""
 
     @configurable
     def __init__(
-        self, *, prior: bool, prior_gradients: bool, supervised_classes: list[int], **kwargs
+        self, *, prior: bool, prior_gradients: bool, supervised_classes: list[int], **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.prior = prior
@@ -106,7 +114,9 @@ class OPMaskROIHeads(StandardROIHeads):
     def _box_features(self, features: dict[str, Tensor], boxes: list) -> Tensor:
         return self.box_head(self.box_pooler([features[f] for f in self.box_in_features], boxes))
 
-    def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]):
+    def _forward_box(
+        self, features: dict[str, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor] | list[Instances]:
         box_features = self._box_features(features, [p.proposal_boxes for p in proposals])
         predictions = self.box_predictor(box_features.mean((2, 3)))
         per_image = box_features.split([len(p) for p in proposals])
@@ -120,7 +130,9 @@ class OPMaskROIHeads(StandardROIHeads):
             image.box_features = maps[rows]  # of the proposal that became the detection
         return detections
 
-    def _forward_mask(self, features: dict[str, Tensor], instances: list[Instances]):
+    def _forward_mask(
+        self, features: dict[str, Tensor], instances: list[Instances]
+    ) -> dict[str, Tensor] | list[Instances]:
         """Adds the prior to the mask features; in training, on all positive proposals."""
         if not self.mask_on:
             return {} if self.training else _without_box_features(instances)

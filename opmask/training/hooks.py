@@ -21,7 +21,7 @@ from opmask.errors import Terminated, UserError
 from opmask.integrity import damage, summed_file, write_durably
 from opmask.model import plain_weights, weights
 from opmask.training import checkpoints
-from opmask.training.layout import FINAL
+from opmask.training.files import FINAL, NUMBERED
 from opmask.training.trunk import Trunk
 
 
@@ -53,7 +53,7 @@ class StopCleanly(HookBase):
     def after_step(self) -> None:
         if self.received is not None:
             iteration = self.trainer.iter
-            self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+            self.checkpointer.save(NUMBERED.format(iteration), iteration=iteration)
             raise Terminated if self.received == signal.SIGTERM else KeyboardInterrupt
 
     def after_train(self) -> None:
@@ -102,6 +102,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
         if not self.save_dir or not self.save_to_disk:
             return
+        name = name.removesuffix(".pth")  # detectron2 gives it without
         state = self.model.state_dict()
         bad = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
         if bad:
@@ -131,7 +132,8 @@ def disk_trouble(path: Path, remark: str = "free some space and repeat") -> Iter
     try:
         yield
     except (OSError, RuntimeError) as error:
-        reason = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error)
         raise UserError(f"cannot write {path}: {reason}; {remark}") from error
 
 
@@ -144,10 +146,10 @@ class PeriodicCheckpoints(HookBase):
     def after_step(self) -> None:
         iteration = self.trainer.iter
         if (iteration + 1) % self.period == 0:
-            self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+            self.checkpointer.save(NUMBERED.format(iteration), iteration=iteration)
             checkpoints.prune(Path(self.checkpointer.save_dir), iteration)
         if iteration + 1 == self.trainer.max_iter:
-            self.checkpointer.save(FINAL.removesuffix(".pth"), iteration=iteration)
+            self.checkpointer.save(FINAL, iteration=iteration)
 
 
 class LogHistory(HookBase):
@@ -208,7 +210,7 @@ class Snapshots(HookBase):
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter:
-            self.checkpointer.save(f"model_{done:07d}", tag=False)
+            self.checkpointer.save(NUMBERED.format(done), tag=False)
 
 
 class LeaveTrunk(HookBase):
@@ -228,7 +230,7 @@ class LeaveTrunk(HookBase):
             path = self.trunk.checkpoint(point)
             if damage(path):  # or not there
                 self.trunk.keep_logs(self.work, point)  # first: the checkpoint says all is there
-                self.checkpointer.save(path.stem, tag=False, iteration=self.trainer.iter)
+                self.checkpointer.save(path.name, tag=False, iteration=self.trainer.iter)
 
 
 class ProgressBar(EventWriter):

@@ -4,35 +4,34 @@
 ends with the same bits as an uninterrupted run.
 """
 
-import csv
 import json
 import logging
 import resource
 import shutil
 import time
 import warnings
-from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import SimpleTrainer, create_ddp_model, hooks, launch
+from detectron2.engine import HookBase, SimpleTrainer, create_ddp_model, hooks, launch
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from detectron2.utils import comm
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from filelock import FileLock, Timeout
+from torch.optim.lr_scheduler import LRScheduler
 
 from opmask.data.coco import hold_out, load_training_dicts, supervised_mask_count
 from opmask.data.loader import build_loader
 from opmask.errors import UserError
-from opmask.integrity import damage, empty_folder, publish, remove_summed, write_durably
-from opmask.model.mask_layers import use_matrix_mask_layers
+from opmask.integrity import remove_summed, write_durably
+from opmask.model.cpu import use_matrix_mask_layers, use_separable_roi_align
 from opmask.model.precision import use_precision
-from opmask.model.roi_align import use_separable_roi_align
 from opmask.training import checkpoints
+from opmask.training.files import CONFIG, FINAL, HELD_OUT, METRICS, SESSIONS, SNAPSHOTS, TENSORBOARD
 from opmask.training.hardware import Hardware
 from opmask.training.hooks import (
     LeaveTrunk,
@@ -43,16 +42,10 @@ from opmask.training.hooks import (
     SeedEveryIteration,
     Snapshots,
     StopCleanly,
-    disk_trouble,
     forget_logged,
 )
-from opmask.training.layout import FINAL
 from opmask.training.schedule import build_exact_lr_scheduler
 from opmask.training.trunk import Trunk, log_period
-
-HELD_OUT = "held_out.json"
-SNAPSHOTS = "snapshots"
-SESSIONS = "sessions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ def train(
         ) from error
     try:
         if hardware.machine_rank == 0:
-            _drop_unless_snapshots(work, cfg)
+            checkpoints.drop_unless_snapshots(work, cfg.SOLVER.SNAPSHOT_PERIOD, cfg.SOLVER.MAX_ITER)
         if not _is_finished(work, trunk):
             _start_from_trunk(trunk, work, hardware)
             launch(
@@ -117,24 +110,6 @@ def train(
 def _runs(work: Path, trunk: Trunk | None) -> tuple[str, str]:
     """Whose checkpoints are good for the training in `work`."""
     return work.name, trunk.folder.name if trunk else ""
-
-
-def _drop_unless_snapshots(work: Path, cfg: CfgNode) -> None:
-    """Remove checkpoints later than a snapshot that is missing or damaged: it is made again."""
-    found = [*checkpoints.numbered(work).items(), (cfg.SOLVER.MAX_ITER - 1, work / FINAL)]
-    period = cfg.SOLVER.SNAPSHOT_PERIOD
-    last = max((number for number, path in found if path.exists()), default=-1)
-    due = list(range(period, last + 2, period)) if period else []
-    if period and last + 1 == cfg.SOLVER.MAX_ITER:
-        due.append(last + 1)
-    for done in due:
-        snapshot = work / SNAPSHOTS / f"model_{done:07d}.pth"
-        trouble = damage(snapshot)
-        if trouble:
-            warnings.warn(f"{snapshot}: {trouble}; it is made again", stacklevel=3)
-            for path in [path for number, path in found if number + 1 >= done]:
-                remove_summed(path)
-            return
 
 
 def _is_finished(work: Path, trunk: Trunk | None) -> bool:
@@ -203,11 +178,11 @@ def _worker(
     loader = build_loader(dicts, cfg, start=start, workers=workers)
     trainer = SimpleTrainer(create_ddp_model(model, broadcast_buffers=False), loader, optimizer)
     if comm.is_main_process():
-        write_durably(work / "config.yaml", cfg.dump())
+        write_durably(work / CONFIG, cfg.dump())
         write_durably(work / HELD_OUT, json.dumps(held_out))
         (work / SNAPSHOTS).mkdir(exist_ok=True)
     if start == cfg.SOLVER.MAX_ITER:  # it was killed between its last two checkpoints
-        checkpointer.save(FINAL.removesuffix(".pth"), iteration=start - 1)
+        checkpointer.save(FINAL, iteration=start - 1)
         return
     bar = ProgressBar(start, cfg.SOLVER.MAX_ITER, description) if comm.is_main_process() else None
     trainer.register_hooks([history, *_hooks(cfg, checkpointer, scheduler, start, bar, trunk)])
@@ -222,7 +197,14 @@ def _worker(
         ) from error
 
 
-def _hooks(cfg, checkpointer, scheduler, start: int, bar, trunk: Trunk | None) -> list:  # noqa: ANN001
+def _hooks(
+    cfg: CfgNode,
+    checkpointer: SafeCheckpointer,
+    scheduler: LRScheduler,
+    start: int,
+    bar: ProgressBar | None,
+    trunk: Trunk | None,
+) -> list[HookBase]:
     """In this order: a checkpoint says that all that belongs to its iteration is written."""
     work = Path(checkpointer.save_dir)
     result = [
@@ -244,66 +226,11 @@ def _hooks(cfg, checkpointer, scheduler, start: int, bar, trunk: Trunk | None) -
 
 def _log_writers(work: Path, logged: int, period: int) -> list[JSONWriter | TensorboardXWriter]:
     """Writers that go on after the first `logged` iterations; what came later is forgotten."""
-    forget_logged(work / "metrics.json", logged, period)
+    forget_logged(work / METRICS, logged, period)
     if not logged:
-        shutil.rmtree(work / "tensorboard", ignore_errors=True)
-    json_writer = JSONWriter(str(work / "metrics.json"))
-    tensorboard = TensorboardXWriter(str(work / "tensorboard"), purge_step=logged or None)
+        shutil.rmtree(work / TENSORBOARD, ignore_errors=True)
+    json_writer = JSONWriter(str(work / METRICS))
+    tensorboard = TensorboardXWriter(str(work / TENSORBOARD), purge_step=logged or None)
     for writer in (json_writer, tensorboard):
         writer._last_write = logged - 1
     return [json_writer, tensorboard]
-
-
-def export(work: Path, out: Path, provenance: str) -> None:
-    """Publish a finished run: weights without optimiser, config, logs; whole or not at all.
-
-    Losses and TensorBoard's scalars are those of metrics.json, however often it was interrupted.
-    """
-    partial = empty_folder(out.with_name(out.name + ".partial"))
-    weights = torch.load(work / FINAL, map_location="cpu", weights_only=True)["model"]
-    with disk_trouble(partial / FINAL):
-        torch.save({"model": weights}, partial / FINAL)
-    for name in ("config.yaml", "metrics.json", HELD_OUT):
-        shutil.copy(work / name, partial / name)
-    kept = sorted(path.name for path in (work / SNAPSHOTS).glob("*.pth"))
-    (partial / SNAPSHOTS).mkdir()
-    for name in kept:
-        shutil.copy(work / SNAPSHOTS / name, partial / SNAPSHOTS / name)
-    (partial / SNAPSHOTS / "index.json").write_text(json.dumps(kept))
-    rows = _logged(work)
-    _export_losses(rows, partial / "losses")
-    _export_tensorboard(rows, partial / "tensorboard")
-    (partial / "provenance.json").write_text(provenance)
-    publish(partial, out)
-
-
-def _logged(work: Path) -> list[dict[str, float]]:
-    path = work / "metrics.json"
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({error}); remove {work} to train anew") from error
-
-
-def _export_losses(rows: list[dict[str, float]], folder: Path) -> None:
-    """`<name>.tsv` of each loss and the learning rate: iterations done, and the value."""
-    curves = defaultdict(list)
-    for row in rows:
-        for name, value in row.items():
-            if "loss" in name or name == "lr":
-                curves[name].append((int(row["iteration"]) + 1, value))
-    folder.mkdir()
-    for name, points in curves.items():
-        with (folder / f"{name}.tsv").open("w", newline="") as file:
-            table = csv.writer(file, delimiter="\t", lineterminator="\n")
-            table.writerows([("step", name), *points])
-
-
-def _export_tensorboard(rows: list[dict[str, float]], folder: Path) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder)) as writer:
-        for row in rows:
-            for name, value in row.items():
-                if name != "iteration":
-                    writer.add_scalar(name, value, row["iteration"])

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from opmask.errors import UserError
 from opmask.integrity import SUMS, copy_summed, empty_folder, publish, require_whole
-
-LOGS = ("metrics.json", "tensorboard")
+from opmask.training.files import METRICS, NUMBERED, TENSORBOARD
 
 
 def log_period(max_iter: int) -> int:
@@ -34,7 +33,7 @@ class Trunk:
 
     def checkpoint(self, point: int) -> Path:
         """Of `point` finished iterations; named, as detectron2 does, by the last one's number."""
-        return self.folder / f"model_{point - 1:07d}.pth"
+        return self.folder / NUMBERED.format(point - 1)
 
     def logs(self, point: int) -> Path:
         """What the trainings up to `point` had logged."""
@@ -76,7 +75,7 @@ class Trunk:
     def keep_logs(self, work: Path, point: int) -> None:
         """Copy what the run in `work` has logged until now, whole or not at all."""
         partial = empty_folder(self.folder / "logs.partial")
-        for path in (work / name for name in LOGS):
+        for path in (work / name for name in (METRICS, TENSORBOARD)):
             if path.is_dir():
                 shutil.copytree(path, partial / path.name)
             elif path.exists():

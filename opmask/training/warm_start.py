@@ -7,6 +7,7 @@ nothing. Nothing of this applies at `coco` scale.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -28,6 +29,9 @@ from opmask.integrity import summed_file
 @META_ARCH_REGISTRY.register()
 class CropClassifier(nn.Module):
     """Classifies each annotated box, cut out and resized to a square, by the bottom-up network."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, cfg: CfgNode):
         super().__init__()
@@ -58,7 +62,7 @@ class JitteredRPN(RPN):
     """An RPN that learns as usual, while the RoI heads see jittered true and random boxes."""
 
     @configurable
-    def __init__(self, *, per_box: int, negatives: int, **kwargs):
+    def __init__(self, *, per_box: int, negatives: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.per_box, self.negatives = per_box, negatives
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from opmask.data.coco import load_categories, read_json
+from opmask.data.coco import load_categories, load_json
 from opmask.errors import UserError
 
 READINGS = {
@@ -134,7 +134,7 @@ def class_overlap(annotations: Path) -> pd.DataFrame:
     Columns: category_id, category, instances, and the READINGS; one row a class of the data set, by
     id, with NaN where a class has no box or no pair.
     """
-    objects = [o for o in read_json(annotations)["annotations"] if not o.get("iscrowd", 0)]
+    objects = [o for o in load_json(annotations)["annotations"] if not o.get("iscrowd", 0)]
     xywh = np.array([o["bbox"] for o in objects], dtype=np.float64).reshape(-1, 4)
     boxes = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
     ids = np.array([(o["image_id"], o["category_id"]) for o in objects], dtype=np.int64)

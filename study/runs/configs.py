@@ -22,7 +22,7 @@ def warm_start_config(
 ) -> CfgNode:
     """The config of one phase of the warm start: the scale's, then the phase's own settings."""
     overrides = {**scale["config"], **phase}
-    cfg = scale_config({"mask_head": False}, backbone, [], len(manifest.categories), overrides)
+    cfg = scale_config({"mask_head": "none"}, backbone, [], len(manifest.categories), overrides)
     cfg.SOLVER.STEPS = ()
     cfg.SOLVER.CHECKPOINT_PERIOD = scale["checkpoint_period"]
     cfg.SOLVER.PRECISION = scale["precision"]

@@ -192,7 +192,7 @@ def _run(name: str, params: Mapping[str, Any]) -> dict[str, float]:
     cfg = jobs.run_config(spec, manifest, "")
     cfg.MODEL.WEIGHTS = str(weights) if weights.is_file() else ""
     hardware, data = hardware_here(params["hardware"]), jobs.training_data(spec, manifest)
-    images = coco.read_json(manifest.val.annotations)["images"][:IMAGES]
+    images = coco.load_json(manifest.val.annotations)["images"][:IMAGES]
     ids = [category["id"] for category in manifest.categories]
     with tempfile.TemporaryDirectory(prefix="calibration-", dir="work") as work:
         start, iteration, final = _train(cfg, data, hardware, Path(work))

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from opmask.data.coco import load_manifest
-from opmask.training.layout import FINAL
+from opmask.training.files import FINAL
 from study.runs.folders import PUBLISHED, folder
 from study.runs.work import MODULE, Planned
 from study.spec.code import code_of

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from opmask.data import layout
+from opmask.data import coco_files
 from opmask.errors import UserError
 from study.spec.params import data_root
 
@@ -34,7 +34,7 @@ def check_settings(params: Mapping[str, Any]) -> None:
     if root.resolve().is_relative_to((DATA / params["scale"]).resolve()):
         raise UserError(f"data_root: {root} is where stage `data` writes; move your data elsewhere")
     official = options(settings)["official"]
-    lacks = layout.missing(root) if official else _lacks(root, places(settings))
+    lacks = coco_files.missing(root) if official else _lacks(root, places(settings))
     if lacks:
         raise UserError(
             f"data_root lacks {len(lacks)} item(s): {'; '.join(lacks)} (another folder: "

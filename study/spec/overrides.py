@@ -14,10 +14,11 @@ from detectron2.solver import build_optimizer
 
 from opmask.errors import UserError
 from opmask.model.config import add_opmask_config, paper_config
+from opmask.model.roi_heads import mask_heads
 from opmask.training import warm_start  # noqa: F401 - registers what phases name
 from opmask.training.schedule import build_exact_lr_scheduler
 from study.spec.run import all_runs
-from study.spec.schema_messages import did_you_mean, one_line, shown
+from study.spec.schema_messages import did_you_mean, one_line, shown, unknown
 
 _WORDS = {
     bool: "true or false",
@@ -30,8 +31,9 @@ _WORDS = {
 
 
 def check_overrides(params: Mapping[str, Any]) -> None:
-    """Raises UserError unless detectron2, with OPMask's keys, has every setting of the scale in
-    use and of its warm start, and takes the value; names the key and the nearest that exists."""
+    """Raises UserError unless detectron2, with OPMask's keys, has every setting of the methods, of
+    the scale in use and of its warm start, and takes the value, and there is every mask head;
+    names the key and the nearest that exists."""
     cfg = get_cfg()
     add_opmask_config(cfg)
     known = dict(_leaves(cfg))
@@ -41,11 +43,22 @@ def check_overrides(params: Mapping[str, Any]) -> None:
         for key, value in config.items()
         if (fault := _fault(key, cfg._decode_cfg_value(value), known))
     ]
+    found += _unknown_mask_heads(params["methods"])
     if found:
         raise UserError(f"params.yaml: {one_line(found)}")
 
 
+def _unknown_mask_heads(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    known = ["none", *mask_heads()]
+    for name, method in methods.items():
+        head = method["mask_head"]
+        if head not in known:
+            yield f"methods.{name}.mask_head: {unknown(f'{shown(head)} is unknown', head, known)}"
+
+
 def _configs(params: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, method in params["methods"].items():
+        yield f"methods.{name}.config", method.get("config", {})
     scale = params["scales"][params["scale"]]
     yield f"scales.{params['scale']}.config", scale["config"]
     for backbone, recipe in scale["warm_start"].items():
@@ -67,7 +80,7 @@ def check_models(params: Mapping[str, Any]) -> None:
         _build(*settings, f"{where}.config: {method}-{backbone}")
     for backbone, recipe in scale["warm_start"].items():
         for number, phase in enumerate(recipe["phases"]):
-            settings = {"mask_head": False}, backbones[backbone], {**scale["config"], **phase}
+            settings = {"mask_head": "none"}, backbones[backbone], {**scale["config"], **phase}
             _build(*settings, f"{where}.warm_start.{backbone}.phases.{number}")
 
 

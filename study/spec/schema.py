@@ -48,6 +48,7 @@ Auto = Literal["auto"]
 Name = Annotated[str, Field(pattern=r"^\w[^\s/-]*$"), Words("a name without '-', '/' or spaces")]
 Folder = Annotated[str, Field(pattern=r"^\w[^\s/]*$"), Words("a name without '/' or spaces")]
 Digits = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8,64}$"), Words("8 to 64 hexadecimal digits")]
+Head = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$"), Words("none or a mask head's name")]
 Address = Annotated[str, Field(pattern=r"^tcp://.+:\d+$"), Words("tcp://HOST:PORT")]
 # detectron2's; stage `plan` asks detectron2 whether it has them (`study.spec.overrides`).
 Key = Annotated[
@@ -56,6 +57,7 @@ Key = Annotated[
 Setting = Annotated[
     Any, AfterValidator(_plain), Words("text, a number, true, false or a list of them")
 ]
+Config = dict[Key, Setting]
 
 
 class Strictly(BaseModel):
@@ -80,12 +82,13 @@ class Backbone(Strictly):
 
 
 class Method(Strictly):
-    mask_head: bool = Field(description="false: boxes only")
+    mask_head: Head = Field(description="a registered mask head; none: boxes only")
     mask_convs: Positive = Field(None, description="3×3 convolutions of the mask head")
     prior: bool = Field(False, description="add the object mask prior (eq. 2)")
     mask_gradients: bool = Field(
         False, description="mask gradients reach the box head through the prior (section 4.4)"
     )
+    config: Config = Field({}, description="detectron2 settings of the method, below a scale's")
 
 
 class Schedule(Strictly):
@@ -160,9 +163,6 @@ class CocoData(Strictly):
     digest_images: Literal["contents", "stat"] = Field(
         "contents", description="by what a changed image is noticed: its bytes, or size and time"
     )
-
-
-Config = dict[Key, Setting]
 
 
 class WarmStart(Strictly):

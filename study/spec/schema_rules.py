@@ -27,6 +27,7 @@ DECIDED = {
     "MODEL.OPMASK.SUPERVISED_CLASSES": "runs and splits",
     "MODEL.RESNETS.DEPTH": "backbones",
     "MODEL.ROI_HEADS.NUM_CLASSES": "the data set",
+    "MODEL.ROI_MASK_HEAD.NAME": "methods",
     "MODEL.ROI_MASK_HEAD.NUM_CONV": "methods",
     "MODEL.TIMM.NAME": "backbones",
     "MODEL.WEIGHTS": "backbones",
@@ -55,8 +56,8 @@ def contradictions(params: "Params") -> Iterator[str]:
             yield f"backbones.{name}: has not one of the keys resnet and timm"
     for name, method in params.methods.items():
         yield from (f"methods.{name}.{text}" for text in _method(method))
-    for name, schedule in params.schedules.items():
-        yield from (f"schedules.{name}.{text}" for text in _schedule(schedule))
+    for label, schedule in params.schedules.items():
+        yield from (f"schedules.{label}.{text}" for text in _schedule(schedule))
     yield from (f"hardware.{text}" for text in _hardware(params))
     for name, scale in params.scales.items():
         yield from (f"scales.{name}.{text}" for text in _scale(scale, params.backbones))
@@ -75,14 +76,15 @@ def _once(path: str, names: Sequence[Hashable]) -> Iterator[str]:
 
 
 def _method(method: "Method") -> Iterator[str]:
-    if method.mask_head and method.mask_convs is None:
-        yield "mask_convs: is missing, as mask_head is true; it is a whole number, at least 1"
-    if method.prior and not method.mask_head:
-        yield "prior: true needs mask_head: true"
+    if method.mask_head != "none" and method.mask_convs is None:
+        yield "mask_convs: is missing, as there is a mask_head; it is a whole number, at least 1"
+    if method.prior and method.mask_head == "none":
+        yield "prior: true needs a mask_head"
     if method.prior and "mask_gradients" not in method.model_fields_set:
         yield "mask_gradients: is missing, as prior is true; it is true or false"
     if method.mask_gradients and not method.prior:
         yield "mask_gradients: true needs prior: true"
+    yield from _decided("config", method.config, DECIDED)
 
 
 def _schedule(schedule: "Schedule") -> Iterator[str]:
@@ -137,7 +139,8 @@ def _runs(params: "Params") -> Iterator[str]:
         if len(parts) not in (3, 4):
             yield f"runs: {shown(run)} is not {FORM}"
             continue
-        known = (params.methods, params.backbones, splits, list(map(str, params.schedules)))
+        schedules = list(map(str, params.schedules))
+        known: tuple[Collection[str], ...] = (params.methods, params.backbones, splits, schedules)
         kinds = ("method", "backbone", "split", "schedule")
         wrong = [
             f"runs: {run}: {kind}: {part!r} is {unknown('unknown', part, names)}"

@@ -98,13 +98,11 @@ def missing(root: Path, archives: Sequence[Archive] = ARCHIVES) -> list[str]:
     if not root.is_dir():
         return [f"{root}: no such folder"]
     lacks = []
-    for archive in archives:
-        source = f"unpack {archive.address} ({readable(archive.zip.size)}) in {root}"
-        lacks += [f"{root / f.path}: {source}" for f in archive.files if not _is_file(root, f)]
-        count = _count_images(root / archive.folder) if archive.folder else 0
-        if count < archive.images:
-            held = f"{count:,} of {archive.images:,} images"
-            lacks.append(f"{root / archive.folder}: {held}; {source}")
+    for item in inventory(root, archives, checksums=False):
+        if item.state in ("missing", "incomplete"):
+            held = f"{item.size}; " if item.name.endswith("/") else ""
+            source = f"{item.archive.address} ({readable(item.archive.zip.size)})"
+            lacks.append(f"{root / item.name}: {held}unpack {source} in {root}")
     return lacks
 
 
@@ -122,7 +120,7 @@ def inventory(
         if archive.folder:
             yield _count(root, archive)
         name = Path(archive.zip.path).name
-        if _is_file(root, File(name, 0)):
+        if (root / name).is_file():
             yield _describe(root / name, name, archive.zip, archive, checksums)
         else:  # one may remove it once it is unpacked
             size, checksum = f"{archive.zip.size:,} bytes", archive.zip.checksum
@@ -131,8 +129,7 @@ def inventory(
 
 def _describe(path: Path, name: str, expected: File, archive: Archive, checksums: bool) -> Item:
     if not path.is_file():
-        size = f"{expected.size:,} bytes"
-        return Item(name, "missing", size, expected.checksum, archive)
+        return Item(name, "missing", f"{expected.size:,} bytes", expected.checksum, archive)
     size, checksum = path.stat().st_size, ""
     state = "complete" if size == expected.size else "differs"
     if checksums:
@@ -161,10 +158,6 @@ def digest(path: Path, algorithm: str) -> str:
             result.update(block)
             bar.update(len(block))
     return result.hexdigest()
-
-
-def _is_file(root: Path, file: File) -> bool:
-    return (root / file.path).is_file()
 
 
 def _count_images(folder: Path) -> int:
