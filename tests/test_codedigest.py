@@ -15,7 +15,7 @@ import yaml
 from opmask.errors import UserError
 from pipeline import code as command
 from pipeline import stage
-from study.spec import code, codedigest
+from study.spec import code, codedigest, paths
 from study.spec.codedigest import Library, Project, differences
 
 ROOT = Path(__file__).parents[1]
@@ -258,7 +258,7 @@ def recorded(tmp_path, monkeypatch):
 
 
 def test_stage_code_writes_one_record_a_stage(recorded):
-    assert {path.stem for path in code.RECORDS.iterdir()} == set(STAGES)
+    assert {path.stem for path in paths.CODE.iterdir()} == set(STAGES)
     found = json.loads(code.record_file("train").read_text())
     assert found == code.PROJECT.digests("pipeline.train")
     assert {"torch", "detectron2"} < found["libraries"].keys()

@@ -10,9 +10,8 @@ import json
 from pathlib import Path
 
 from opmask.errors import UserError
+from study.spec import paths
 from study.spec.codedigest import Library, Project, differences
-
-RECORDS = Path("runs", "code")
 
 PROJECT = Project(
     root=Path(__file__).parents[2],
@@ -42,6 +41,7 @@ PROJECT = Project(
     exempt={
         "study.spec.codedigest": "makes the digests: a change that matters changes them",
         "study.spec.code": "likewise",
+        "study.spec.paths": "where files lie: dvc.yaml has the same paths, and DVC their contents",
         "opmask.errors": "words of errors, and exit codes",
         # `load_params` returns what params.yaml says, whatever these think of it.
         "study.spec.schema": "can refuse parameters, not alter them",
@@ -65,7 +65,7 @@ def code_of(module: str) -> str:
 
 def record_file(stage: str) -> Path:
     """Where stage `code` leaves the record of `pipeline.<stage>`."""
-    return RECORDS / f"{stage}.json"
+    return paths.CODE / f"{stage}.json"
 
 
 def require_recorded(stage: str) -> None:
