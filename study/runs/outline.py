@@ -7,13 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from opmask.data.coco import load_manifest
-from study.runs.dvc_cache import DvcCache
-from study.runs.pace import Pace, kind, makespan, warm_start_kind
-from study.runs.status import Progress, as_planned, phase_length, run_progress, warm_start_progress
+from study.runs.dvc_records import DvcCache
+from study.runs.pace import Pace, makespan, warm_start_kind
+from study.runs.status import Progress, job_now, run_progress, warm_start_progress
+from study.spec.paths import Paths
 from study.spec.run import Run, all_runs
 
 DEFAULT = ""  # the global schedule
@@ -43,21 +43,18 @@ NEEDS: dict[str, list[tuple[str, str, str, str]]] = {
 class Line:
     """One training of the plan: `state` is CACHED, TO_TRAIN, DONE or `study.runs.status`'s.
 
-    left: iterations still to be done; seconds: they, and detecting, take; NaN if unknown.
+    kind: whose pace it goes at (`study.runs.pace`). left: iterations still to be done; seconds:
+    they, and detecting, take; NaN if unknown; source: of that.
     """
 
     name: str
+    kind: str
     iterations: int
     needed: str
     state: str
     left: int
     seconds: float
     source: str = ""
-
-    @property
-    def kind(self) -> str:
-        """Whose pace it goes at: METHOD-BACKBONE or pretrain-BACKBONE (`study.runs.pace`)."""
-        return "-".join(self.name.split("-")[:2])
 
 
 @dataclass(frozen=True)
@@ -75,21 +72,20 @@ class Total:
 def configurations(result: str, schedule: str) -> set[tuple[str, str, str, str]]:
     """(method, backbone, supervised, schedule) of all runs that `result` of NEEDS is made from."""
     return {
-        (*rest, named or schedule)
+        (method, backbone, supervised, named or schedule)
         for row in NEEDS[result]
-        for *rest, named in product(*(column.split(" ") for column in row))
+        for method, backbone, supervised, named in product(*(column.split(" ") for column in row))
     }
 
 
 def needed_by(run: Run, schedule: str) -> list[str]:
     """The results of NEEDS that `run` is part of; `schedule` is the global one."""
-    one = (run.method, run.backbone, run.supervised, run.schedule)
-    return [result for result in NEEDS if one in configurations(result, schedule)]
+    return [result for result in NEEDS if run.configuration in configurations(result, schedule)]
 
 
 def incomplete(runs: Sequence[Run], schedule: str) -> dict[str, int]:
     """How many runs each result lacks, where `runs` has not all of them."""
-    have = {(run.method, run.backbone, run.supervised, run.schedule) for run in runs}
+    have = {run.configuration for run in runs}
     missing = {result: len(configurations(result, schedule) - have) for result in NEEDS}
     return {result: count for result, count in missing.items() if count}
 
@@ -107,24 +103,33 @@ def abbreviate(results: Sequence[str]) -> str:
 
 def outline(params: Mapping[str, Any], paces: Mapping[str, Pace]) -> list[Line]:
     """Every training of the plan in order: the warm starts, then the runs."""
-    cache = DvcCache.here()
-    runs = [_run_line(run, params, paces, cache) for run in all_runs(params)]
-    return [*_warm_start_lines(params, paces), *runs]
+    cache, backbones = DvcCache.here(), params["scales"][params["scale"]]["warm_start"]
+    warm = [_warm_start_line(backbone, params, paces) for backbone in backbones]
+    return [*warm, *(_run_line(run, params, paces, cache) for run in all_runs(params))]
 
 
 def _run_line(
     run: Run, params: Mapping[str, Any], paces: Mapping[str, Pace], cache: DvcCache
 ) -> Line:
-    found, job = run_progress(run, params), as_planned(run, params)
+    found, job = run_progress(run, params), job_now(run, params)
     state, left = _still_to_do(found)
     if state == TO_TRAIN and job is not None and cache.has_run(job):
         state, left = CACHED, 0
     needed = abbreviate(needed_by(run, str(params["schedule"])))
-    if state in (DONE, CACHED, "trained ahead"):
-        return Line(run.key, found.total, needed, state, 0, 0.0)
-    pace = paces.get(kind(run))
-    seconds = pace.seconds(left, _val_images(params)) if pace else math.nan
-    return Line(run.key, found.total, needed, state, left, seconds, pace.source if pace else "")
+    images = 0 if state in (DONE, CACHED, "trained ahead") else _val_images(params)
+    return Line(
+        run.key, run.kind, found.total, needed, state, left, *_time(run.kind, left, images, paces)
+    )
+
+
+def _time(kind: str, left: int, images: int, paces: Mapping[str, Pace]) -> tuple[float, str]:
+    """Seconds of so many iterations and images, and how they are known."""
+    if not left and not images:
+        return 0.0, ""
+    if kind not in paces:
+        return math.nan, ""
+    pace = paces[kind]
+    return left * pace.iteration + images * pace.image, pace.source
 
 
 def _still_to_do(found: Progress) -> tuple[str, int]:
@@ -136,27 +141,19 @@ def _still_to_do(found: Progress) -> tuple[str, int]:
     return found.state, found.total - found.done
 
 
-def _warm_start_lines(params: Mapping[str, Any], paces: Mapping[str, Pace]) -> list[Line]:
-    scale = params["scales"][params["scale"]]
-    phases = list(warm_start_progress(params))
-    lines = []
-    for backbone, recipe in scale["warm_start"].items():
-        total = sum(phase_length(phase, scale) for phase in recipe["phases"])
-        own = [one for one in phases if one.name.split()[1] == backbone]
-        left = sum(_still_to_do(one)[1] for one in own)
-        begun = any(one.state in ("training", "interrupted", "trained ahead") for one in own)
-        state = DONE if not left else "begun" if begun else TO_TRAIN
-        pace = paces.get(warm_start_kind(backbone))
-        seconds = (pace.start if pace else math.nan) * left / total if left else 0.0
-        source = pace.source if pace and left else ""
-        lines.append(Line(warm_start_kind(backbone), total, "all", state, left, seconds, source))
-    return lines
+def _warm_start_line(backbone: str, params: Mapping[str, Any], paces: Mapping[str, Pace]) -> Line:
+    phases, kind = warm_start_progress(backbone, params), warm_start_kind(backbone)
+    left = sum(_still_to_do(one)[1] for one in phases)
+    begun = any(one.state in ("training", "interrupted", "trained ahead") for one in phases)
+    state = DONE if not left else "begun" if begun else TO_TRAIN
+    length = sum(one.total for one in phases)
+    return Line(kind, kind, length, "all", state, left, *_time(kind, left, 0, paces))
 
 
 def _val_images(params: Mapping[str, Any]) -> int:
-    path = Path("data", params["scale"], "manifest.json")
-    if path.is_file():
-        return load_manifest(path).val.counts["images"]
+    manifest = Paths.of(params).manifest
+    if manifest.is_file():
+        return load_manifest(manifest).val.counts["images"]
     given = params["scales"][params["scale"]]["data"]["val_images"]
     return given if isinstance(given, int) else 0  # else a folder's name
 

@@ -63,7 +63,6 @@ class Paths:
         self.logs: Final = self.work / "logs"
         self.image_digests: Final = self.work / "digests"
         self.measured: Final = self.work / "measured"
-        self.calibration: Final = self.work / "calibration" / scale
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> "Paths":

@@ -13,6 +13,7 @@ import pandas as pd
 from opmask.data.splits import Split
 from opmask.errors import UserError
 from opmask.integrity import is_sealed, verified
+from study.spec.paths import PER_CLASS, PROVENANCE
 from study.spec.run import Run
 
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
@@ -39,7 +40,7 @@ def read_per_class(runs_dir: Path, runs: Sequence[Run]) -> pd.DataFrame:
     frames = [pd.DataFrame(columns=columns).astype(dict.fromkeys(METRICS, float))]
     seen = set()
     for run in runs:
-        path = evaluation_dir(runs_dir, run) / "per_class.csv"
+        path = evaluation_dir(runs_dir, run) / PER_CLASS
         configuration = tuple(asdict(run)[key] for key in _IDENTITY)
         there = path.is_file() or is_sealed(path.parent)  # if missing there, that is damage
         if there and configuration not in seen:
@@ -117,7 +118,7 @@ def read_provenance(runs_dir: Path, runs: Sequence[Run]) -> dict[str, list[dict]
     backbones = dict.fromkeys(run.backbone for run in runs)
     folders = {"pretrain": list(backbones), "train": keys, "evaluate": keys}
     found = {
-        stage: [read_json(runs_dir / stage / name / "provenance.json") for name in names]
+        stage: [read_json(runs_dir / stage / name / PROVENANCE) for name in names]
         for stage, names in folders.items()
     }
     return {stage: [entry for entry in entries if entry] for stage, entries in found.items()}
