@@ -28,9 +28,9 @@ from study.spec.paths import CONFIG, HELD_OUT, SNAPSHOTS, Paths
 from study.spec.run import Run, all_runs
 
 NAN = float("nan")
-TASKS: tuple[Task, ...] = ("segm", "bbox")
 
 Task = Literal["segm", "bbox"]
+TASKS: tuple[Task, ...] = ("segm", "bbox")
 Detect = Callable[[Path], list[dict[str, Any]]]  # COCO results of a snapshot
 
 
