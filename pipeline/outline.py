@@ -17,17 +17,14 @@ from tabulate import tabulate
 from opmask.errors import main
 from opmask.training.hardware import places
 from study.format import duration
-from study.runs.outline import CACHED, DONE, Line, incomplete, outline, total
+from study.runs.outline import CACHED, OVER, Line, incomplete, outline, total
 from study.runs.pace import known_paces
 from study.spec.params import load_params
 from study.spec.run import all_runs
 
 EPILOG = """
-states:
-  done            published in runs/, with the present settings, data and code
+states, beside those of `python -m pipeline.status --help`:
   in DVC's cache  trained before with the present settings; dvc repro restores it
-  to train        not begun, or other settings, data or code than the last time
-others as `python -m pipeline.status --help` has them.
 """
 
 
@@ -73,10 +70,10 @@ def table(lines: Sequence[Line]) -> str:
     """A line a training."""
     rows = [
         {
-            "Run": line.name,
-            "Iterations": f"{line.iterations:,}",
+            "Run": line.progress.name,
+            "Iterations": f"{line.progress.total:,}",
             "Needed by": line.needed,
-            "State": line.state,
+            "State": line.progress.state,
             "Time left": _time(line),
         }
         for line in lines
@@ -86,20 +83,21 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def _time(line: Line) -> str:
-    if line.state in (DONE, CACHED, "trained ahead"):
+    if line.progress.state in OVER:
         return ""
     return "unknown" if math.isnan(line.seconds) else duration(line.seconds)
 
 
 def summary(lines: Sequence[Line], side_by_side: int) -> str:
     """Totals: what is done, what is left, how long that takes and how this is known."""
-    found = total(lines, side_by_side)
-    left = [line for line in lines if line.state not in (DONE, CACHED)]
-    counts = [f"{state}: {sum(one.state == state for one in lines)}" for state in (DONE, CACHED)]
+    found, trainings = total(lines, side_by_side), [line.progress for line in lines]
+    states = ("published", CACHED)
+    left = [one for one in trainings if one.state not in states]
+    counts = [f"{state}: {sum(one.state == state for one in trainings)}" for state in states]
     done = f"{len(lines)} trainings, of which {', '.join(counts)}"
     if not left:
         return f"{done}; nothing is left to train"
-    iterations = sum(line.left for line in left)
+    iterations = sum(one.left for one in left)
     texts = [f"{done}, left: {len(left)} with {iterations:,} iterations"]
     how = f"{side_by_side} at a time" if side_by_side > 1 else "one after the other"
     parts = f"warm start {duration(found.warm_start)}, runs, {how}, {duration(found.runs)}"
@@ -108,7 +106,7 @@ def summary(lines: Sequence[Line], side_by_side: int) -> str:
     if found.unknown:
         texts[-1] += f", and what is unknown: {', '.join(found.unknown)}"
         texts.append("It is known a minute after the first run of a kind has begun")
-    sources = sorted({line.source for line in left if line.source})
+    sources = sorted({line.source for line in lines if line.source})
     if sources:
         texts.append(f"Times are from: {', '.join(sources)}")
     return "\n".join(texts)

@@ -132,18 +132,23 @@ def test_a_fresh_project(tmp_path, monkeypatch, capsys):
     make_params(warm_start=True)
     command.run([])
     text = capsys.readouterr().out
-    rows = {line.split()[0]: line for line in text.splitlines() if "to train" in line}
-    assert list(rows) == ["pretrain-R50", "pretrain-R101", *(f"{name}-0" for name in RUNS)]
-    assert rows["pretrain-R50"].split()[1] == "4" and "Figures 3 6" in rows["opmask-R50-voc-0"]
+    rows = {line.partition("  ")[0]: line for line in text.splitlines() if " waiting " in line}
+    phases = ["pretrain R50 1/2", "pretrain R50 2/2", "pretrain R101 1/1"]
+    assert list(rows) == [*phases, *(f"{name}-0" for name in RUNS)]
+    assert " 2 " in rows["pretrain R50 1/2"] and "Figures 3 6" in rows["opmask-R50-voc-0"]
     assert all(line.endswith("unknown") for line in rows.values())
-    assert "left: 4 with 12 iterations" in text and "2 at a time" in text
+    assert "left: 5 with 12 iterations" in text and "2 at a time" in text
     assert "what is unknown: pretrain-R50, pretrain-R101, opmask-R50, maskrcnn-R50" in text
     assert "Lack so many of their runs in params.yaml: Table 1 (6)" in text
 
 
+def facts(line) -> tuple[str, int, float]:
+    return line.progress.state, line.progress.left, line.seconds
+
+
 def test_states_and_time_left(params):
     first, second = outline(params, KNOWN)
-    assert (first.state, first.left, first.seconds) == ("to train", 3, 3 * 10)
+    assert facts(first) == ("waiting", 3, 3 * 10)
     assert second.seconds == 3 * 20 + 10 * 0.5  # and ten validation images
     job = job_of(params)
     job.work.mkdir(parents=True)
@@ -151,11 +156,11 @@ def test_states_and_time_left(params):
     (job.work / "model_0000001.pth").touch()
     (job.work / "metrics.json").write_text(log_line(1))
     first, _ = outline(params, KNOWN)
-    assert (first.state, first.left, first.seconds) == ("interrupted", 1, 10)
+    assert facts(first) == ("interrupted", 1, 10)
     shutil.rmtree(job.work)
     publish(job)
     first, _ = outline(params, KNOWN)
-    assert (first.state, first.left, first.seconds) == ("done", 0, 0)
+    assert facts(first) == ("published", 0, 0)
 
 
 def test_totals(params, capsys, monkeypatch):
@@ -166,7 +171,7 @@ def test_totals(params, capsys, monkeypatch):
     publish(job_of(params))
     command.run([])
     text = capsys.readouterr().out
-    assert "done: 1, in DVC's cache: 0, left: 1 with 3 iterations" in text
+    assert "published: 1, in DVC's cache: 0, left: 1 with 3 iterations" in text
     publish(job_of(params, 1))
     command.run([])
     assert "nothing is left to train" in capsys.readouterr().out
@@ -205,8 +210,8 @@ def test_a_warm_start_of_another_length_is_scaled(tmp_path, monkeypatch):
     folder = Path("runs/smoke/pretrain/R50")
     folder.mkdir(parents=True)
     (folder / "provenance.json").write_text('{"wall_s": 100, "iterations": 4}')  # now 2
-    warm = outline(params, pace.known_paces(params))[0]
-    assert (warm.name, warm.left, warm.seconds) == ("pretrain-R50", 4, 50)
+    phases = outline(params, pace.known_paces(params))[:2]
+    assert [facts(phase) for phase in phases] == [("waiting", 2, 25)] * 2
 
 
 def test_a_training_under_way_gives_its_own_pace(params):
@@ -255,7 +260,10 @@ def test_what_dvc_can_restore(params, monkeypatch):
         dvc("repro")
     assert other in Path(out, "provenance.json").read_text()
     assert DvcCache.here().has_run(now)
-    assert [line.state for line in outline(params, UNKNOWN)] == ["in DVC's cache", "to train"]
+    assert [line.progress.state for line in outline(params, UNKNOWN)] == [
+        "in DVC's cache",
+        "waiting",
+    ]
 
     with monkeypatch.context() as edited:
         edited.setattr(folders, "code_of", lambda module: f"another {module}")
@@ -289,6 +297,8 @@ def test_bad_parameters_are_one_line(params, capsys):
 
 def test_runs_of_several_seeds_have_a_line_each(params):
     lines = outline(make_params(seeds=[0, 4]), UNKNOWN)
-    assert [line.name for line in lines] == [f"{name}-{seed}" for name in RUNS for seed in (0, 4)]
-    assert {line.kind for line in lines} == {"opmask-R50", "maskrcnn-R50"}
+    assert [line.progress.name for line in lines] == [
+        f"{name}-{seed}" for name in RUNS for seed in (0, 4)
+    ]
+    assert {line.progress.kind for line in lines} == {"opmask-R50", "maskrcnn-R50"}
     assert run_of(make_params(seeds=[4])).key == "opmask-R50-voc-4"

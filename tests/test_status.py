@@ -66,7 +66,7 @@ def test_the_run_is_the_one_that_training_will_look_for(params):
 def test_published_then_stale(params):
     publish(job_of(params))
     found = run_progress(run_of(params), params)
-    assert (found.state, found.done, found.losses["loss_cls"]) == ("published", 3, 1.5)
+    assert (found.state, found.done, found.log.losses["loss_cls"]) == ("published", 3, 1.5)
     assert state(params, 1) == "waiting"
     params["schedules"]["130k"]["max_iter"] *= 2
     assert state(params) == "stale"
@@ -123,7 +123,7 @@ def test_a_lock_that_another_process_holds_is_a_training(params):
         process.wait(60)
     assert (found.state, found.done, found.total) == ("training", 1, 3)
     assert found.eta == 2 * 2.0  # iterations left × seconds each
-    assert found.losses == {"total_loss": 3.0, "loss_cls": 1.5, "loss_mask": 0.7}
+    assert found.log.losses == {"total_loss": 3.0, "loss_cls": 1.5, "loss_mask": 0.7}
     assert state(params) == "interrupted"
     with FileLock(work / "lock1", timeout=0):  # looking left no lock behind
         pass
@@ -212,9 +212,10 @@ def test_work_of_other_settings_is_named(params, capsys):
 
 
 def test_page_lines_up_losses(params):
+    losses = {"loss_rpn_cls": 1, "total_loss": 7, "loss_z": 2}
     found = [
-        Progress("a-0", "training", 10, 30, 0.5, {"loss_rpn_cls": 1, "total_loss": 7, "loss_z": 2}),
-        Progress("b-0", "waiting", 0, 30),
+        Progress("a-0", "x", "training", 10, 30, log.Log(9, 0.5, losses)),
+        Progress("b-0", "x", "waiting", 0, 30),
     ]
     header, _, first, second = status.table(found).splitlines()
     assert header.split() == ["Run", "State", "Iteration", "Left", "loss", "z", "rpn_cls"]

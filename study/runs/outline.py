@@ -5,20 +5,22 @@ The paper's experiments, by section and table, are declared in NEEDS.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from opmask.data.coco import load_manifest
 from study.runs.dvc_records import DvcCache
-from study.runs.pace import Pace, makespan, warm_start_kind
+from study.runs.pace import Pace, makespan
 from study.runs.status import Progress, job_now, run_progress, warm_start_progress
 from study.spec.paths import Paths
 from study.spec.run import Run, all_runs
 
 DEFAULT = ""  # the global schedule
-CACHED, TO_TRAIN, DONE = "in DVC's cache", "to train", "done"
+CACHED = "in DVC's cache"  # a state beside those of `study.runs.status`
+OVER = ("published", "trained ahead", CACHED)
 YOURS = "yours"  # a run that no table or figure needs
+ALL = "all runs"  # need the warm start
 
 # result: rows of (methods, backbones, supervised sets, schedules) of which it needs all products
 _BOTH, _WAYS = "maskrcnn opmask", "voc nonvoc"
@@ -41,20 +43,13 @@ NEEDS: dict[str, list[tuple[str, str, str, str]]] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One training of the plan: `state` is CACHED, TO_TRAIN, DONE or `study.runs.status`'s.
+    """One training of the plan: who needs it, and how many seconds what is left of it, detecting
+    included, takes (NaN if unknown; `source` says how it is known)."""
 
-    kind: whose pace it goes at (`study.runs.pace`). left: iterations still to be done; seconds:
-    they, and detecting, take; NaN if unknown; source: of that.
-    """
-
-    name: str
-    kind: str
-    iterations: int
+    progress: Progress
     needed: str
-    state: str
-    left: int
     seconds: float
-    source: str = ""
+    source: str
 
 
 @dataclass(frozen=True)
@@ -102,52 +97,30 @@ def abbreviate(results: Sequence[str]) -> str:
 
 
 def outline(params: Mapping[str, Any], paces: Mapping[str, Pace]) -> list[Line]:
-    """Every training of the plan in order: the warm starts, then the runs."""
-    cache, backbones = DvcCache.here(), params["scales"][params["scale"]]["warm_start"]
-    warm = [_warm_start_line(backbone, params, paces) for backbone in backbones]
-    return [*warm, *(_run_line(run, params, paces, cache) for run in all_runs(params))]
+    """Every training of the plan in order: the phases of the warm start, then the runs."""
+    cache, images = DvcCache.here(), _val_images(params)
+    phases = [
+        _line(phase, ALL, 0, paces)
+        for backbone in params["scales"][params["scale"]]["warm_start"]
+        for phase in warm_start_progress(backbone, params)
+    ]
+    runs = []
+    for run in all_runs(params):
+        found, job = run_progress(run, params), job_now(run, params)
+        if found.state in ("waiting", "stale") and job is not None and cache.has_run(job):
+            found = replace(found, state=CACHED, done=found.total)
+        needed = abbreviate(needed_by(run, str(params["schedule"])))
+        runs.append(_line(found, needed, images, paces))
+    return [*phases, *runs]
 
 
-def _run_line(
-    run: Run, params: Mapping[str, Any], paces: Mapping[str, Pace], cache: DvcCache
-) -> Line:
-    found, job = run_progress(run, params), job_now(run, params)
-    state, left = _still_to_do(found)
-    if state == TO_TRAIN and job is not None and cache.has_run(job):
-        state, left = CACHED, 0
-    needed = abbreviate(needed_by(run, str(params["schedule"])))
-    images = 0 if state in (DONE, CACHED, "trained ahead") else _val_images(params)
-    return Line(
-        run.key, run.kind, found.total, needed, state, left, *_time(run.kind, left, images, paces)
-    )
-
-
-def _time(kind: str, left: int, images: int, paces: Mapping[str, Pace]) -> tuple[float, str]:
-    """Seconds of so many iterations and images, and how they are known."""
-    if not left and not images:
-        return 0.0, ""
-    if kind not in paces:
-        return math.nan, ""
-    pace = paces[kind]
-    return left * pace.iteration + images * pace.image, pace.source
-
-
-def _still_to_do(found: Progress) -> tuple[str, int]:
-    """The state for this plan, and the iterations that are left."""
-    if found.state in ("published", "trained ahead", "finishing"):
-        return (DONE if found.state == "published" else found.state), 0
-    if found.state in ("waiting", "stale"):
-        return TO_TRAIN, found.total
-    return found.state, found.total - found.done
-
-
-def _warm_start_line(backbone: str, params: Mapping[str, Any], paces: Mapping[str, Pace]) -> Line:
-    phases, kind = warm_start_progress(backbone, params), warm_start_kind(backbone)
-    left = sum(_still_to_do(one)[1] for one in phases)
-    begun = any(one.state in ("training", "interrupted", "trained ahead") for one in phases)
-    state = DONE if not left else "begun" if begun else TO_TRAIN
-    length = sum(one.total for one in phases)
-    return Line(kind, kind, length, "all", state, left, *_time(kind, left, 0, paces))
+def _line(found: Progress, needed: str, images: int, paces: Mapping[str, Pace]) -> Line:
+    if found.state in OVER:
+        return Line(found, needed, 0.0, "")
+    if found.kind not in paces:
+        return Line(found, needed, math.nan, "")
+    pace = paces[found.kind]
+    return Line(found, needed, found.left * pace.iteration + images * pace.image, pace.source)
 
 
 def _val_images(params: Mapping[str, Any]) -> int:
@@ -160,12 +133,9 @@ def _val_images(params: Mapping[str, Any]) -> int:
 
 def total(lines: Sequence[Line], places: int) -> Total:
     """What is left of the plan when `places` runs train at the same time, as the sweep does."""
-    warm = [line for line in lines if line.name == line.kind]
-    runs = [line for line in lines if line not in warm]
-    unknown = [line.kind for line in lines if math.isnan(line.seconds)]
-    known = [line.seconds for line in runs if not math.isnan(line.seconds)]
+    known = [line for line in lines if not math.isnan(line.seconds)]
     return Total(
-        sum(line.seconds for line in warm if not math.isnan(line.seconds)),
-        makespan(known, places),
-        list(dict.fromkeys(unknown)),
+        sum(line.seconds for line in known if line.needed == ALL),
+        makespan([line.seconds for line in known if line.needed != ALL], places),
+        list(dict.fromkeys(line.progress.kind for line in lines if line not in known)),
     )

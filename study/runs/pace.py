@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.runs.status import phase_length, run_progress, warm_start_progress
+from study.runs.status import phase_length, progress, warm_start_kind
 from study.spec.paths import PROVENANCE, Paths
 from study.spec.results import read_json
-from study.spec.run import Run, all_runs
+from study.spec.run import Run
 
 FINISHED, UNDER_WAY = "finished runs", "trainings under way"
 
@@ -24,30 +24,17 @@ class Pace:
     source: str  # FINISHED or UNDER_WAY
 
 
-def warm_start_kind(backbone: str) -> str:
-    """The name under which a warm start has its pace; a run's is `Run.kind`."""
-    return f"pretrain-{backbone}"
-
-
 def known_paces(params: Mapping[str, Any]) -> dict[str, Pace]:
-    """The pace of each kind of training, where known."""
-    return {**paces_under_way(params), **finished_paces(params)}
+    """The pace of each kind of training (`Progress.kind`), where known.
 
-
-def paces_under_way(params: Mapping[str, Any]) -> dict[str, Pace]:
-    """By what planned trainings log; the time to detect is not known from it."""
-    warm_start = params["scales"][params["scale"]]["warm_start"]
-    seen = [
-        (warm_start_kind(backbone), phase)
-        for backbone in warm_start
-        for phase in warm_start_progress(backbone, params)
-    ]
-    seen += [(run.kind, run_progress(run, params)) for run in all_runs(params)]
-    return {
-        kind: Pace(found.seconds, 0.0, UNDER_WAY)
-        for kind, found in seen
-        if not math.isnan(found.seconds)
+    Those under way log no time to detect, which is left out.
+    """
+    logged = {
+        one.kind: Pace(one.log.seconds, 0.0, UNDER_WAY)
+        for one in progress(params)
+        if not math.isnan(one.log.seconds)
     }
+    return {**logged, **finished_paces(params)}
 
 
 def finished_paces(params: Mapping[str, Any]) -> dict[str, Pace]:

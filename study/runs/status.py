@@ -8,14 +8,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from study.runs.folders import PUBLISHED, deepened_file, phase_folder
-from study.runs.log import last_log
+from study.runs.log import Log, last_log
 from study.runs.work import Planned, as_planned
 from study.spec.code import code_of
 from study.spec.paths import PROVENANCE, WEIGHTS, Paths
@@ -37,20 +37,25 @@ WARM_START = "pipeline.pretrain"  # what a warm start rests on
 class Progress:
     """One run, or one phase of the warm start: a state of STATES and iterations done of `total`.
 
-    seconds: an iteration at present, NaN if unknown; losses: the last logged, by detectron2's name.
+    kind: METHOD-BACKBONE or pretrain-BACKBONE, whose pace it goes at.
     """
 
     name: str
+    kind: str
     state: str
     done: int
     total: int
-    seconds: float = math.nan
-    losses: Mapping[str, float] = field(default_factory=dict)
+    log: Log = Log()
+
+    @property
+    def left(self) -> int:
+        """Iterations still to be done."""
+        return self.total - self.done
 
     @property
     def eta(self) -> float:
         """Seconds until the last iteration, if it trains now; else NaN."""
-        return (self.total - self.done) * self.seconds if self.state == "training" else math.nan
+        return self.left * self.log.seconds if self.state == "training" else math.nan
 
 
 def progress(params: Mapping[str, Any]) -> list[Progress]:
@@ -62,16 +67,15 @@ def progress(params: Mapping[str, Any]) -> list[Progress]:
 
 def run_progress(run: Run, params: Mapping[str, Any]) -> Progress:
     """How far `run` is with the settings that params.yaml has now."""
-    total = specification(run, params)["max_iter"]
     published = (Paths.of(params).train / run.key / PROVENANCE).is_file()
-    untouched = "stale" if published else "waiting"
+    total = specification(run, params)["max_iter"]
+    untouched = Progress(run.key, run.kind, "stale" if published else "waiting", 0, total)
     job = job_now(run, params)
     if job is None:
-        return Progress(run.key, untouched, 0, total)
+        return untouched
     if job.is_published():
-        log = last_log(job.out)
-        return Progress(run.key, "published", total, total, log.seconds, log.losses)
-    return _working(run.key, job.work, total, untouched)
+        return replace(untouched, state="published", done=total, log=last_log(job.out))
+    return _working(untouched, job.work)
 
 
 def job_now(run: Run, params: Mapping[str, Any]) -> Planned | None:
@@ -105,24 +109,28 @@ def _has_warm_start(backbone: str, params: Mapping[str, Any]) -> bool:
     )
 
 
+def warm_start_kind(backbone: str) -> str:
+    """`Progress.kind` of every phase of a warm start."""
+    return f"pretrain-{backbone}"
+
+
 def warm_start_progress(backbone: str, params: Mapping[str, Any]) -> list[Progress]:
     """Every phase of a backbone's warm start."""
     scale = params["scales"][params["scale"]]
-    phases = scale["warm_start"][backbone]["phases"]
-    totals = {
-        f"pretrain {backbone} {number}/{len(phases)}": phase_length(phase, scale)
-        for number, phase in enumerate(phases, start=1)
-    }
-    if _has_warm_start(backbone, params):
-        return [Progress(name, "published", total, total) for name, total in totals.items()]
-    untouched = "stale" if Paths.of(params).initial(backbone).is_file() else "waiting"
+    phases, kind = scale["warm_start"][backbone]["phases"], warm_start_kind(backbone)
+    state = "stale" if Paths.of(params).initial(backbone).is_file() else "waiting"
     found = [
-        _working(name, work, total, untouched)
-        for (name, total), work in zip(totals.items(), phase_folders(backbone, params), strict=True)
-    ]  # a phase detects and publishes nothing itself
-    return [
-        replace(one, state="trained ahead") if one.state == "finishing" else one for one in found
+        Progress(
+            f"pretrain {backbone} {n}/{len(phases)}", kind, state, 0, phase_length(phase, scale)
+        )
+        for n, phase in enumerate(phases, start=1)
     ]
+    if _has_warm_start(backbone, params):
+        return [replace(one, state="published", done=one.total) for one in found]
+    works = phase_folders(backbone, params)
+    found = [_working(one, work) for one, work in zip(found, works, strict=True)]
+    over = "trained ahead"  # where a run is finishing: a phase detects and publishes nothing
+    return [replace(one, state=over) if one.state == "finishing" else one for one in found]
 
 
 def phase_folders(backbone: str, params: Mapping[str, Any]) -> list[Path]:
@@ -143,23 +151,18 @@ def phase_length(phase: Mapping[str, Any], scale: Mapping[str, Any]) -> int:
     return int({**scale["config"], **phase}.get("SOLVER.MAX_ITER", 40000))
 
 
-def _working(name: str, work: Path, total: int, untouched: str) -> Progress:
+def _working(untouched: Progress, work: Path) -> Progress:
     """A run that is not published, from its work folder; `untouched` if there is none."""
-
-    def found(state: str, done: int) -> Progress:
-        return Progress(name, state, done, total, log.seconds, log.losses)
-
-    log = last_log(work)
+    found, total = replace(untouched, log=last_log(work)), untouched.total
     if is_training(work):
-        return found("training", log.done)
+        return replace(found, state="training", done=found.log.done)
     if (work / PUBLISHED).is_dir():
-        log = last_log(work / PUBLISHED)
-        return found("trained ahead", total)
+        return replace(found, state="trained ahead", done=total, log=last_log(work / PUBLISHED))
     if (work / WEIGHTS).is_file():
-        return found("finishing", total)
+        return replace(found, state="finishing", done=total)
     if any(work.glob("lock*")):  # a published run leaves a folder without one behind
-        return found("interrupted", resume_point(work))
-    return Progress(name, untouched, 0, total)
+        return replace(found, state="interrupted", done=resume_point(work))
+    return untouched
 
 
 def is_training(work: Path) -> bool:
