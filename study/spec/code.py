@@ -1,7 +1,7 @@
 """This project's code as `study.spec.codedigest` sees it: what each stage's results rest on.
 
-Stage `code` writes one file a stage, on which that stage depends; work folders, measured results and
-provenance are named by digests of the same content.
+Stage `code` writes one file a stage, on which that stage depends; work folders, measured results
+and provenance are named by digests of the same content.
 """
 
 import functools

@@ -40,11 +40,10 @@ def read_per_class(runs_dir: Path, runs: Sequence[Run]) -> pd.DataFrame:
     frames = [pd.DataFrame(columns=columns).astype(dict.fromkeys(METRICS, float))]
     seen = set()
     for run in runs:
-        path = evaluation_dir(runs_dir, run) / PER_CLASS
-        configuration = tuple(asdict(run)[key] for key in _IDENTITY)
+        path, one = evaluation_dir(runs_dir, run) / PER_CLASS, (run.configuration, run.seed)
         there = path.is_file() or is_sealed(path.parent)  # if missing there, that is damage
-        if there and configuration not in seen:
-            seen.add(configuration)
+        if there and one not in seen:
+            seen.add(one)
             frames.append(read_one(path, run)[columns])
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
@@ -72,14 +71,7 @@ def describe(table: pd.DataFrame, run: Run, split: Split) -> pd.DataFrame:
     table = table.assign(
         supervision=["novel" if c in split.novel else "supervised" for c in table["category"]]
     )
-    fields = {
-        "run": run.name,
-        "method": run.method,
-        "backbone": run.backbone,
-        "supervised": run.supervised,
-        "schedule": run.schedule,
-        "seed": run.seed,
-    }
+    fields = {"run": run.name, **{key: getattr(run, key) for key in _IDENTITY}}
     for position, (name, value) in enumerate(fields.items()):
         table.insert(position, name, value)
     return table
