@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.options import Options
 from opmask.errors import UserError, main
-from study.spec.run import require
+from study.spec.params import require
 
 # name: (module.function, what it measures)
 BENCHMARKS = {

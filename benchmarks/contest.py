@@ -15,8 +15,7 @@ from benchmarks.models import VARIANTS, Job
 from benchmarks.options import Options
 from benchmarks.worker import Worker
 from opmask.errors import UserError
-from study.spec.params import load_params
-from study.spec.run import require
+from study.spec.params import load_params, require
 
 REFERENCE = "opmask"  # whose times all ratios are to
 

@@ -14,10 +14,9 @@ from opmask.integrity import summed_file
 from pipeline import RUN_HELP
 from pipeline.train import train
 from study.runs.ahead import detections_file
-from study.runs.folders import PUBLISHED
 from study.runs.work import Planned, planned
 from study.spec.params import load_params
-from study.spec.paths import WEIGHTS
+from study.spec.paths import PUBLISHED, WEIGHTS
 
 
 @main

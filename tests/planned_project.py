@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from opmask.integrity import seal
-from study.runs.folders import PUBLISHED
 from study.runs.work import Planned, as_planned
+from study.spec.paths import PUBLISHED
 from study.spec.run import Run, all_runs, shared_specifications
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())

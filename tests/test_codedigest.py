@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from opmask.errors import UserError
+from opmask.training import layout
 from pipeline import code as command
 from pipeline import stage
 from study.spec import code, codedigest, paths
@@ -248,6 +249,15 @@ def test_every_stage_depends_on_its_own_record_and_lists_no_code():
         assert stages[name]["cmd"].split()[2] == f"pipeline.{name}"
 
 
+def test_what_is_exempt_brings_nothing_along_that_counts():
+    """It would run without being on the record."""
+    all_but_lists = replace(code.PROJECT, exempt={"study.spec.code": "names modules as text"})
+    for name in STAGES:
+        recorded = code.PROJECT.digests(f"pipeline.{name}")["modules"]
+        ran = all_but_lists.digests(f"pipeline.{name}")["modules"]
+        assert ran.keys() - recorded.keys() <= code.PROJECT.exempt.keys(), name
+
+
 def test_paths_are_those_of_dvc_yaml():
     """Why `paths` may be exempt: a path that moves in one of the two alone is no output."""
     text = (ROOT / "dvc.yaml").read_text().replace("${scale}", "any")
@@ -256,6 +266,7 @@ def test_paths_are_those_of_dvc_yaml():
         for path in vars(paths.Paths("any")).values()
         if isinstance(path, Path) and path.parts[0] in ("data", "runs", "reports")
     }
+    assert paths.WEIGHTS == layout.FINAL  # of the library, which all stages need not import
     named = {one for stage in yaml.safe_load(text)["stages"].values() for one in files_of(stage)}
     assert not [one for one in named if not any(f"{one}/".startswith(f"{p}/") for p in own)]
     apart = {"runs/any", "reports", "reports/any"}  # which hold the others

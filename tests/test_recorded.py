@@ -14,10 +14,9 @@ from planned_project import job_of, make_params, publish, run_of, write_plan
 from opmask.errors import UserError
 from pipeline import evaluate
 from study.runs.dvc_records import DvcCache, mend_run_cache
-from study.runs.folders import PUBLISHED
 from study.runs.recorded import clear_recorded, work_of
 from study.runs.status import run_progress
-from study.spec.paths import Paths
+from study.spec.paths import PUBLISHED, Paths
 
 KEY = "opmask-R50-voc-0"
 SUMS = f"runs/smoke/train/{KEY}/SHA256SUMS"

@@ -14,11 +14,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opmask.data import splits
 from opmask.errors import UserError
 from opmask.model.weights import _TORCHVISION_FILES
 from pipeline import params as page
 from study.analysis.overlap import READINGS
-from study.spec import schema
+from study.spec import schema, schema_rules
 from study.spec.params import data_root, load_params
 from study.spec.run import all_runs, shared_specifications, specification
 from study.spec.schema import validate
@@ -300,6 +301,7 @@ def test_what_only_the_planned_runs_need():
 
 def test_choices_are_those_of_the_code():
     assert get_args(schema.Overlap.model_fields["reading"].annotation) == tuple(READINGS)
+    assert schema_rules.SUPERVISED_SETS == splits.SUPERVISED_SETS
     depths = schema.Backbone.model_fields["resnet"].annotation
     assert get_args(depths) == tuple(_TORCHVISION_FILES)
 

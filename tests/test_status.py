@@ -15,10 +15,10 @@ from pipeline import status
 from study.runs import log
 from study.runs import status as library
 from study.runs.ahead import detections_file
-from study.runs.folders import PUBLISHED
 from study.runs.status import STATES, Progress, run_progress
 from study.runs.work import as_planned, planned
 from study.spec.code import code_of
+from study.spec.paths import PUBLISHED
 from study.spec.run import all_runs, specification
 
 

@@ -11,7 +11,6 @@ from study.spec.code import code_of
 from study.spec.paths import Paths
 
 DETECTIONS = "detections-*.json"  # in a work folder: made ahead of the run's stage `evaluate`
-PUBLISHED = "published"  # in a work folder: the finished run, ready to be moved
 
 
 def key(module: str, content: Any, files: Sequence[Path]) -> str:

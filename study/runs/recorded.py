@@ -13,8 +13,7 @@ from typing import Any
 
 from opmask.integrity import SUMS
 from study.runs.dvc_records import Entry, last_run, md5, recorded
-from study.runs.folders import PUBLISHED
-from study.spec.paths import Paths
+from study.spec.paths import PUBLISHED, Paths
 from study.spec.run import all_runs
 
 _REMOVED = ".removed-"

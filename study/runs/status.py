@@ -14,11 +14,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from study.runs.folders import PUBLISHED, deepened_file, phase_folder
+from study.runs.folders import deepened_file, phase_folder
 from study.runs.log import Log, last_log
 from study.runs.work import Planned, as_planned
 from study.spec.code import code_of
-from study.spec.paths import PROVENANCE, WEIGHTS, Paths
+from study.spec.paths import PROVENANCE, PUBLISHED, WEIGHTS, Paths
 from study.spec.run import Run, all_runs, load_specification, shared_specifications, specification
 
 STATES = {

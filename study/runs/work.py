@@ -15,8 +15,8 @@ from opmask.data.coco import Manifest, load_manifest
 from opmask.errors import UserError
 from opmask.integrity import publish, require_whole
 from opmask.training.trunk import Trunk, log_period
-from study.runs.folders import DETECTIONS, PUBLISHED, folder
-from study.spec.paths import PROVENANCE, Paths
+from study.runs.folders import DETECTIONS, folder
+from study.spec.paths import PROVENANCE, PUBLISHED, Paths
 from study.spec.run import Run, all_runs, load_specification, specification
 
 MODULE = "pipeline.train"  # what a training rests on

@@ -1,7 +1,7 @@
 """Reads params.yaml, the one place where a user says what to run."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +57,9 @@ def data_root(params: Mapping[str, Any]) -> Path:
         return Path(params["data_root"]).expanduser().absolute()
     except RuntimeError as error:
         raise UserError(f"params.yaml: data_root: {params['data_root']}: {error}") from error
+
+
+def require(name: str, known: Collection[str], what: str) -> None:
+    """Raises UserError, listing what exists, unless `name` is among `known`."""
+    if name not in known:
+        raise UserError(f"{what}: {name!r} is unknown; there are {', '.join(map(str, known))}")

@@ -1,16 +1,15 @@
 """Where everything lies: no other module spells a folder below the project, or a run's files.
 
 Exempt from code digests (`study.spec.code`): dvc.yaml has the same paths, and DVC their contents.
+Imports nothing, as every stage imports it.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from opmask.training.layout import FINAL
-
 # Of a published training, `Paths.train / key`.
-WEIGHTS = FINAL
+WEIGHTS = "model_final.pth"
 CONFIG = "config.yaml"
 HELD_OUT = "held_out.json"
 SNAPSHOTS = "snapshots"
@@ -21,6 +20,8 @@ PROVENANCE = "provenance.json"
 # Of an evaluation, and of what stage `cam` measures.
 DETECTIONS = "detections.json"
 PER_CLASS = "per_class.csv"
+# Of a work folder: the finished run, ready to be published.
+PUBLISHED = "published"
 # Of a report, `Paths.reports`.
 METRICS = "metrics.json"
 README = "README.md"

@@ -6,7 +6,7 @@ invalidate it.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ import yaml
 
 from opmask.data.splits import SUPERVISED_SETS
 from opmask.errors import UserError
-
-FORM = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE], e.g. opmask-R50-voc"
+from study.spec.params import require
 
 
 @dataclass(frozen=True)
@@ -73,18 +72,15 @@ def parse_run(name: str, seed: int, params: Mapping[str, Any]) -> Run:
     try:
         run = Run.from_name(str(name), str(params["schedule"]), seed)
     except ValueError as error:
-        raise UserError(f"params.yaml: runs: {name!r} is not {FORM}") from error
+        raise UserError(
+            f"params.yaml: runs: {name!r} is not METHOD-BACKBONE-SUPERVISED[-SCHEDULE], "
+            "e.g. opmask-R50-voc"
+        ) from error
     require(run.method, params["methods"], f"{where}: method")
     require(run.backbone, params["backbones"], f"{where}: backbone")
     require(run.supervised, [*SUPERVISED_SETS, *params["splits"]], f"{where}: split")
     require(run.schedule, schedules(params), f"{where}: schedule")
     return run
-
-
-def require(name: str, known: Collection[str], what: str) -> None:
-    """Raises UserError, listing what exists, unless `name` is among `known`."""
-    if name not in known:
-        raise UserError(f"{what}: {name!r} is unknown; there are {', '.join(map(str, known))}")
 
 
 def schedules(params: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -1,6 +1,7 @@
 """Parameters that contradict each other or name what is not there, though each alone is good.
 
-As `study.spec.schema`, which calls it, it can only refuse. Rules give `path: text` a fault.
+As `study.spec.schema`, which calls it, it can only refuse, and imports nothing that results rest on
+(`study.spec.code`: exempt). Rules give `path: text` a fault.
 """
 
 from collections import Counter
@@ -8,13 +9,13 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from opmask.data.splits import SUPERVISED_SETS
-from study.spec.run import FORM, Run
 from study.spec.schema_messages import did_you_mean, shown, unknown
 
 if TYPE_CHECKING:
     from study.spec.schema import Method, Params, Scale, Schedule
 
+SUPERVISED_SETS = ("voc", "nonvoc", "voc20", "all")
+FORM = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE], e.g. opmask-R50-voc"
 # detectron2 settings that other parameters decide: in `config` they would be lost, or win.
 DECIDED = {
     "MODEL.BACKBONE.NAME": "backbones",
@@ -131,41 +132,34 @@ def _decided(path: str, config: Mapping[str, Any], decided: Mapping[str, str]) -
 def _runs(params: "Params") -> Iterator[str]:
     yield from _once("runs", params.runs)
     scale = params.scales.get(params.scale)
-    schedules = {str(name): one for name, one in params.schedules.items()}
-    known: dict[str, Collection[str]] = {
-        "method": params.methods,
-        "backbone": params.backbones,
-        "split": [*SUPERVISED_SETS, *params.splits],
-        "schedule": schedules,
-    }
-    for name in params.runs:
-        try:
-            run = Run.from_name(name)
-        except ValueError:
-            yield f"runs: {shown(name)} is not {FORM}"
+    splits = [*SUPERVISED_SETS, *params.splits]
+    for run in params.runs:
+        parts = run.split("-")
+        if len(parts) not in (3, 4):
+            yield f"runs: {shown(run)} is not {FORM}"
             continue
+        known = (params.methods, params.backbones, splits, list(map(str, params.schedules)))
+        kinds = ("method", "backbone", "split", "schedule")
         wrong = [
-            f"runs: {name}: {kind}: {part!r} is {unknown('unknown', part, names)}"
-            for (kind, names), part in zip(known.items(), run.configuration, strict=True)
-            if part and part not in names
+            f"runs: {run}: {kind}: {part!r} is {unknown('unknown', part, names)}"
+            for kind, part, names in zip(kinds, parts, known, strict=False)
+            if part not in names
         ]
         yield from wrong
         if not wrong and scale:
-            yield from _usable(
-                run, params, scale, schedules.get(run.schedule or str(params.schedule))
-            )
+            yield from _usable(run, parts, params, scale)
 
 
-def _usable(
-    run: Run, params: "Params", scale: "Scale", schedule: "Schedule | None"
-) -> Iterator[str]:
+def _usable(run: str, parts: Sequence[str], params: "Params", scale: "Scale") -> Iterator[str]:
     """Whether the scale has what a run needs: initial weights, images to hold out."""
-    backbone = run.backbone
+    backbone = parts[1]
     no_weights = "weights" not in params.backbones[backbone].model_fields_set
     if scale.warm_start and backbone not in scale.warm_start and no_weights:
         yield (
-            f"runs: {run.name}: backbones.{backbone} has neither `weights` nor a warm start at "
-            f"scale {params.scale}, where {', '.join(scale.warm_start)} have"
+            f"runs: {run}: backbones.{backbone} has neither `weights` nor a warm start at scale "
+            f"{params.scale}, where {', '.join(scale.warm_start)} have"
         )
+    schedules = {str(name): one for name, one in params.schedules.items()}
+    schedule = schedules[parts[3]] if len(parts) == 4 else schedules.get(str(params.schedule))
     if schedule and schedule.hold_out and not scale.held_out_images:
-        yield f"runs: {run.name}: holds images out, and scales.{params.scale}.held_out_images is 0"
+        yield f"runs: {run}: holds images out, and scales.{params.scale}.held_out_images is 0"
