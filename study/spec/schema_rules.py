@@ -56,8 +56,8 @@ def contradictions(params: "Params") -> Iterator[str]:
             yield f"backbones.{name}: has not one of the keys resnet and timm"
     for name, method in params.methods.items():
         yield from (f"methods.{name}.{text}" for text in _method(method))
-    for key, schedule in params.schedules.items():
-        yield from (f"schedules.{key}.{text}" for text in _schedule(schedule))
+    for label, schedule in params.schedules.items():
+        yield from (f"schedules.{label}.{text}" for text in _schedule(schedule))
     yield from (f"hardware.{text}" for text in _hardware(params))
     for name, scale in params.scales.items():
         yield from (f"scales.{name}.{text}" for text in _scale(scale, params.backbones))
