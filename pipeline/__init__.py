@@ -16,7 +16,7 @@ RUN_HELP = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
 
 def stage(
     function: Callable[[Sequence[str]], None],
-) -> Callable[[Sequence[str] | None], None]:
+) -> Callable[..., None]:
     """Decorate a stage's `function(argv)`: `opmask.errors.main`, for code that DVC has on record.
 
     Raises:

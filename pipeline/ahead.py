@@ -11,13 +11,12 @@ from typing import Any
 
 from opmask.errors import UserError, main
 from opmask.integrity import summed_file
-from opmask.training.files import FINAL
 from pipeline import RUN_HELP
 from pipeline.train import train
 from study.runs.ahead import detections_file
-from study.runs.folders import PUBLISHED
 from study.runs.work import Planned, planned
 from study.spec.params import load_params
+from study.spec.paths import PUBLISHED, WEIGHTS
 
 
 @main
@@ -47,7 +46,7 @@ def detect(job: Planned, settings: Mapping[str, Any]) -> None:
 
     cfg = jobs.run_config(job.specification, job.manifest, job.weights)
     workers = hardware_here(settings).workers
-    weights = job.work / PUBLISHED / FINAL
+    weights = job.work / PUBLISHED / WEIGHTS
     found = inference.detect_run(cfg, weights, job.manifest, workers, job.key)
     with summed_file(detections_file(job.work)) as file:
         file.write(json.dumps(found).encode())

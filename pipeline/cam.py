@@ -14,12 +14,11 @@ from typing import Any
 from opmask.data.coco import Manifest, load_manifest
 from opmask.integrity import verified
 from pipeline import stage
-from study.runs.kept import KEPT, Part, collect
+from study.runs.measured import Measurement, collect
 from study.spec.params import load_params
+from study.spec.paths import CONFIG, PER_CLASS, WEIGHTS, Paths, matches
 from study.spec.run import Run, all_runs
 from study.tables.table2_rows import is_row
-
-WEIGHTS, CONFIG = "model_final.pth", "config.yaml"  # of a trained run
 
 
 @stage
@@ -28,20 +27,20 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.cam", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
-    root, data = Path("runs", params["scale"]), Path("data", params["scale"], "manifest.json")
-    manifest = load_manifest(data)
-    parts = [
-        Part(
+    paths = Paths.of(params)
+    manifest = load_manifest(paths.manifest)
+    wanted = [
+        Measurement(
             one.key,
             "pipeline.cam",
             {"run": asdict(one), "splits": params["splits"], "cam": params["cam"]},
-            [root / "train" / one.key / WEIGHTS, root / "train" / one.key / CONFIG, data],
-            partial(measure, one, root / "train" / one.key, manifest, params),
+            [*(paths.train / one.key / name for name in (WEIGHTS, CONFIG)), paths.manifest],
+            partial(measure, one, paths.train / one.key, manifest, params),
         )
         for one in all_runs(params)
         if is_row(one, str(params["schedule"]))
     ]
-    collect(parts, root / "cam", KEPT / f"{params['scale']}-cam", params["hardware"])
+    collect(wanted, paths.cam, paths.measured / f"{paths.scale}-cam", params["hardware"])
 
 
 def measure(
@@ -55,8 +54,8 @@ def measure(
     found = detect(trained, manifest, params, f"{one.key} CAM")
     split = resolve(one.supervised, manifest.categories, params["splits"])
     result = evaluate(manifest.val.annotations, found, task="segm")
-    result.matches.save(folder / "matches_segm.npz")
-    describe(result.per_class(), one, split).to_csv(folder / "per_class.csv", index=False)
+    result.matches.save(folder / matches("segm"))
+    describe(result.per_class(), one, split).to_csv(folder / PER_CLASS, index=False)
 
 
 def detect(

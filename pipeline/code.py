@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from opmask.errors import main
-from study.runs.dvc_lock import mend_run_cache
+from study.runs.dvc_records import mend_run_cache
 from study.spec.code import record, record_file
 from study.spec.codedigest import differences
 

@@ -18,10 +18,10 @@ from opmask.data import checks, cleaning, coco
 from opmask.data.digests import digest_images
 from opmask.errors import UserError
 from pipeline import stage, write_json
-from study.spec.data_settings import DATA, SETS, Places, check_settings, options, places
+from study.spec.data_settings import SETS, Places, check_settings, options, places
 from study.spec.params import data_root, load_params
+from study.spec.paths import Paths
 
-INDEX = Path("work", "digests")  # what is remembered of image files; see opmask.data.digests
 MINIATURE_KEYS = (
     *("seed", "image_size", "train_images", "val_images"),
     *("min_train_instances", "min_val_instances"),
@@ -39,15 +39,15 @@ def run(argv: Sequence[str]) -> None:
     parser.parse_args(argv)
     params = load_params()
     check_settings(params)
-    scale = params["scale"]
-    settings = params["scales"][scale]["data"]
+    paths = Paths.of(params)
+    settings = params["scales"][paths.scale]["data"]
     if settings["kind"] == "miniature":
-        manifest = build_miniature(DATA / scale, settings)
+        manifest = build_miniature(paths.data, settings)
     else:
-        manifest = check_folder(DATA / scale, data_root(params), settings)
-    annotations = DATA / scale / manifest["train"]["annotations"]
+        manifest = check_folder(paths.data, data_root(params), settings)
+    annotations = paths.data / manifest["train"]["annotations"]
     manifest["categories"] = coco.load_categories(annotations)
-    write_json(DATA / scale / "manifest.json", manifest)
+    write_json(paths.manifest, manifest)
     for name in SETS:
         counts = ", ".join(f"{v:,} {k}" for k, v in manifest[name]["counts"].items())
         print(f"{name}: {counts}")
@@ -106,7 +106,7 @@ def _check_set(
     copy = f"annotations/{name}.json"
     cleaning.write(data, folder / copy)
     files = [image["file_name"] for image in data["images"]]
-    index = INDEX / f"{folder.name}-{name}.json"
+    index = Paths(folder.name).image_digests / f"{folder.name}-{name}.json"
     digest = digest_images(images, files, options["digest_images"], index)
     return describe(folder, copy, places[1], summary, digest), classes
 

@@ -18,10 +18,9 @@ from study.runs.ahead import detections_file
 from study.runs.recorded import clear_recorded, work_of
 from study.spec.code import code_of
 from study.spec.params import load_params
+from study.spec.paths import CONFIG, DETECTIONS, LOG, PER_CLASS, PROVENANCE, WEIGHTS, Paths, matches
 from study.spec.results import describe, read_json
 from study.spec.run import Run, load_specification
-
-WEIGHTS, CONFIG = "model_final.pth", "config.yaml"  # of a trained run
 
 
 @stage
@@ -32,32 +31,32 @@ def run(argv: Sequence[str]) -> None:
     key = parser.parse_args(argv).run
     params = load_params()
     clear_recorded(params)
-    root = Path("runs", params["scale"])
+    paths = Paths.of(params)
 
-    spec = load_specification(root / "plan" / f"{key}.yaml")
-    manifest = load_manifest(Path("data", params["scale"], "manifest.json"))
-    trained, out = root / "train" / key, root / "evaluate" / key
+    spec = load_specification(paths.planned(key))
+    manifest = load_manifest(paths.manifest)
+    trained, out = paths.train / key, paths.evaluate / key
     require_whole(trained, [WEIGHTS, CONFIG], remedy=f"dvc repro train@{key}")
-    found = detected_ahead(trained, f"{params['scale']}-{key}")
+    found = detected_ahead(key, paths)
     found = found or detect(trained, manifest, params["hardware"], key)
     detections = found["detections"]
     partial = empty_folder(out.with_name(out.name + ".partial"))
-    (partial / "detections.json").write_text(json.dumps(detections))
+    (partial / DETECTIONS).write_text(json.dumps(detections))
     split = resolve(spec["run"]["supervised"], manifest.categories, spec["splits"])
     masks = spec["method"]["mask_head"] != "none"
     table = describe(per_class(detections, manifest, partial, masks), Run(**spec["run"]), split)
-    table.to_csv(partial / "per_class.csv", index=False)
-    (partial / "metrics.json").write_text(json.dumps(headline(table), indent=2))
+    table.to_csv(partial / PER_CLASS, index=False)
+    (partial / LOG).write_text(json.dumps(headline(table), indent=2))
     counts = {"images": manifest.val.counts["images"], "detections": len(detections)}
     about = {**counts, "seconds": found["seconds"], "code": code_of("pipeline.evaluate")}
-    (partial / "provenance.json").write_text(json.dumps(about, indent=2))
+    (partial / PROVENANCE).write_text(json.dumps(about, indent=2))
     publish(partial, out)
     print(json.dumps(headline(table), indent=2))
 
 
-def detected_ahead(trained: Path, label: str) -> dict[str, Any] | None:
-    """What stage `sweep` detected in `work/<label>-…` with the very run that is in `trained`."""
-    work = work_of(trained, label)
+def detected_ahead(key: str, paths: Paths) -> dict[str, Any] | None:
+    """What stage `sweep` detected in a work folder with the very run that is published."""
+    work = work_of(key, paths)
     ahead = detections_file(work) if work else None
     if ahead is None or not ahead.is_file():
         return None
@@ -85,7 +84,7 @@ def per_class(detections: list[dict], manifest: Manifest, out: Path, masks: bool
     for task in ("bbox", "segm"):
         found = detections if masks or task == "bbox" else []
         result = evaluate(manifest.val.annotations, found, task=task)
-        result.matches.save(out / f"matches_{task}.npz")
+        result.matches.save(out / matches(task))
         if masks or task == "bbox":
             tables.append(result.per_class())
     return pd.concat(tables)

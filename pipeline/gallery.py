@@ -21,6 +21,7 @@ from study.analysis.comparison import BACKBONES, BASELINE, NOT_RUN, OURS
 from study.figures import gallery as drawing
 from study.figures import pictures
 from study.spec.params import load_params
+from study.spec.paths import DETECTIONS, WEIGHTS, Paths
 from study.spec.run import Run, all_runs
 
 CREDIT = "Drawings: Twemoji, CC BY 4.0, and OpenMoji, CC BY-SA 4.0; see NOTICE."
@@ -39,17 +40,17 @@ def run(argv: Sequence[str]) -> None:
 
 def picture_folders(kind: str, scale: str) -> list[Path]:
     """Where pictures go: photographs (data kind `coco`) never into the committed reports."""
-    folders = [Path("runs", scale, "figures")]
-    return folders if kind == "coco" else [*folders, Path("reports", scale, "figures")]
+    paths = Paths(scale)
+    return [paths.pictures] if kind == "coco" else [paths.pictures, paths.figures]
 
 
 def draw_all(scale: str, runs: Sequence[Run]) -> None:
     """All five figures from `runs`, those of the global schedule."""
-    root = Path("runs", scale)
-    manifest = load_manifest(Path("data", scale, "manifest.json"))
+    paths = Paths(scale)
+    manifest = load_manifest(paths.manifest)
     data = load_json(manifest.val.annotations)
     scenes = pictures.Scenes.of(data, manifest.val.images)
-    frame = gallery.read_frame(root / "ambiguity.csv")
+    frame = gallery.read_frame(paths.ambiguity)
     class_index = {c["id"]: n for n, c in enumerate(manifest.categories)}
 
     rois = {
@@ -57,15 +58,15 @@ def draw_all(scale: str, runs: Sequence[Run]) -> None:
         "figure4": gallery.perforated_masks(frame, scenes.images),
     }
     whole = {name: gallery.whole_images(frame, name) for name in gallery.DIRECTION_OF}
-    detections = read_detections([*rois.values(), *whole.values()], root)
+    detections = read_detections([*rois.values(), *whole.values()], paths.evaluate)
     cams = gallery.by_size(data)
     cam_rois = [
         Roi(r.image_id, gallery.box_of(r), class_index[r.category_id]) for r in cams.itertuples()
     ]
-    cam_runs = gallery.cam_runs(runs, root / "train")
+    cam_runs = gallery.cam_runs(runs, paths.train)
     wanted = {(key, roi) for key in cam_runs.values() if key for roi in cam_rois}
     wanted |= pictures.wanted_priors(rois.values(), detections, class_index)
-    maps = prior_maps(wanted, scenes, root / "train")
+    maps = prior_maps(wanted, scenes, paths.train)
 
     for name, picks in rois.items():
         panels, labels = pictures.roi_rows(picks, scenes, detections, maps, class_index)
@@ -87,7 +88,7 @@ def draw_all(scale: str, runs: Sequence[Run]) -> None:
     write(figure, "figure7", picks, scale, manifest, scenes)
 
 
-def read_detections(picks: Iterable[pd.DataFrame], root: Path) -> dict[str, list[dict]]:
+def read_detections(picks: Iterable[pd.DataFrame], evaluated: Path) -> dict[str, list[dict]]:
     """COCO results, by run key, of the runs that the picks show."""
     keys = {
         pictures.key_of(row, method)
@@ -96,7 +97,7 @@ def read_detections(picks: Iterable[pd.DataFrame], root: Path) -> dict[str, list
         if pd.notna(row.image_id)
         for method in (OURS, BASELINE)
     }
-    files = {key: root / "evaluate" / key / "detections.json" for key in sorted(keys)}
+    files = {key: evaluated / key / DETECTIONS for key in sorted(keys)}
     return {key: json.loads(verified(path).read_text()) for key, path in files.items()}
 
 
@@ -106,7 +107,7 @@ def prior_maps(
     """The priors of RoIs by run key and RoI, left out where the run's weights are not there."""
     result = {}
     for key in sorted({key for key, _ in wanted}):
-        if (trained / key / gallery.WEIGHTS).is_file():
+        if (trained / key / WEIGHTS).is_file():
             from opmask.evaluation.priors import prior_maps as compute
 
             rois = [roi for wanted_key, roi in wanted if wanted_key == key]
@@ -136,7 +137,7 @@ def write(
     drawing.save_picture(figure, picture_folders(manifest.kind, scale), name)
     files = [scenes.images[i]["file_name"] if pd.notna(i) else "" for i in picks["image_id"]]
     table = picks.assign(file_name=files, rule=gallery.RULES[name]).round(4)
-    folder = Path("reports", scale, "figures")
+    folder = Paths(scale).figures
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / f"{name}.csv", index=False)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline import stage, write_json
 from study.spec.params import data_root, load_params
+from study.spec.paths import Paths
 
 SETS = ("train", "val")
 
@@ -25,7 +26,7 @@ def run(argv: Sequence[str]) -> None:
     params = load_params()
     settings = params["scales"][params["scale"]]["data"]
     found = listing(data_root(params), settings)
-    write_json(Path("runs", params["scale"], "inputs.json"), found)
+    write_json(Paths.of(params).inputs, found)
 
 
 def listing(root: Path, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Prints the plan before anything starts: every run, its length, the tables and figures that need
 it, whether it is done, and the time that is left.
 
-Times are from a calibration (`--calibrate`), else from the scale's finished runs, else unknown.
+Times are from the scale's finished runs, else from what trainings log, a minute after they begin.
 """
 
 import argparse
@@ -17,21 +17,14 @@ from tabulate import tabulate
 from opmask.errors import main
 from opmask.training.hardware import places
 from study.format import duration
-from study.runs.outline import CACHED, DONE, Line, incomplete, outline, total
-from study.runs.pace import FILE, ITERATIONS, calibrate, known_paces, measure
+from study.runs.outline import CACHED, OVER, Line, incomplete, outline, total
+from study.runs.pace import known_paces
 from study.spec.params import load_params
 from study.spec.run import all_runs
 
-EPILOG = f"""
-states:
-  done            published in runs/, with the present settings, data and code
+EPILOG = """
+states, beside those of `python -m pipeline.status --help`:
   in DVC's cache  trained before with the present settings; dvc repro restores it
-  to train        not begun, or other settings, data or code than the last time
-others as `python -m pipeline.status --help` has them.
-
---calibrate trains {ITERATIONS} iterations of each method with each backbone that has something left
-to train, on the scale's data (`dvc repro data` makes it), as many at a time as the sweep will, and
-of each warm start; {FILE} keeps the times. Nothing else is changed.
 """
 
 
@@ -44,19 +37,10 @@ def run(argv: Sequence[str]) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--calibrate", action="store_true", help="time every kind of run first")
-    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)  # KIND PLACES, in a process
-    args = parser.parse_args(argv)
+    parser.parse_args(argv)
     params = load_params()
-    if args.measure:
-        measure(args.measure[0], params, int(args.measure[1]))
-        return
-    environments = places(params["hardware"], gpus_present())
-    lines = outline(params, known_paces(params, len(environments)))
-    if args.calibrate:
-        calibrate(list(dict.fromkeys(one.kind for one in lines if one.left)), environments)
-        lines = outline(params, known_paces(params, len(environments)))
-    print(page(lines, params, len(environments)))
+    side_by_side = len(places(params["hardware"], gpus_present()))
+    print(page(outline(params, known_paces(params)), params, side_by_side))
 
 
 def gpus_present() -> int:
@@ -86,10 +70,10 @@ def table(lines: Sequence[Line]) -> str:
     """A line a training."""
     rows = [
         {
-            "Run": line.name,
-            "Iterations": f"{line.iterations:,}",
+            "Run": line.progress.name,
+            "Iterations": f"{line.progress.total:,}",
             "Needed by": line.needed,
-            "State": line.state,
+            "State": line.progress.state,
             "Time left": _time(line),
         }
         for line in lines
@@ -99,20 +83,21 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def _time(line: Line) -> str:
-    if line.state in (DONE, CACHED, "trained ahead"):
+    if line.progress.state in OVER:
         return ""
     return "unknown" if math.isnan(line.seconds) else duration(line.seconds)
 
 
 def summary(lines: Sequence[Line], side_by_side: int) -> str:
     """Totals: what is done, what is left, how long that takes and how this is known."""
-    found = total(lines, side_by_side)
-    left = [line for line in lines if line.state not in (DONE, CACHED)]
-    counts = [f"{state}: {sum(one.state == state for one in lines)}" for state in (DONE, CACHED)]
+    found, trainings = total(lines, side_by_side), [line.progress for line in lines]
+    states = ("published", CACHED)
+    left = [one for one in trainings if one.state not in states]
+    counts = [f"{state}: {sum(one.state == state for one in trainings)}" for state in states]
     done = f"{len(lines)} trainings, of which {', '.join(counts)}"
     if not left:
         return f"{done}; nothing is left to train"
-    iterations = sum(line.left for line in left)
+    iterations = sum(one.left for one in left)
     texts = [f"{done}, left: {len(left)} with {iterations:,} iterations"]
     how = f"{side_by_side} at a time" if side_by_side > 1 else "one after the other"
     parts = f"warm start {duration(found.warm_start)}, runs, {how}, {duration(found.runs)}"
@@ -120,8 +105,8 @@ def summary(lines: Sequence[Line], side_by_side: int) -> str:
     texts.append(f"Time left, without tables and figures: {known} ({parts})")
     if found.unknown:
         texts[-1] += f", and what is unknown: {', '.join(found.unknown)}"
-        texts.append("`python -m pipeline.outline --calibrate` measures it")
-    sources = sorted({line.source for line in left if line.source})
+        texts.append("It is known a minute after the first run of a kind has begun")
+    sources = sorted({line.source for line in lines if line.source})
     if sources:
         texts.append(f"Times are from: {', '.join(sources)}")
     return "\n".join(texts)

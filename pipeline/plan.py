@@ -3,7 +3,6 @@
 import argparse
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,6 +13,7 @@ from opmask.errors import UserError
 from pipeline import stage
 from study.spec.data_settings import check_settings
 from study.spec.params import data_root, load_params
+from study.spec.paths import Paths
 from study.spec.run import Run, all_runs, shared_specifications, specification
 
 PAPERS_MASK_HEADS = ("none", "PriorMaskHead")
@@ -29,7 +29,7 @@ def run(argv: Sequence[str]) -> None:
     check_models(params)
     runs = {r.key: specification(r, params) for r in all_runs(params)}
     specifications = {**shared_specifications(params), **runs}
-    out = Path("runs", params["scale"], "plan")
+    out = Paths.of(params).plan
     partial = out.with_name("plan.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -1,15 +1,15 @@
 """Stage `pretrain`: initial weights per backbone, for scales that do not start from ImageNet."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from opmask.integrity import SUMS, seal
-from opmask.training.files import FINAL
 from pipeline import stage, write_json
-from study.runs.folders import folder
+from study.runs.folders import deepened_file, phase_folder
 from study.spec.params import load_params
+from study.spec.paths import WEIGHTS, Paths
 
 MODULE = "pipeline.pretrain"  # what a warm start rests on
 
@@ -20,17 +20,17 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.pretrain", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
-    out = Path("runs", params["scale"], "pretrain")
+    paths = Paths.of(params)
     warm_start = params["scales"][params["scale"]]["warm_start"]
     source = list(warm_start) or "ImageNet, by detectron2"
-    write_json(out / "weights" / "source.json", {"weights": source})
-    (out / "weights" / SUMS).unlink(missing_ok=True)
+    write_json(paths.weights / "source.json", {"weights": source})
+    (paths.weights / SUMS).unlink(missing_ok=True)
     for name in warm_start:  # their work folders stay until DVC has recorded this stage
-        pretrain(name, warm_start[name], out, params)
-    seal(out / "weights")
+        pretrain(name, params)
+    seal(paths.weights)
 
 
-def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> list[Path]:
+def pretrain(backbone: str, params: Mapping[str, Any]) -> list[Path]:
     """Train one backbone's phases, each from the one before; returns their work folders."""
     from opmask.data.coco import load_manifest
     from opmask.training import export, trainer, warm_start
@@ -38,11 +38,12 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
     from study.runs.configs import warm_start_config
     from study.runs.provenance import provenance
 
-    described = Path("data", params["scale"], "manifest.json")
-    manifest = load_manifest(described)
+    paths = Paths.of(params)
+    manifest = load_manifest(paths.manifest)
     data = trainer.TrainingData(manifest.train.annotations, manifest.train.images, ())
     hardware = hardware_here(params["hardware"])
     scale = params["scales"][params["scale"]]
+    recipe = scale["warm_start"][backbone]
     works: list[Path] = []
     definition = params["backbones"][backbone]
     for number, phase in enumerate(recipe["phases"], start=1):
@@ -50,19 +51,17 @@ def pretrain(backbone: str, recipe: dict, out: Path, params: dict[str, Any]) -> 
         if number == 1:  # from ImageNet only where params.yaml says so
             weights = cfg.MODEL.WEIGHTS if "weights" in definition else ""
         if number == 1 and "deepen" in recipe:
-            shallow = out / "weights" / f"{recipe['deepen']}.pth"
-            deepened = Path("work", f"{params['scale']}-{backbone}-deepened.pth")
-            weights = warm_start.deepen(shallow, cfg, deepened)
+            shallow = paths.initial(recipe["deepen"])
+            weights = warm_start.deepen(shallow, cfg, deepened_file(backbone, params))
         cfg.MODEL.WEIGHTS = str(weights)
-        label = f"{params['scale']}-pretrain-{backbone}-{number}"
-        content = [phase, scale["config"], scale["precision"], definition]
-        works.append(folder(label, MODULE, content, [described, Path(weights)]))
+        works.append(phase_folder(MODULE, backbone, number, Path(weights), params))
         description = f"pretrain {backbone} {number}/{len(recipe['phases'])}"
         weights = trainer.train(cfg, data, works[-1], hardware, description=description)
     about = provenance(cfg, hardware, works, MODULE, backbone=backbone)
-    export.export_training(works[-1], out / backbone, about)
-    (out / backbone / FINAL).rename(out / "weights" / f"{backbone}.pth")
-    seal(out / backbone)
+    out = paths.pretrain / backbone
+    export.export_training(works[-1], out, about)
+    (out / WEIGHTS).rename(paths.initial(backbone))
+    seal(out)
     return works
 
 

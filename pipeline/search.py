@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -22,13 +22,15 @@ from opmask.evaluation.coco_ap import Matches, evaluate, subset_summary
 from opmask.integrity import verified
 from pipeline import stage
 from study.analysis.held_out import CURVE, FILE, Groups, class_groups, matches_path, restrict
-from study.runs.kept import KEPT, Part, collect
+from study.runs.measured import Measurement, collect
 from study.spec.params import load_params
-from study.spec.run import all_runs
+from study.spec.paths import CONFIG, HELD_OUT, SNAPSHOTS, Paths
+from study.spec.run import Run, all_runs
 
 NAN = float("nan")
-HELD_OUT, CONFIG = "held_out.json", "config.yaml"  # of a trained run
 
+Task = Literal["segm", "bbox"]
+TASKS: tuple[Task, ...] = ("segm", "bbox")
 Detect = Callable[[Path], list[dict[str, Any]]]  # COCO results of a snapshot
 
 
@@ -38,25 +40,26 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.search", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
-    root = Path("runs", params["scale"])
-    found = {one.key: one for one in all_runs(params) if snapshots(root / "train" / one.key)}
-    parts = [_part(key, root / "train" / key, one.supervised, params) for key, one in found.items()]
-    collect(parts, root / "search", KEPT / f"{params['scale']}-search", params["hardware"])
+    paths = Paths.of(params)
+    wanted = [
+        _measurement(one, params) for one in all_runs(params) if snapshots(paths.train / one.key)
+    ]
+    collect(wanted, paths.search, paths.measured / f"{paths.scale}-search", params["hardware"])
 
 
-def _part(key: str, trained: Path, supervised: str, params: Mapping[str, Any]) -> Part:
-    data = Path("data", params["scale"], "manifest.json")
-    manifest = load_manifest(data)
-    groups = class_groups(supervised, manifest.categories, params["splits"])
-    files = [*snapshots(trained).values(), trained / HELD_OUT, trained / CONFIG, data]
+def _measurement(one: Run, params: Mapping[str, Any]) -> Measurement:
+    paths = Paths.of(params)
+    manifest, trained = load_manifest(paths.manifest), paths.train / one.key
+    groups = class_groups(one.supervised, manifest.categories, params["splits"])
+    files = [*snapshots(trained).values(), trained / HELD_OUT, trained / CONFIG, paths.manifest]
     measure = partial(measure_all, trained, manifest, groups, params)
     settings = {"groups": groups, "bootstrap": params["bootstrap"]}
-    return Part(key, "pipeline.search", settings, files, measure)
+    return Measurement(one.key, "pipeline.search", settings, files, measure)
 
 
 def snapshots(trained: Path) -> dict[int, Path]:
     """A trained run's snapshots by the number of iterations done, ascending; may be empty."""
-    found = sorted(verified(trained / "snapshots").glob("model_*.pth"))
+    found = sorted(verified(trained / SNAPSHOTS).glob("model_*.pth"))
     return {int(path.stem.removeprefix("model_")): path for path in found}
 
 
@@ -96,7 +99,7 @@ def measure_all(
     detect = detector(trained, manifest, params["hardware"])
     dataset, frames = load_json(manifest.train.annotations), []
     with tempfile.TemporaryDirectory() as folder:
-        truth = {task: Path(folder, f"{task}.json") for task in ("segm", "bbox")}
+        truth = {task: Path(folder, f"{task}.json") for task in TASKS}
         for task, path in truth.items():
             path.write_text(json.dumps(restrict(dataset, held_out(trained), task)))
         for iteration, weights in snapshots(trained).items():
@@ -107,7 +110,7 @@ def measure_all(
 
 
 def measure(
-    truth: Mapping[str, Path],
+    truth: Mapping[Task, Path],
     detections: Sequence[dict[str, Any]],
     groups: Groups,
     *,

@@ -6,13 +6,13 @@ under `splits` in params.yaml) to its supervised and its novel classes.
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from opmask.data import coco, splits
 from opmask.data.coco import Manifest, Summary
 from pipeline import stage, write_json
 from study.spec.params import load_params
+from study.spec.paths import Paths
 
 
 @stage
@@ -21,10 +21,10 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.splits", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
-    scale = params["scale"]
-    manifest = coco.load_manifest(Path("data") / scale / "manifest.json")
+    paths = Paths.of(params)
+    manifest = coco.load_manifest(paths.manifest)
     described = describe_splits(manifest, params.get("splits"))
-    write_json(Path("runs") / scale / "splits.json", described)
+    write_json(paths.splits, described)
     for name, split in described.items():
         part = split["supervised"]
         print(f"{name}: {len(part['names'])} classes, {part['train_masks']:,} masks in train")

@@ -61,7 +61,7 @@ def page() -> str:
 
 def table(found: Sequence[Progress]) -> str:
     """A line a run."""
-    losses = sorted({name for one in found for name in one.losses}, key=_order)
+    losses = sorted({name for one in found for name in one.log.losses}, key=_order)
     rows = [
         {
             "Run": one.name,
@@ -86,7 +86,7 @@ def _short(name: str) -> str:
 
 
 def _loss(one: Progress, name: str) -> str:
-    return f"{one.losses[name]:.3f}" if name in one.losses else ""
+    return f"{one.log.losses[name]:.3f}" if name in one.log.losses else ""
 
 
 def summary(found: Sequence[Progress]) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline import RUN_HELP, stage
-from study.runs.folders import PUBLISHED
 from study.runs.recorded import clear_recorded
 from study.runs.work import MODULE, Planned, planned
 from study.spec.params import load_params
+from study.spec.paths import PUBLISHED
 
 
 @stage

@@ -47,7 +47,7 @@ from tiny import OVERRIDES, write_images  # noqa: E402
 import opmask  # noqa: E402, F401  before detectron2
 from opmask.errors import UserError, main  # noqa: E402
 from opmask.evaluation import inference  # noqa: E402, F401
-from study.runs.dvc_lock import mend_run_cache  # noqa: E402
+from study.runs.dvc_records import mend_run_cache  # noqa: E402
 from study.spec.run import all_runs, specification  # noqa: E402
 from study.runs.recorded import clear_recorded  # noqa: E402
 from study.runs import jobs, provenance  # noqa: E402, F401

@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from opmask.integrity import seal
-from study.runs.status import as_planned
-from study.runs.work import PUBLISHED, Planned
+from study.runs.work import Planned, as_planned
+from study.spec.paths import PUBLISHED
 from study.spec.run import Run, all_runs, shared_specifications
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
@@ -40,9 +40,7 @@ def write_plan(params: dict) -> None:
 
 
 def job_of(params: dict, number: int = 0) -> Planned:
-    job = as_planned(run_of(params, number), params)
-    assert job is not None
-    return job
+    return as_planned(run_of(params, number), params)
 
 
 def run_of(params: dict, number: int = 0) -> Run:

@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from opmask.errors import UserError
+from opmask.training import layout
 from pipeline import code as command
 from pipeline import stage
-from study.spec import code, codedigest
+from study.spec import code, codedigest, paths
 from study.spec.codedigest import Library, Project, differences
 
 ROOT = Path(__file__).parents[1]
@@ -248,6 +249,36 @@ def test_every_stage_depends_on_its_own_record_and_lists_no_code():
         assert stages[name]["cmd"].split()[2] == f"pipeline.{name}"
 
 
+def test_what_is_exempt_brings_nothing_along_that_counts():
+    """It would run without being on the record."""
+    all_but_lists = replace(code.PROJECT, exempt={"study.spec.code": "names modules as text"})
+    for name in STAGES:
+        recorded = code.PROJECT.digests(f"pipeline.{name}")["modules"]
+        ran = all_but_lists.digests(f"pipeline.{name}")["modules"]
+        assert ran.keys() - recorded.keys() <= code.PROJECT.exempt.keys(), name
+
+
+def test_paths_are_those_of_dvc_yaml():
+    """Why `paths` may be exempt: a path that moves in one of the two alone is no output."""
+    text = (ROOT / "dvc.yaml").read_text().replace("${scale}", "any")
+    own = {
+        path.as_posix()
+        for path in vars(paths.Paths("any")).values()
+        if isinstance(path, Path) and path.parts[0] in ("data", "runs", "reports")
+    }
+    assert paths.WEIGHTS == layout.FINAL  # of the library, which all stages need not import
+    named = {one for stage in yaml.safe_load(text)["stages"].values() for one in files_of(stage)}
+    assert not [one for one in named if not any(f"{one}/".startswith(f"{p}/") for p in own)]
+    apart = {"runs/any", "reports", "reports/any"}  # which hold the others
+    assert not [p for p in own - apart if not any(f"{one}/".startswith(f"{p}/") for one in named)]
+
+
+def files_of(stage: dict) -> list[str]:
+    listed = [one for kind in ("deps", "outs", "metrics", "plots") for one in stage.get(kind, [])]
+    names = [next(iter(one)) if isinstance(one, dict) else one for one in listed]
+    return [name for name in names if not name.startswith(paths.CODE.as_posix())]
+
+
 @pytest.fixture
 def recorded(tmp_path, monkeypatch):
     """A folder in which stage `code` has run."""
@@ -258,7 +289,7 @@ def recorded(tmp_path, monkeypatch):
 
 
 def test_stage_code_writes_one_record_a_stage(recorded):
-    assert {path.stem for path in code.RECORDS.iterdir()} == set(STAGES)
+    assert {path.stem for path in paths.CODE.iterdir()} == set(STAGES)
     found = json.loads(code.record_file("train").read_text())
     assert found == code.PROJECT.digests("pipeline.train")
     assert {"torch", "detectron2"} < found["libraries"].keys()

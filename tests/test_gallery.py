@@ -320,7 +320,7 @@ def test_an_instance_has_the_same_colour_in_every_column(tmp_path, monkeypatch, 
     data = json.loads(Path("data/tiny/instances.json").read_text())
     scenes = pictures.Scenes.of(data, Path("data/tiny"))
     picks = gallery.whole_images(frame, "figure5")
-    detections = stage.read_detections([picks], Path("runs/tiny"))
+    detections = stage.read_detections([picks], Path("runs/tiny/evaluate"))
     (truth, ours, baseline), *_ = pictures.image_rows(picks, frame, scenes, detections)[0]
     colours = [[o.colour for o in panel.outlines] for panel in (truth, ours, baseline)]
     assert colours[0] == colours[1] and len(set(colours[0])) == 3  # two novel, one for the others

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planned_project import RUNS, job_of, log_line, make_params, publish, run_of, write_plan
 
-from opmask.errors import UserError
 from pipeline import outline as command
 from study import paper
 from study.analysis import class_points, contrasts, gallery, search
 from study.analysis.comparison import DIRECTIONS
 from study.figures import figure6
-from study.runs import folders, pace, status
-from study.runs.dvc_cache import DvcCache
+from study.runs import folders, pace
+from study.runs.dvc_records import DvcCache
 from study.runs.outline import (
     NEEDS,
     abbreviate,
@@ -35,7 +34,7 @@ from study.tables.table2_rows import is_row
 
 ROOT = Path(__file__).parents[1]
 UNKNOWN = {}
-KNOWN = {"opmask-R50": Pace(5, 10, 0, "calibrated"), "maskrcnn-R50": Pace(0, 20, 0.5, "calibrated")}
+KNOWN = {"opmask-R50": Pace(10, 0, "x"), "maskrcnn-R50": Pace(20, 0.5, "x")}
 
 
 @pytest.fixture
@@ -133,18 +132,23 @@ def test_a_fresh_project(tmp_path, monkeypatch, capsys):
     make_params(warm_start=True)
     command.run([])
     text = capsys.readouterr().out
-    rows = {line.split()[0]: line for line in text.splitlines() if "to train" in line}
-    assert list(rows) == ["pretrain-R50", "pretrain-R101", *(f"{name}-0" for name in RUNS)]
-    assert rows["pretrain-R50"].split()[1] == "4" and "Figures 3 6" in rows["opmask-R50-voc-0"]
+    rows = {line.partition("  ")[0]: line for line in text.splitlines() if " waiting " in line}
+    phases = ["pretrain R50 1/2", "pretrain R50 2/2", "pretrain R101 1/1"]
+    assert list(rows) == [*phases, *(f"{name}-0" for name in RUNS)]
+    assert " 2 " in rows["pretrain R50 1/2"] and "Figures 3 6" in rows["opmask-R50-voc-0"]
     assert all(line.endswith("unknown") for line in rows.values())
-    assert "left: 4 with 12 iterations" in text and "2 at a time" in text
+    assert "left: 5 with 12 iterations" in text and "2 at a time" in text
     assert "what is unknown: pretrain-R50, pretrain-R101, opmask-R50, maskrcnn-R50" in text
     assert "Lack so many of their runs in params.yaml: Table 1 (6)" in text
 
 
+def facts(line) -> tuple[str, int, float]:
+    return line.progress.state, line.progress.left, line.seconds
+
+
 def test_states_and_time_left(params):
     first, second = outline(params, KNOWN)
-    assert (first.state, first.left, first.seconds) == ("to train", 3, 5 + 3 * 10)
+    assert facts(first) == ("waiting", 3, 3 * 10)
     assert second.seconds == 3 * 20 + 10 * 0.5  # and ten validation images
     job = job_of(params)
     job.work.mkdir(parents=True)
@@ -152,22 +156,22 @@ def test_states_and_time_left(params):
     (job.work / "model_0000001.pth").touch()
     (job.work / "metrics.json").write_text(log_line(1))
     first, _ = outline(params, KNOWN)
-    assert (first.state, first.left, first.seconds) == ("interrupted", 1, 5 + 10)
+    assert facts(first) == ("interrupted", 1, 10)
     shutil.rmtree(job.work)
     publish(job)
     first, _ = outline(params, KNOWN)
-    assert (first.state, first.left, first.seconds) == ("done", 0, 0)
+    assert facts(first) == ("published", 0, 0)
 
 
 def test_totals(params, capsys, monkeypatch):
     monkeypatch.setattr(command, "places", lambda *_: [{}, {}])
     lines = outline(params, KNOWN)
-    assert total(lines, 2).runs == 65 and total(lines, 1).runs == 100
+    assert total(lines, 2).runs == 65 and total(lines, 1).runs == 95
     assert total(outline(params, UNKNOWN), 2).unknown == ["opmask-R50", "maskrcnn-R50"]
     publish(job_of(params))
     command.run([])
     text = capsys.readouterr().out
-    assert "done: 1, in DVC's cache: 0, left: 1 with 3 iterations" in text
+    assert "published: 1, in DVC's cache: 0, left: 1 with 3 iterations" in text
     publish(job_of(params, 1))
     command.run([])
     assert "nothing is left to train" in capsys.readouterr().out
@@ -196,7 +200,7 @@ def test_finished_runs_give_medians(params):
         evaluated.mkdir(parents=True)
         about = json.dumps({"seconds": wall, "images": 10})
         (evaluated / "provenance.json").write_text(about)
-    assert pace.finished_paces(params) == {"opmask-R50": Pace(0.0, 20.0, 6.0, "finished runs")}
+    assert pace.finished_paces(params) == {"opmask-R50": Pace(20.0, 6.0, "finished runs")}
 
 
 def test_a_warm_start_of_another_length_is_scaled(tmp_path, monkeypatch):
@@ -206,82 +210,20 @@ def test_a_warm_start_of_another_length_is_scaled(tmp_path, monkeypatch):
     folder = Path("runs/smoke/pretrain/R50")
     folder.mkdir(parents=True)
     (folder / "provenance.json").write_text('{"wall_s": 100, "iterations": 4}')  # now 2
-    warm = outline(params, pace.known_paces(params, 1))[0]
-    assert (warm.name, warm.left, warm.seconds) == ("pretrain-R50", 4, 50)
+    phases = outline(params, pace.known_paces(params))[:2]
+    assert [facts(phase) for phase in phases] == [("waiting", 2, 25)] * 2
 
 
-def test_calibration_is_used_while_it_fits(params, monkeypatch):
-    measured = {"start": 1.0, "iteration": 2.0, "image": 0.5}
-    monkeypatch.setattr(pace, "_run", lambda *_: measured)
-    publish(job_of(params))
-    pace.measure("opmask-R50", params, 2)
-    pace.measure("maskrcnn-R50", params, 2)
-    assert pace.known_paces(params, 2) == dict.fromkeys(
-        ("opmask-R50", "maskrcnn-R50"), Pace(**measured, source="calibrated")
-    )
-    assert pace.known_paces(params, 1)["opmask-R50"].source == "finished runs"
-    params["methods"]["maskrcnn"]["mask_convs"] = 9
-    assert set(pace.known_paces(params, 2)) == {"opmask-R50"}
-    params["scales"]["smoke"]["precision"] = "fp32"
-    assert pace.known_paces(params, 2)["opmask-R50"].source == "finished runs"
-
-
-def test_calibrations_share_the_machine_as_the_sweep_does(params, monkeypatch):
-    code = """
-import os, sys, time, pathlib
-start = time.time(); time.sleep(1)
-pathlib.Path(sys.argv[1]).write_text(f"{os.environ.get('P')} {start} {time.time()}")
-"""
-    monkeypatch.setattr(pace, "_command", lambda name, places: [sys.executable, "-c", code, name])
-    pace.calibrate(["a-R50", "pretrain-R50", "b-R50", "c-R50"], [{"P": "x"}, {"P": "y"}])
-    logs = {name: Path(f"{name}-R50").read_text().split() for name in ("a", "b", "c", "pretrain")}
-    spans = {name: (float(start), float(end)) for name, (_, start, end) in logs.items()}
-    assert logs["pretrain"][0] == "None"
-    assert all(spans["pretrain"][1] <= start for name, (start, _) in spans.items() if name < "p")
-    assert {logs["a"][0], logs["b"][0]} == {"x", "y"}
-    assert spans["a"][0] < spans["b"][1] and spans["b"][0] < spans["a"][1]  # at the same time
-
-
-def test_a_failed_calibration_says_why(params, monkeypatch):
-    code = "import sys; sys.exit('progress\\rerror: data: no such manifest\\n')"
-    monkeypatch.setattr(pace, "_command", lambda *_: [sys.executable, "-c", code])
-    with pytest.raises(UserError, match="calibration of a-R50: data: no such manifest$"):
-        pace.calibrate(["a-R50"], [{}])
-
-
-def test_calibration_without_data(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pace, "_train", None)
-    params = make_params()
-    with pytest.raises(UserError, match="no such manifest; run the `data` stage first"):
-        pace.measure("opmask-R50", params, 1)
-
-
-def test_calibration_trains_for_real(tmp_path, monkeypatch):
-    """Of a run and of a warm start; nothing but the times is left behind."""
-    pytest.importorskip("torch")
-    from tiny import CLASSES, write_images
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pace, "ITERATIONS", 5)
-    params = make_params(
-        ["opmask-R50-mine"], warm_start=True, splits={"mine": list(CLASSES[:2])}, schedule="3x"
-    )
-    write_plan(params)
-    data = write_images(tmp_path / "data/smoke/images")
-    categories = json.loads(data.annotations.read_text())["categories"]
-    part = {"annotations": "images/instances.json", "images": "images", "counts": {"images": 6}}
-    manifest = {"kind": "coco", "categories": categories, "root": ".", "train": part, "val": part}
-    Path("data/smoke/manifest.json").write_text(json.dumps(manifest))
-    for name in ("opmask-R50", "pretrain-R50"):
-        pace.measure(name, params, 1)
-    found = pace.known_paces(params, 1)
-    assert found["opmask-R50"].iteration > 0 and found["opmask-R50"].image > 0
-    assert found["pretrain-R50"].start > 0 == found["pretrain-R50"].iteration
-    assert {path.name for path in Path("work").iterdir()} <= {
-        "calibration.json",
-        "calibration.lock",
-    }
+def test_a_training_under_way_gives_its_own_pace(params):
+    job = job_of(params)
+    job.work.mkdir(parents=True)
+    (job.work / "lock0").touch()
+    (job.work / "metrics.json").write_text(log_line(0))
+    assert pace.known_paces(params) == {"opmask-R50": Pace(2.0, 0.0, "trainings under way")}
+    publish(job_of(params, 1))
+    found = pace.known_paces(params)
+    assert found["maskrcnn-R50"] == Pace(10.0, 0.0, "finished runs")
+    assert found["opmask-R50"].source == "trainings under way"
 
 
 # DVC's cache, made by DVC.
@@ -318,13 +260,14 @@ def test_what_dvc_can_restore(params, monkeypatch):
         dvc("repro")
     assert other in Path(out, "provenance.json").read_text()
     assert DvcCache.here().has_run(now)
-    assert [line.state for line in outline(params, UNKNOWN)] == ["in DVC's cache", "to train"]
+    assert [line.progress.state for line in outline(params, UNKNOWN)] == [
+        "in DVC's cache",
+        "waiting",
+    ]
 
     with monkeypatch.context() as edited:
         edited.setattr(folders, "code_of", lambda module: f"another {module}")
-        status._remembered.cache_clear()  # a process does not expect its code to change
         assert not DvcCache.here().has_run(job_of(params))
-    status._remembered.cache_clear()
     assert DvcCache.here().has_run(job_of(params))
     shutil.rmtree(".dvc/cache/files")
     assert not DvcCache.here().has_run(now)
@@ -354,6 +297,8 @@ def test_bad_parameters_are_one_line(params, capsys):
 
 def test_runs_of_several_seeds_have_a_line_each(params):
     lines = outline(make_params(seeds=[0, 4]), UNKNOWN)
-    assert [line.name for line in lines] == [f"{name}-{seed}" for name in RUNS for seed in (0, 4)]
-    assert {line.kind for line in lines} == {"opmask-R50", "maskrcnn-R50"}
+    assert [line.progress.name for line in lines] == [
+        f"{name}-{seed}" for name in RUNS for seed in (0, 4)
+    ]
+    assert {line.progress.kind for line in lines} == {"opmask-R50", "maskrcnn-R50"}
     assert run_of(make_params(seeds=[4])).key == "opmask-R50-voc-4"

@@ -24,6 +24,19 @@ def test_a_run_takes_the_global_schedule_unless_it_names_one():
     assert parse_run("opmask-R50-voc-3x", 0, with_params(schedule="1x")).schedule == "3x"
 
 
+def test_a_name_is_taken_apart_and_its_method_exchanged():
+    run = Run.from_name("opmask-R50-voc-3x", "130k", 2)
+    assert run.configuration == ("opmask", "R50", "voc", "3x") and run.kind == "opmask-R50"
+    assert run.with_method("maskrcnn") == Run.from_name("maskrcnn-R50-voc-3x", seed=2)
+    assert Run.from_name("opmask-R50-voc", "130k").with_method("x").key == "x-R50-voc-0"
+
+
+@pytest.mark.parametrize("name", ["", "opmask-R50", "a-b-c-d-e", "a--c", "a-b-c-"])
+def test_what_has_not_three_or_four_parts_is_no_run(name):
+    with pytest.raises(ValueError):
+        Run.from_name(name)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -13,11 +13,10 @@ from planned_project import job_of, make_params, publish, run_of, write_plan
 
 from opmask.errors import UserError
 from pipeline import evaluate
-from study.runs.dvc_cache import DvcCache
-from study.runs.dvc_lock import mend_run_cache
+from study.runs.dvc_records import DvcCache, mend_run_cache
 from study.runs.recorded import clear_recorded, work_of
 from study.runs.status import run_progress
-from study.runs.work import PUBLISHED
+from study.spec.paths import PUBLISHED, Paths
 
 KEY = "opmask-R50-voc-0"
 SUMS = f"runs/smoke/train/{KEY}/SHA256SUMS"
@@ -120,8 +119,8 @@ def test_no_name_from_a_result_is_ever_a_path(params, name):
     before = sorted(p for p in Path.cwd().parent.rglob("*") if p.name != "dvc.lock")
     assert not job.is_published()
     assert run_progress(run_of(params), params).state == "trained ahead"
-    assert work_of(job.out, f"smoke-{KEY}") == job.work  # by its content
-    assert evaluate.detected_ahead(job.out, f"smoke-{KEY}") is None
+    assert work_of(KEY, Paths("smoke")) == job.work  # by its content
+    assert evaluate.detected_ahead(KEY, Paths("smoke")) is None
     clear_recorded(params)
     assert sorted(p for p in Path.cwd().parent.rglob("*")) == before
     record(**{f"evaluate@{KEY}": ([SUMS], [])})
@@ -172,6 +171,6 @@ def test_links_in_work_are_not_followed(params):
 
 
 def test_needs_no_torch():
-    code = "import sys, json, study.spec.recorded; print(json.dumps('torch' in sys.modules))"
+    code = "import sys, json, study.runs.recorded; print(json.dumps('torch' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) is False

@@ -12,11 +12,13 @@ from filelock import FileLock
 from planned_project import job_of, log_line, make_params, publish, run_of, write_plan
 
 from pipeline import status
+from study.runs import log
 from study.runs import status as library
 from study.runs.ahead import detections_file
 from study.runs.status import STATES, Progress, run_progress
-from study.runs.work import PUBLISHED, planned
+from study.runs.work import as_planned, planned
 from study.spec.code import code_of
+from study.spec.paths import PUBLISHED
 from study.spec.run import all_runs, specification
 
 
@@ -58,13 +60,13 @@ def test_the_run_is_the_one_that_training_will_look_for(params):
     for run in all_runs(params):
         path = Path("runs/smoke/plan", f"{run.key}.yaml")
         path.write_text(yaml.safe_dump(specification(run, params)))
-        assert library.as_planned(run, params) == planned(run.key, params)
+        assert as_planned(run, params) == planned(run.key, params)
 
 
 def test_published_then_stale(params):
     publish(job_of(params))
     found = run_progress(run_of(params), params)
-    assert (found.state, found.done, found.losses["loss_cls"]) == ("published", 3, 1.5)
+    assert (found.state, found.done, found.log.losses["loss_cls"]) == ("published", 3, 1.5)
     assert state(params, 1) == "waiting"
     params["schedules"]["130k"]["max_iter"] *= 2
     assert state(params) == "stale"
@@ -121,7 +123,7 @@ def test_a_lock_that_another_process_holds_is_a_training(params):
         process.wait(60)
     assert (found.state, found.done, found.total) == ("training", 1, 3)
     assert found.eta == 2 * 2.0  # iterations left × seconds each
-    assert found.losses == {"total_loss": 3.0, "loss_cls": 1.5, "loss_mask": 0.7}
+    assert found.log.losses == {"total_loss": 3.0, "loss_cls": 1.5, "loss_mask": 0.7}
     assert state(params) == "interrupted"
     with FileLock(work / "lock1", timeout=0):  # looking left no lock behind
         pass
@@ -131,8 +133,8 @@ def test_only_the_end_of_a_long_log_is_read(params, monkeypatch):
     work = started(params)
     (work / "metrics.json").write_text("".join(log_line(i) for i in range(9000)))
     (work / "model_0008000.pth").touch()
-    monkeypatch.setattr(library, "_TAIL", 300)
-    assert library._last_log(work)[0] == 9000
+    monkeypatch.setattr(log, "_TAIL", 300)
+    assert log.last_log(work).done == 9000
 
 
 def test_warm_start_phase_by_phase(tmp_path, monkeypatch):
@@ -141,16 +143,16 @@ def test_warm_start_phase_by_phase(tmp_path, monkeypatch):
     write_plan(params)
 
     def states():
-        return [one.state for one in library.warm_start_progress(params)]
+        return [one.state for one in library.progress(params) if one.name.startswith("pretrain")]
 
     assert states() == ["waiting"] * 3
-    first, second = library._phase_folders("R50", params)
+    first, second = library.phase_folders("R50", params)
     first.mkdir(parents=True)
     (first / "lock0").touch()
     assert states() == ["interrupted", "waiting", "waiting"]
     (first / "model_final.pth").write_text("weights")
     assert states() == ["trained ahead", "waiting", "waiting"]
-    assert library._phase_folders("R50", params)[1] != second  # which starts from those weights
+    assert library.phase_folders("R50", params)[1] != second  # which starts from those weights
     weights = Path("runs/smoke/pretrain/weights/R50.pth")
     weights.parent.mkdir(parents=True)
     weights.touch()
@@ -194,9 +196,9 @@ def test_phases_are_where_stage_pretrain_trains_them(tmp_path, monkeypatch):
     monkeypatch.setattr(warm_start, "deepen", deepen)
     monkeypatch.setattr("study.runs.provenance.provenance", lambda *_, **__: "")
     Path("runs/smoke/pretrain/weights").mkdir(parents=True)
-    for backbone, recipe in params["scales"]["smoke"]["warm_start"].items():
-        works = pretrain.pretrain(backbone, recipe, Path("runs/smoke/pretrain"), params)
-        assert works == library._phase_folders(backbone, params)
+    for backbone in params["scales"]["smoke"]["warm_start"]:
+        works = pretrain.pretrain(backbone, params)
+        assert works == library.phase_folders(backbone, params)
 
 
 def test_work_of_other_settings_is_named(params, capsys):
@@ -212,9 +214,10 @@ def test_work_of_other_settings_is_named(params, capsys):
 
 
 def test_page_lines_up_losses(params):
+    losses = {"loss_rpn_cls": 1, "total_loss": 7, "loss_z": 2}
     found = [
-        Progress("a-0", "training", 10, 30, 0.5, {"loss_rpn_cls": 1, "total_loss": 7, "loss_z": 2}),
-        Progress("b-0", "waiting", 0, 30),
+        Progress("a-0", "x", "training", 10, 30, log.Log(9, 0.5, losses)),
+        Progress("b-0", "x", "waiting", 0, 30),
     ]
     header, _, first, second = status.table(found).splitlines()
     assert header.split() == ["Run", "State", "Iteration", "Left", "loss", "z", "rpn_cls"]

@@ -16,7 +16,7 @@ from opmask.errors import UserError
 from opmask.training import hardware
 from opmask.training.hardware import KEEP_MEMORY, places
 from study.runs import sweep
-from study.runs.sweep import Part, train_side_by_side
+from study.runs.sweep import Training, train_side_by_side
 
 CPU = {"gpus": "auto", "machines": 1, "side_by_side": "auto"}
 
@@ -73,7 +73,7 @@ import os, sys, time
 start = time.time(); time.sleep(.5); print(sys.argv[1], os.environ["P"], start, time.time())
 """
     module = script(monkeypatch, tmp_path, code)
-    parts = [Part("abcde"[i], length, tmp_path) for i, length in enumerate([1, 5, 3, 4, 2])]
+    parts = [Training("abcde"[i], length, tmp_path) for i, length in enumerate([1, 5, 3, 4, 2])]
     train_side_by_side(parts, [{"P": "x"}, {"P": "y"}], tmp_path / "logs", module)
     done = [(tmp_path / "logs" / f"{key}.log").read_text().split() for key in "abcde"]
     spans = sorted((float(start), float(end), key) for key, _, start, end in done)
@@ -100,20 +100,11 @@ except KeyboardInterrupt:
     monkeypatch.chdir(tmp_path)
     module = script(monkeypatch, tmp_path, code)
     started = time.monotonic()
-    parts = [Part("bad", 1, tmp_path / "bad"), Part("good", 2, tmp_path / "good")]
+    parts = [Training("bad", 1, tmp_path / "bad"), Training("good", 2, tmp_path / "good")]
     with pytest.raises(UserError, match=r"bad: params.yaml: config: no such key \(log: .*bad.log"):
         train_side_by_side(parts, [{}, {}], tmp_path / "logs", module)
     assert (tmp_path / "logs" / "good.log").read_text() == "saved\n"
     assert time.monotonic() - started < 55
-
-
-def test_progress_is_read_from_the_trainings_own_log(tmp_path):
-    part = Part("a", 10, tmp_path)
-    assert part.iteration() == 0
-    (tmp_path / "metrics.json").write_text('{"iteration": 3}\n{"iteration": 7}\n')
-    assert part.iteration() == 8
-    (tmp_path / "metrics.json").write_text('{"iteration": 3}\n{"itera')
-    assert part.iteration() == 0
 
 
 def test_a_run_has_its_place_in_the_environment_and_the_imports_at_hand(monkeypatch, tmp_path):
@@ -130,7 +121,7 @@ print("SHARED=1" in start, any(line.startswith("OWN=") for line in start))
     monkeypatch.setattr(sweep, "PRELOADED", ["detectron2"])
     places = [{"SHARED": "1", "OWN": "x"}, {"SHARED": "1", "OWN": "y"}]
     before = dict(os.environ)
-    parts = [Part("a", 2, tmp_path), Part("b", 1, tmp_path)]
+    parts = [Training("a", 2, tmp_path), Training("b", 1, tmp_path)]
     try:
         train_side_by_side(parts, places, tmp_path / "logs", module)
     finally:
@@ -160,7 +151,7 @@ from study.runs import sweep
 @main
 def run(argv):
     sweep.PRELOADED = []
-    parts = [sweep.Part(key, 1, Path(key)) for key in "ab"]
+    parts = [sweep.Training(key, 1, Path(key)) for key in "ab"]
     sweep.train_side_by_side(parts, [{}, {}], Path("logs"), "lingering")
 
 if __name__ == "__main__":
@@ -208,6 +199,6 @@ os.kill(os.getpid(), {int(number)})
 """
     module = script(monkeypatch, tmp_path, code)
     with pytest.raises(UserError) as error:
-        train_side_by_side([Part("bad", 1, tmp_path)], [{}], tmp_path / "logs", module)
+        train_side_by_side([Training("bad", 1, tmp_path)], [{}], tmp_path / "logs", module)
     assert str(error.value).startswith(message) and "bad.log)" in str(error.value)
     assert "%" not in str(error.value)

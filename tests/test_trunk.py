@@ -11,7 +11,7 @@ from tiny import tiny_cfg, write_images
 from opmask.training import trainer
 from opmask.training.trainer import Hardware
 from opmask.training.trunk import Trunk
-from study.runs.sweep import Part
+from study.runs.sweep import Training
 from study.runs.work import branch_points
 from study.spec.run import parse_run, specification
 
@@ -100,9 +100,9 @@ def test_seeds_share_nothing():
 
 def test_the_sweep_lets_a_run_wait_for_its_trunk(tmp_path):
     trunk = tmp_path / "trunk"
-    long = Part("long", 13, tmp_path, Trunk(trunk, (6, 10)))
-    short = Part("short", 9, tmp_path, Trunk(trunk, (6,)))
-    other = Part("other", 5, tmp_path, Trunk(tmp_path / "else", (6,)))
+    long = Training("long", 13, tmp_path, Trunk(trunk, (6, 10)))
+    short = Training("short", 9, tmp_path, Trunk(trunk, (6,)))
+    other = Training("other", 5, tmp_path, Trunk(tmp_path / "else", (6,)))
     assert short.waits_for(long) and not other.waits_for(long) and not short.waits_for(other)
     trunk.mkdir()
     long.trunk.checkpoint(6).touch()

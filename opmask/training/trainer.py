@@ -184,8 +184,8 @@ def _worker(
     if start == cfg.SOLVER.MAX_ITER:  # it was killed between its last two checkpoints
         checkpointer.save(FINAL, iteration=start - 1)
         return
-    bar = ProgressBar(start, cfg.SOLVER.MAX_ITER, description) if comm.is_main_process() else None
-    trainer.register_hooks([history, *_hooks(cfg, checkpointer, scheduler, start, bar, trunk)])
+    own = _hooks(cfg, checkpointer, scheduler, start, trunk, description)
+    trainer.register_hooks([history, *own])
     logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)
     try:
         trainer.train(start, cfg.SOLVER.MAX_ITER)
@@ -202,8 +202,8 @@ def _hooks(
     checkpointer: SafeCheckpointer,
     scheduler: LRScheduler,
     start: int,
-    bar: ProgressBar | None,
     trunk: Trunk | None,
+    description: str,
 ) -> list[HookBase]:
     """In this order: a checkpoint says that all that belongs to its iteration is written."""
     work = Path(checkpointer.save_dir)
@@ -212,9 +212,10 @@ def _hooks(
         hooks.IterationTimer(warmup_iter=max(0, 3 - start)),
         hooks.LRScheduler(scheduler=scheduler),
     ]
-    if bar:  # in the main process
+    if comm.is_main_process():
         period = log_period(cfg.SOLVER.MAX_ITER)
         writers = _log_writers(work, start // period * period, period)
+        bar = ProgressBar(start, cfg.SOLVER.MAX_ITER, description)  # last: it takes the screen
         result.append(hooks.PeriodicWriter([bar, *writers], period))
         if cfg.SOLVER.SNAPSHOT_PERIOD:
             result.append(Snapshots(checkpointer, cfg.SOLVER.SNAPSHOT_PERIOD, work / SNAPSHOTS))

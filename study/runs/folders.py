@@ -2,23 +2,50 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from opmask.integrity import sha256
 from study.spec.code import code_of
+from study.spec.paths import Paths
 
 DETECTIONS = "detections-*.json"  # in a work folder: made ahead of the run's stage `evaluate`
-PUBLISHED = "published"  # in a work folder: the finished run, ready to be moved
 
 
-def folder(label: str, module: str, content: Any, files: Sequence[Path]) -> Path:
-    """`work/<label>-<hash>`: the hash covers `content`, the files that exist, and the code that
-    `module` rests on: a checkpoint is resumed only by the code that wrote it."""
+def key(module: str, content: Any, files: Sequence[Path]) -> str:
+    """64 hexadecimal digits, of `content`, the files that exist and the code `module` rests on."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     digest.update(code_of(module).encode())
     for path in files:
         if path.is_file():
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return Path("work", f"{label}-{digest.hexdigest()[:12]}")
+            digest.update(bytes.fromhex(sha256(path)))
+    return digest.hexdigest()
+
+
+def folder(
+    name: str, module: str, content: Any, files: Sequence[Path], params: Mapping[str, Any]
+) -> Path:
+    """`work/<scale>-<name>-<key>`: a checkpoint is resumed only by the code that wrote it."""
+    paths = Paths.of(params)
+    return paths.work / f"{paths.scale}-{name}-{key(module, content, files)[:12]}"
+
+
+def phase_folder(
+    module: str, backbone: str, number: int, weights: Path, params: Mapping[str, Any]
+) -> Path:
+    """Where phase `number` (from 1) of a backbone's warm start trains, beginning with `weights`.
+
+    module: stage `pretrain`'s.
+    """
+    scale = params["scales"][params["scale"]]
+    phase = scale["warm_start"][backbone]["phases"][number - 1]
+    content = [phase, scale["config"], scale["precision"], params["backbones"][backbone]]
+    files = [Paths.of(params).manifest, weights]
+    return folder(f"pretrain-{backbone}-{number}", module, content, files, params)
+
+
+def deepened_file(backbone: str, params: Mapping[str, Any]) -> Path:
+    """Where stage `pretrain` puts the weights of a smaller backbone, made as deep as this one."""
+    paths = Paths.of(params)
+    return paths.work / f"{paths.scale}-{backbone}-deepened.pth"

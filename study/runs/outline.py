@@ -5,20 +5,22 @@ The paper's experiments, by section and table, are declared in NEEDS.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from opmask.data.coco import load_manifest
-from study.runs.dvc_cache import DvcCache
-from study.runs.pace import Pace, kind, makespan, warm_start_kind
-from study.runs.status import Progress, as_planned, phase_length, run_progress, warm_start_progress
+from study.runs.dvc_records import DvcCache
+from study.runs.pace import Pace, makespan
+from study.runs.status import Progress, job_now, run_progress, warm_start_progress
+from study.spec.paths import Paths
 from study.spec.run import Run, all_runs
 
 DEFAULT = ""  # the global schedule
-CACHED, TO_TRAIN, DONE = "in DVC's cache", "to train", "done"
+CACHED = "in DVC's cache"  # a state beside those of `study.runs.status`
+OVER = ("published", "trained ahead", CACHED)
 YOURS = "yours"  # a run that no table or figure needs
+ALL = "all runs"  # need the warm start
 
 # result: rows of (methods, backbones, supervised sets, schedules) of which it needs all products
 _BOTH, _WAYS = "maskrcnn opmask", "voc nonvoc"
@@ -41,23 +43,13 @@ NEEDS: dict[str, list[tuple[str, str, str, str]]] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One training of the plan: `state` is CACHED, TO_TRAIN, DONE or `study.runs.status`'s.
+    """One training of the plan: who needs it, and how many seconds what is left of it, detecting
+    included, takes (NaN if unknown; `source` says how it is known)."""
 
-    left: iterations still to be done; seconds: they, and detecting, take; NaN if unknown.
-    """
-
-    name: str
-    iterations: int
+    progress: Progress
     needed: str
-    state: str
-    left: int
     seconds: float
-    source: str = ""
-
-    @property
-    def kind(self) -> str:
-        """Whose pace it goes at: METHOD-BACKBONE or pretrain-BACKBONE (`study.runs.pace`)."""
-        return "-".join(self.name.split("-")[:2])
+    source: str
 
 
 @dataclass(frozen=True)
@@ -75,21 +67,20 @@ class Total:
 def configurations(result: str, schedule: str) -> set[tuple[str, str, str, str]]:
     """(method, backbone, supervised, schedule) of all runs that `result` of NEEDS is made from."""
     return {
-        (*rest, named or schedule)
+        (method, backbone, supervised, named or schedule)
         for row in NEEDS[result]
-        for *rest, named in product(*(column.split(" ") for column in row))
+        for method, backbone, supervised, named in product(*(column.split(" ") for column in row))
     }
 
 
 def needed_by(run: Run, schedule: str) -> list[str]:
     """The results of NEEDS that `run` is part of; `schedule` is the global one."""
-    one = (run.method, run.backbone, run.supervised, run.schedule)
-    return [result for result in NEEDS if one in configurations(result, schedule)]
+    return [result for result in NEEDS if run.configuration in configurations(result, schedule)]
 
 
 def incomplete(runs: Sequence[Run], schedule: str) -> dict[str, int]:
     """How many runs each result lacks, where `runs` has not all of them."""
-    have = {(run.method, run.backbone, run.supervised, run.schedule) for run in runs}
+    have = {run.configuration for run in runs}
     missing = {result: len(configurations(result, schedule) - have) for result in NEEDS}
     return {result: count for result, count in missing.items() if count}
 
@@ -106,69 +97,45 @@ def abbreviate(results: Sequence[str]) -> str:
 
 
 def outline(params: Mapping[str, Any], paces: Mapping[str, Pace]) -> list[Line]:
-    """Every training of the plan in order: the warm starts, then the runs."""
-    cache = DvcCache.here()
-    runs = [_run_line(run, params, paces, cache) for run in all_runs(params)]
-    return [*_warm_start_lines(params, paces), *runs]
+    """Every training of the plan in order: the phases of the warm start, then the runs."""
+    cache, images = DvcCache.here(), _val_images(params)
+    phases = [
+        _line(phase, ALL, 0, paces)
+        for backbone in params["scales"][params["scale"]]["warm_start"]
+        for phase in warm_start_progress(backbone, params)
+    ]
+    runs = []
+    for run in all_runs(params):
+        found, job = run_progress(run, params), job_now(run, params)
+        if found.state in ("waiting", "stale") and job is not None and cache.has_run(job):
+            found = replace(found, state=CACHED, done=found.total)
+        needed = abbreviate(needed_by(run, str(params["schedule"])))
+        runs.append(_line(found, needed, images, paces))
+    return [*phases, *runs]
 
 
-def _run_line(
-    run: Run, params: Mapping[str, Any], paces: Mapping[str, Pace], cache: DvcCache
-) -> Line:
-    found, job = run_progress(run, params), as_planned(run, params)
-    state, left = _still_to_do(found)
-    if state == TO_TRAIN and job is not None and cache.has_run(job):
-        state, left = CACHED, 0
-    needed = abbreviate(needed_by(run, str(params["schedule"])))
-    if state in (DONE, CACHED, "trained ahead"):
-        return Line(run.key, found.total, needed, state, 0, 0.0)
-    pace = paces.get(kind(run))
-    seconds = pace.seconds(left, _val_images(params)) if pace else math.nan
-    return Line(run.key, found.total, needed, state, left, seconds, pace.source if pace else "")
-
-
-def _still_to_do(found: Progress) -> tuple[str, int]:
-    """The state for this plan, and the iterations that are left."""
-    if found.state in ("published", "trained ahead", "finishing"):
-        return (DONE if found.state == "published" else found.state), 0
-    if found.state in ("waiting", "stale"):
-        return TO_TRAIN, found.total
-    return found.state, found.total - found.done
-
-
-def _warm_start_lines(params: Mapping[str, Any], paces: Mapping[str, Pace]) -> list[Line]:
-    scale = params["scales"][params["scale"]]
-    phases = list(warm_start_progress(params))
-    lines = []
-    for backbone, recipe in scale["warm_start"].items():
-        total = sum(phase_length(phase, scale) for phase in recipe["phases"])
-        own = [one for one in phases if one.name.split()[1] == backbone]
-        left = sum(_still_to_do(one)[1] for one in own)
-        begun = any(one.state in ("training", "interrupted", "trained ahead") for one in own)
-        state = DONE if not left else "begun" if begun else TO_TRAIN
-        pace = paces.get(warm_start_kind(backbone))
-        seconds = (pace.start if pace else math.nan) * left / total if left else 0.0
-        source = pace.source if pace and left else ""
-        lines.append(Line(warm_start_kind(backbone), total, "all", state, left, seconds, source))
-    return lines
+def _line(found: Progress, needed: str, images: int, paces: Mapping[str, Pace]) -> Line:
+    if found.state in OVER:
+        return Line(found, needed, 0.0, "")
+    if found.kind not in paces:
+        return Line(found, needed, math.nan, "")
+    pace = paces[found.kind]
+    return Line(found, needed, found.left * pace.iteration + images * pace.image, pace.source)
 
 
 def _val_images(params: Mapping[str, Any]) -> int:
-    path = Path("data", params["scale"], "manifest.json")
-    if path.is_file():
-        return load_manifest(path).val.counts["images"]
+    manifest = Paths.of(params).manifest
+    if manifest.is_file():
+        return load_manifest(manifest).val.counts["images"]
     given = params["scales"][params["scale"]]["data"]["val_images"]
     return given if isinstance(given, int) else 0  # else a folder's name
 
 
 def total(lines: Sequence[Line], places: int) -> Total:
     """What is left of the plan when `places` runs train at the same time, as the sweep does."""
-    warm = [line for line in lines if line.name == line.kind]
-    runs = [line for line in lines if line not in warm]
-    unknown = [line.kind for line in lines if math.isnan(line.seconds)]
-    known = [line.seconds for line in runs if not math.isnan(line.seconds)]
+    known = [line for line in lines if not math.isnan(line.seconds)]
     return Total(
-        sum(line.seconds for line in warm if not math.isnan(line.seconds)),
-        makespan(known, places),
-        list(dict.fromkeys(unknown)),
+        sum(line.seconds for line in known if line.needed == ALL),
+        makespan([line.seconds for line in known if line.needed != ALL], places),
+        list(dict.fromkeys(line.progress.kind for line in lines if line not in known)),
     )

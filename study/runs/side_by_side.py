@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from opmask.errors import UserError, main
+
+Context = ForkServerContext | SpawnContext
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,10 @@ def run_side_by_side(
 
 
 def _start(
-    task: Task, environment: Mapping[str, str], logs: Path, context: BaseContext
+    task: Task,
+    environment: Mapping[str, str],
+    logs: Path,
+    context: ForkServerContext | SpawnContext,
 ) -> _Running:
     log = logs / f"{task.name}.log"
     log.write_text("")
@@ -99,8 +104,10 @@ def _start(
 
 def _interrupt(one: _Running) -> None:
     """SIGINT, which lets it save; where that is not yet heard, nothing is to be saved."""
+    pid, number = one.process.pid, signal.SIGINT if one.begun.poll() else signal.SIGKILL
     with suppress(ProcessLookupError):  # it has just ended
-        os.kill(one.process.pid, signal.SIGINT if one.begun.poll() else signal.SIGKILL)
+        if pid is not None:
+            os.kill(pid, number)
 
 
 def _run(task: Task, environment: Mapping[str, str], log: Path, begun: Connection) -> None:
@@ -117,14 +124,12 @@ def _run(task: Task, environment: Mapping[str, str], log: Path, begun: Connectio
 
 
 @contextmanager
-def _server(
-    environments: Sequence[Mapping[str, str]], preload: Sequence[str]
-) -> Iterator[BaseContext]:
+def _server(environments: Sequence[Mapping[str, str]], preload: Sequence[str]) -> Iterator[Context]:
     """What starts processes: on Linux each is a copy of one that has imported `preload`.
 
     It starts with what all `environments` share: glibc and OpenMP read theirs only once.
     """
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context = ForkServerContext() if sys.platform == "linux" else SpawnContext()
     context.set_forkserver_preload(list(preload))
     before = dict(os.environ)
     os.environ.update(set.intersection(*(set(place.items()) for place in environments)))
@@ -144,14 +149,13 @@ def _failure(task: Task, exit_code: int, logs: Path) -> str:
 
 def end_with_parent(number: signal.Signals) -> None:
     """Send this process, a child by `multiprocessing`, `number` when its parent dies, however."""
-    parent = multiprocessing.parent_process()
 
-    def watch() -> None:
+    def watch(parent: BaseProcess) -> None:
         parent.join()
         os.kill(os.getpid(), number)
 
-    if parent is not None:
-        threading.Thread(target=watch, daemon=True).start()
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=watch, args=(parent,), daemon=True).start()
 
 
 def killed(exit_code: int | None) -> str | None:

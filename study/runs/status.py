@@ -4,23 +4,21 @@ Nothing here writes, and nothing needs torch: it may be looked at as often as on
 training goes on.
 """
 
-import functools
 import json
 import math
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from opmask.data.coco import load_manifest
-from opmask.training.files import FINAL
-from study.runs.folders import PUBLISHED, folder
-from study.runs.work import MODULE, Planned
+from study.runs.folders import deepened_file, phase_folder
+from study.runs.log import Log, last_log
+from study.runs.work import Planned, as_planned
 from study.spec.code import code_of
+from study.spec.paths import PROVENANCE, PUBLISHED, WEIGHTS, Paths
 from study.spec.run import Run, all_runs, load_specification, shared_specifications, specification
 
 STATES = {
@@ -32,127 +30,119 @@ STATES = {
     "stale": "runs/ has it with other settings, data or code; dvc repro replaces it",
     "waiting": "nothing is done yet",
 }
-_TAIL = 16384  # bytes of a log in which its last whole line is looked for
+WARM_START = "pipeline.pretrain"  # what a warm start rests on
 
 
 @dataclass(frozen=True)
 class Progress:
     """One run, or one phase of the warm start: a state of STATES and iterations done of `total`.
 
-    seconds: an iteration at present, NaN if unknown; losses: the last logged, by detectron2's name.
+    kind: METHOD-BACKBONE or pretrain-BACKBONE, whose pace it goes at.
     """
 
     name: str
+    kind: str
     state: str
     done: int
     total: int
-    seconds: float = math.nan
-    losses: Mapping[str, float] = field(default_factory=dict)
+    log: Log = Log()
+
+    @property
+    def left(self) -> int:
+        """Iterations still to be done."""
+        return self.total - self.done
 
     @property
     def eta(self) -> float:
         """Seconds until the last iteration, if it trains now; else NaN."""
-        return (self.total - self.done) * self.seconds if self.state == "training" else math.nan
+        return self.left * self.log.seconds if self.state == "training" else math.nan
 
 
 def progress(params: Mapping[str, Any]) -> list[Progress]:
     """Every phase of the warm start, then every planned run, in the order of params.yaml."""
-    return [*warm_start_progress(params), *(run_progress(run, params) for run in all_runs(params))]
+    backbones = params["scales"][params["scale"]]["warm_start"]
+    phases = [phase for backbone in backbones for phase in warm_start_progress(backbone, params)]
+    return [*phases, *(run_progress(run, params) for run in all_runs(params))]
 
 
 def run_progress(run: Run, params: Mapping[str, Any]) -> Progress:
     """How far `run` is with the settings that params.yaml has now."""
+    published = (Paths.of(params).train / run.key / PROVENANCE).is_file()
     total = specification(run, params)["max_iter"]
-    published = Path("runs", params["scale"], "train", run.key)
-    untouched = "stale" if (published / "provenance.json").is_file() else "waiting"
-    job = as_planned(run, params)
+    untouched = Progress(run.key, run.kind, "stale" if published else "waiting", 0, total)
+    job = job_now(run, params)
     if job is None:
-        return Progress(run.key, untouched, 0, total)
+        return untouched
     if job.is_published():
-        return Progress(run.key, "published", total, total, *_last_log(job.out)[1:])
-    return _working(run.key, job.work, total, untouched)
+        return replace(untouched, state="published", done=total, log=last_log(job.out))
+    return _working(untouched, job.work)
 
 
-def as_planned(run: Run, params: Mapping[str, Any]) -> Planned | None:
-    """The run as params.yaml has it now, whatever stage `plan` wrote last.
-
-    None while its data set or initial weights are missing or were made with other settings: what
-    it will start from is not known yet.
-    """
-    scale = params["scale"]
-    root, manifest = Path("runs", scale), Path("data", scale, "manifest.json")
-    weights = root / "pretrain" / "weights" / f"{run.backbone}.pth"
-    needs_weights = run.backbone in params["scales"][scale]["warm_start"]
-    if not (_is_current("data", params) and manifest.is_file()):
+def job_now(run: Run, params: Mapping[str, Any]) -> Planned | None:
+    """`as_planned`; None while its data set or initial weights are missing or were made with other
+    settings: what it will start from is not known yet."""
+    needs_weights = run.backbone in params["scales"][params["scale"]]["warm_start"]
+    if not _has_data(params) or (needs_weights and not _has_warm_start(run.backbone, params)):
         return None
-    if needs_weights and not _has_warm_start(run.backbone, params):
-        return None
-    spec, found = specification(run, params), load_manifest(manifest)
-    work = _folder(f"{scale}-{run.key}", MODULE, spec, [manifest, weights])
-    initial = str(weights) if weights.exists() else ""
-    return Planned(run.key, spec, found, initial, work, root / "train" / run.key)
+    return as_planned(run, params)
 
 
 def _is_current(name: str, params: Mapping[str, Any]) -> bool:
     """Whether what is on disk was planned with the present settings of stage `name`."""
-    path = Path("runs", params["scale"], "plan", f"{name}.yaml")
+    path = Paths.of(params).planned(name)
     return path.is_file() and load_specification(path) == shared_specifications(params)[name]
+
+
+def _has_data(params: Mapping[str, Any]) -> bool:
+    return _is_current("data", params) and Paths.of(params).manifest.is_file()
 
 
 def _has_warm_start(backbone: str, params: Mapping[str, Any]) -> bool:
     """Whether a backbone's initial weights are there, of the present settings and code."""
-    folder = Path("runs", params["scale"], "pretrain")
-    about = folder / backbone / "provenance.json"
+    paths = Paths.of(params)
+    about = paths.pretrain / backbone / PROVENANCE
     return (
-        (folder / "weights" / f"{backbone}.pth").is_file()
+        paths.initial(backbone).is_file()
         and _is_current("pretrain", params)
         and about.is_file()
-        and json.loads(about.read_text()).get("code") == code_of("pipeline.pretrain")
+        and json.loads(about.read_text()).get("code") == code_of(WARM_START)
     )
 
 
-def _folder(label: str, module: str, content: Any, files: Sequence[Path]) -> Path:
-    """`work.folder`, which reads all of `files`, only when one of them has changed."""
-    stamps = [(str(path), path.stat().st_mtime_ns) for path in files if path.is_file()]
-    return _remembered(label, module, json.dumps(content), tuple(stamps))
+def warm_start_kind(backbone: str) -> str:
+    """`Progress.kind` of every phase of a warm start."""
+    return f"pretrain-{backbone}"
 
 
-@functools.lru_cache
-def _remembered(label: str, module: str, content: str, stamps: tuple[tuple[str, int], ...]) -> Path:
-    return folder(label, module, json.loads(content), [Path(name) for name, _ in stamps])
+def warm_start_progress(backbone: str, params: Mapping[str, Any]) -> list[Progress]:
+    """Every phase of a backbone's warm start."""
+    scale = params["scales"][params["scale"]]
+    phases, kind = scale["warm_start"][backbone]["phases"], warm_start_kind(backbone)
+    state = "stale" if Paths.of(params).initial(backbone).is_file() else "waiting"
+    found = [
+        Progress(
+            f"pretrain {backbone} {n}/{len(phases)}", kind, state, 0, phase_length(phase, scale)
+        )
+        for n, phase in enumerate(phases, start=1)
+    ]
+    if _has_warm_start(backbone, params):
+        return [replace(one, state="published", done=one.total) for one in found]
+    works = phase_folders(backbone, params)
+    found = [_working(one, work) for one, work in zip(found, works, strict=True)]
+    over = "trained ahead"  # where a run is finishing: a phase detects and publishes nothing
+    return [replace(one, state=over) if one.state == "finishing" else one for one in found]
 
 
-def warm_start_progress(params: Mapping[str, Any]) -> Iterator[Progress]:
-    """Every phase of every backbone's warm start; none at a scale that starts from ImageNet."""
-    name, scale = params["scale"], params["scales"][params["scale"]]
-    for backbone, recipe in scale["warm_start"].items():
-        phases = recipe["phases"]
-        weights = Path("runs", name, "pretrain", "weights", f"{backbone}.pth")
-        done = _has_warm_start(backbone, params)
-        works = [Path()] * len(phases) if done else _phase_folders(backbone, params)
-        for number, (phase, work) in enumerate(zip(phases, works, strict=True), start=1):
-            label, total = f"pretrain {backbone} {number}/{len(phases)}", phase_length(phase, scale)
-            if done:
-                yield Progress(label, "published", total, total)
-                continue
-            found = _working(label, work, total, "stale" if weights.is_file() else "waiting")
-            is_over = found.state == "finishing"  # a phase detects and publishes nothing itself
-            yield replace(found, state="trained ahead") if is_over else found
-
-
-def _phase_folders(backbone: str, params: Mapping[str, Any]) -> list[Path]:
+def phase_folders(backbone: str, params: Mapping[str, Any]) -> list[Path]:
     """Where stage `pretrain` trains each phase; "none" where that is not known yet."""
-    name, scale = params["scale"], params["scales"][params["scale"]]
-    recipe, manifest = scale["warm_start"][backbone], Path("data", name, "manifest.json")
-    if not (_is_current("data", params) and manifest.is_file()):
-        return [Path("work", "none")] * len(recipe["phases"])
-    weights = Path("work", f"{name}-{backbone}-deepened.pth" if "deepen" in recipe else "none")
-    works = []
-    for number, phase in enumerate(recipe["phases"], start=1):
-        content = [phase, scale["config"], scale["precision"], params["backbones"][backbone]]
-        label = f"{name}-pretrain-{backbone}-{number}"
-        works.append(_folder(label, "pipeline.pretrain", content, [manifest, weights]))
-        weights = works[-1] / FINAL
+    recipe = params["scales"][params["scale"]]["warm_start"][backbone]
+    none = Paths.of(params).work / "none"
+    if not _has_data(params):
+        return [none] * len(recipe["phases"])
+    weights, works = deepened_file(backbone, params) if "deepen" in recipe else none, []
+    for number in range(1, len(recipe["phases"]) + 1):
+        works.append(phase_folder(WARM_START, backbone, number, weights, params))
+        weights = works[-1] / WEIGHTS
     return works
 
 
@@ -161,18 +151,18 @@ def phase_length(phase: Mapping[str, Any], scale: Mapping[str, Any]) -> int:
     return int({**scale["config"], **phase}.get("SOLVER.MAX_ITER", 40000))
 
 
-def _working(name: str, work: Path, total: int, untouched: str) -> Progress:
+def _working(untouched: Progress, work: Path) -> Progress:
     """A run that is not published, from its work folder; `untouched` if there is none."""
-    logged, *log = _last_log(work)
+    found, total = replace(untouched, log=last_log(work)), untouched.total
     if is_training(work):
-        return Progress(name, "training", logged, total, *log)
+        return replace(found, state="training", done=found.log.done)
     if (work / PUBLISHED).is_dir():
-        return Progress(name, "trained ahead", total, total, *_last_log(work / PUBLISHED)[1:])
-    if (work / FINAL).is_file():
-        return Progress(name, "finishing", total, total, *log)
+        return replace(found, state="trained ahead", done=total, log=last_log(work / PUBLISHED))
+    if (work / WEIGHTS).is_file():
+        return replace(found, state="finishing", done=total)
     if any(work.glob("lock*")):  # a published run leaves a folder without one behind
-        return Progress(name, "interrupted", resume_point(work), total, *log)
-    return Progress(name, untouched, 0, total)
+        return replace(found, state="interrupted", done=resume_point(work))
+    return untouched
 
 
 def is_training(work: Path) -> bool:
@@ -196,36 +186,13 @@ def resume_point(work: Path) -> int:
     return max((int(number[1]) + 1 for number in names if number), default=0)
 
 
-def _last_log(folder: Path) -> tuple[int, float, dict[str, float]]:
-    """Iterations done, seconds an iteration (NaN: not measured yet) and losses, of the last whole
-    line of detectron2's metrics.json."""
-    for line in reversed(_tail(folder / "metrics.json")):
-        try:
-            values = json.loads(line)
-            done = int(values["iteration"]) + 1
-        except (ValueError, KeyError, TypeError):  # half a line, or one without losses
-            continue
-        losses = {name: value for name, value in values.items() if "loss" in name}
-        if losses:
-            return done, float(values.get("time", math.nan)), losses
-    return 0, math.nan, {}
-
-
-def _tail(path: Path) -> list[bytes]:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            return file.read().splitlines()
-    except OSError:
-        return []
-
-
 def abandoned(params: Mapping[str, Any]) -> list[Path]:
     """Work folders of planned runs that belong to other settings, data or code than the present."""
-    jobs = {run.key: as_planned(run, params) for run in all_runs(params)}
+    paths = Paths.of(params)
+    jobs = [job for run in all_runs(params) if (job := job_now(run, params))]
     return [
         path
-        for key, job in jobs.items()
-        for path in sorted(Path("work").glob(f"{params['scale']}-{key}-*"))
-        if path.is_dir() and job is not None and path.name != job.work.name
+        for job in jobs
+        for path in sorted(paths.work.glob(f"{paths.scale}-{job.key}-*"))
+        if path.is_dir() and path.name != job.work.name
     ]

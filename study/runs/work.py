@@ -7,7 +7,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from opmask.data.coco import Manifest, load_manifest
 from opmask.errors import UserError
 from opmask.integrity import publish, require_whole
 from opmask.training.trunk import Trunk, log_period
-from study.runs.folders import DETECTIONS, PUBLISHED, folder
-from study.spec.run import all_runs, load_specification
-from study.spec.run import specification as specify
+from study.runs.folders import DETECTIONS, folder
+from study.spec.paths import PROVENANCE, PUBLISHED, Paths
+from study.spec.run import Run, all_runs, load_specification, specification
 
 MODULE = "pipeline.train"  # what a training rests on
 
@@ -32,7 +32,7 @@ class Planned:
     weights: str  # initial ones, "" where the configuration names them
     work: Path
     out: Path
-    trunk: Trunk = field(default=Trunk(Path(), ()), compare=False)  # shared with other runs
+    trunk: Trunk = Trunk(Path(), ())  # shared with other runs
 
     def is_published(self) -> bool:
         """Whether `out` holds this very run, of this configuration, data and code.
@@ -40,7 +40,7 @@ class Planned:
         What provenance.json says is compared and never used: it may come from anywhere.
         """
         try:
-            about = json.loads((self.out / "provenance.json").read_text())
+            about = json.loads((self.out / PROVENANCE).read_text())
         except (OSError, ValueError):
             return False
         return isinstance(about, dict) and about.get("work") == self.work.name
@@ -83,50 +83,60 @@ class Planned:
 
 
 def planned(key: str, params: Mapping[str, Any]) -> Planned:
-    """The planned run `key` (`runs/<scale>/plan/<key>.yaml`).
+    """The run `key` as stage `plan` wrote it, on whose file its stages depend.
 
     Raises:
         UserError: no such run is planned; lists those that are.
     """
-    scale = params["scale"]
-    root = Path("runs", scale)
-    specification = load_specification(root / "plan" / f"{key}.yaml")
-    data = Path("data", scale, "manifest.json")  # with digests of annotations and images
-    manifest = load_manifest(data)
-    weights = root / "pretrain" / "weights" / f"{specification['run']['backbone']}.pth"
-    files = [data, weights]
-    work = folder(f"{scale}-{key}", MODULE, specification, files)
-    given = str(weights) if weights.exists() else ""
-    trunk = Trunk(
-        folder(f"{scale}-trunk", MODULE, trunk_specification(specification), files),
-        branch_points(specification, params),
+    return _planned(key, load_specification(Paths.of(params).planned(key)), params)
+
+
+def as_planned(run: Run, params: Mapping[str, Any]) -> Planned:
+    """The run as params.yaml has it now, whatever stage `plan` wrote last."""
+    return _planned(run.key, specification(run, params), params)
+
+
+def _planned(key: str, spec: dict[str, Any], params: Mapping[str, Any]) -> Planned:
+    paths = Paths.of(params)
+    weights = paths.initial(spec["run"]["backbone"])
+    files = [paths.manifest, weights]  # the manifest has digests of annotations and images
+    return Planned(
+        key,
+        spec,
+        load_manifest(paths.manifest),
+        str(weights) if weights.exists() else "",
+        folder(key, MODULE, spec, files, params),
+        paths.train / key,
+        Trunk(
+            folder("trunk", MODULE, trunk_specification(spec), files, params),
+            branch_points(spec, params),
+        ),
     )
-    return Planned(key, specification, manifest, given, work, root / "train" / key, trunk)
 
 
-def trunk_specification(specification: Mapping[str, Any]) -> dict[str, Any]:
+def trunk_specification(spec: Mapping[str, Any]) -> dict[str, Any]:
     """What a run shares with those that differ from it in schedule alone."""
     own = ("run", "max_iter", "steps", "snapshot_period")
-    run = {k: v for k, v in specification["run"].items() if k not in ("name", "schedule")}
-    shared = {k: v for k, v in specification.items() if k not in own}
-    return {**shared, "run": run, "log_period": log_period(specification["max_iter"])}
+    run = {k: v for k, v in spec["run"].items() if k not in ("name", "schedule")}
+    shared = {k: v for k, v in spec.items() if k not in own}
+    return {**shared, "run": run, "log_period": log_period(spec["max_iter"])}
 
 
-def branch_points(specification: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[int, ...]:
+def branch_points(spec: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[int, ...]:
     """After how many iterations a run is last the same as some other planned one.
 
     One iteration before the step, as a checkpoint holds the next iteration's learning rate. Runs
     that keep snapshots share nothing.
     """
-    planned = [specify(run, params) for run in all_runs(params)]
-    shared = trunk_specification(specification)
+    planned = [specification(run, params) for run in all_runs(params)]
+    shared = trunk_specification(spec)
     alike = [s for s in planned if trunk_specification(s) == shared and not s["snapshot_period"]]
-    if specification["snapshot_period"] or len(alike) < 2:
+    if spec["snapshot_period"] or len(alike) < 2:
         return ()
-    own = _before_first_step(specification)
+    own = _before_first_step(spec)
     points = {_before_first_step(s) for s in alike}
     return tuple(sorted(point for point in points if 0 < point <= own))
 
 
-def _before_first_step(specification: Mapping[str, Any]) -> int:
-    return min([specification["max_iter"], *specification["steps"]]) - 1
+def _before_first_step(spec: Mapping[str, Any]) -> int:
+    return min([spec["max_iter"], *spec["steps"]]) - 1

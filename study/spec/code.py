@@ -1,7 +1,7 @@
 """This project's code as `study.spec.codedigest` sees it: what each stage's results rest on.
 
-Stage `code` writes one file a stage, on which that stage depends; work folders, kept results and
-provenance are named by digests of the same content.
+Stage `code` writes one file a stage, on which that stage depends; work folders, measured results
+and provenance are named by digests of the same content.
 """
 
 import functools
@@ -10,9 +10,8 @@ import json
 from pathlib import Path
 
 from opmask.errors import UserError
+from study.spec import paths
 from study.spec.codedigest import Library, Project, differences
-
-RECORDS = Path("runs", "code")
 
 PROJECT = Project(
     root=Path(__file__).parents[2],
@@ -42,7 +41,13 @@ PROJECT = Project(
     exempt={
         "study.spec.codedigest": "makes the digests: a change that matters changes them",
         "study.spec.code": "likewise",
+        "study.spec.paths": "where files lie: dvc.yaml has the same paths, and DVC their contents",
         "opmask.errors": "words of errors, and exit codes",
+        "opmask.integrity": "writes and moves files whole, or refuses them: never another content",
+        "study.runs.dvc_records": "says which runs DVC has: the same run, restored or trained",
+        "study.runs.recorded": "removes work folders of runs that DVC has",
+        "study.runs.side_by_side": "when and where tasks run, in modules of their own",
+        "study.runs.log": "says how far a training is",
         # `load_params` returns what params.yaml says, whatever these think of it.
         "study.spec.schema": "can refuse parameters, not alter them",
         "study.spec.schema_rules": "likewise",
@@ -65,7 +70,7 @@ def code_of(module: str) -> str:
 
 def record_file(stage: str) -> Path:
     """Where stage `code` leaves the record of `pipeline.<stage>`."""
-    return RECORDS / f"{stage}.json"
+    return paths.CODE / f"{stage}.json"
 
 
 def require_recorded(stage: str) -> None:

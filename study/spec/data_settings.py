@@ -7,8 +7,8 @@ from typing import Any
 from opmask.data import coco_files
 from opmask.errors import UserError
 from study.spec.params import data_root
+from study.spec.paths import Paths
 
-DATA = Path("data")  # where stage `data` writes, a folder a scale
 SETS = ("train", "val")
 # What the optional keys of `scales.<scale>.data` are if left out.
 OPTIONS: dict[str, Any] = {
@@ -31,7 +31,7 @@ def check_settings(params: Mapping[str, Any]) -> None:
     if settings["kind"] == "miniature":
         return
     root = data_root(params)
-    if root.resolve().is_relative_to((DATA / params["scale"]).resolve()):
+    if root.resolve().is_relative_to(Paths.of(params).data.resolve()):
         raise UserError(f"data_root: {root} is where stage `data` writes; move your data elsewhere")
     official = options(settings)["official"]
     lacks = coco_files.missing(root) if official else _lacks(root, places(settings))

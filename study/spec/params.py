@@ -1,7 +1,7 @@
 """Reads params.yaml, the one place where a user says what to run."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def load_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
     return params
 
 
-def data_root(params: dict[str, Any]) -> Path:
+def data_root(params: Mapping[str, Any]) -> Path:
     """The folder of the data set, absolute, with `~` replaced.
 
     Raises:

@@ -13,6 +13,7 @@ import pandas as pd
 from opmask.data.splits import Split
 from opmask.errors import UserError
 from opmask.integrity import is_sealed, verified
+from study.spec.paths import PER_CLASS, PROVENANCE
 from study.spec.run import Run
 
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
@@ -39,11 +40,10 @@ def read_per_class(runs_dir: Path, runs: Sequence[Run]) -> pd.DataFrame:
     frames = [pd.DataFrame(columns=columns).astype(dict.fromkeys(METRICS, float))]
     seen = set()
     for run in runs:
-        path = evaluation_dir(runs_dir, run) / "per_class.csv"
-        configuration = tuple(asdict(run)[key] for key in _IDENTITY)
+        path, one = evaluation_dir(runs_dir, run) / PER_CLASS, (run.configuration, run.seed)
         there = path.is_file() or is_sealed(path.parent)  # if missing there, that is damage
-        if there and configuration not in seen:
-            seen.add(configuration)
+        if there and one not in seen:
+            seen.add(one)
             frames.append(read_one(path, run)[columns])
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
@@ -71,14 +71,7 @@ def describe(table: pd.DataFrame, run: Run, split: Split) -> pd.DataFrame:
     table = table.assign(
         supervision=["novel" if c in split.novel else "supervised" for c in table["category"]]
     )
-    fields = {
-        "run": run.name,
-        "method": run.method,
-        "backbone": run.backbone,
-        "supervised": run.supervised,
-        "schedule": run.schedule,
-        "seed": run.seed,
-    }
+    fields = {"run": run.name, **{key: getattr(run, key) for key in _IDENTITY}}
     for position, (name, value) in enumerate(fields.items()):
         table.insert(position, name, value)
     return table
@@ -117,7 +110,7 @@ def read_provenance(runs_dir: Path, runs: Sequence[Run]) -> dict[str, list[dict]
     backbones = dict.fromkeys(run.backbone for run in runs)
     folders = {"pretrain": list(backbones), "train": keys, "evaluate": keys}
     found = {
-        stage: [read_json(runs_dir / stage / name / "provenance.json") for name in names]
+        stage: [read_json(runs_dir / stage / name / PROVENANCE) for name in names]
         for stage, names in folders.items()
     }
     return {stage: [entry for entry in entries if entry] for stage, entries in found.items()}

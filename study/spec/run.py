@@ -29,9 +29,37 @@ class Run:
     schedule: str
     seed: int
 
+    @classmethod
+    def from_name(cls, name: str, schedule: str = "", seed: int = 0) -> "Run":
+        """The run that `name` stands for, of `schedule` if it names none.
+
+        Raises:
+            ValueError: `name` has not three parts, or four.
+        """
+        if not all(parts := name.split("-")):
+            raise ValueError(name)
+        method, backbone, supervised, *named = parts
+        (own,) = named or [schedule]
+        return cls(name, method, backbone, supervised, own, seed)
+
     @property
     def key(self) -> str:
         return f"{self.name}-{self.seed}"
+
+    @property
+    def kind(self) -> str:
+        """METHOD-BACKBONE, on which its pace depends."""
+        return f"{self.method}-{self.backbone}"
+
+    @property
+    def configuration(self) -> tuple[str, str, str, str]:
+        """All that tells it from others but its seed, however it is written."""
+        return self.method, self.backbone, self.supervised, self.schedule
+
+    def with_method(self, method: str) -> "Run":
+        """The same but for its method."""
+        name = method + self.name.removeprefix(self.method)
+        return Run(name, method, self.backbone, self.supervised, self.schedule, self.seed)
 
 
 def parse_run(name: str, seed: int, params: Mapping[str, Any]) -> Run:
@@ -40,15 +68,14 @@ def parse_run(name: str, seed: int, params: Mapping[str, Any]) -> Run:
     Raises:
         UserError: a part of the name is unknown; lists what exists.
     """
-    parts = str(name).split("-")
-    if len(parts) not in (3, 4):
+    where = f"params.yaml: runs: {name}"
+    try:
+        run = Run.from_name(str(name), str(params["schedule"]), seed)
+    except ValueError as error:
         raise UserError(
             f"params.yaml: runs: {name!r} is not METHOD-BACKBONE-SUPERVISED[-SCHEDULE], "
             "e.g. opmask-R50-voc"
-        )
-    schedule = parts[3] if len(parts) == 4 else params["schedule"]
-    run = Run(str(name), parts[0], parts[1], parts[2], str(schedule), seed)
-    where = f"params.yaml: runs: {name}"
+        ) from error
     require(run.method, params["methods"], f"{where}: method")
     require(run.backbone, params["backbones"], f"{where}: backbone")
     require(run.supervised, [*SUPERVISED_SETS, *params["splits"]], f"{where}: split")

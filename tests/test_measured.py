@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from opmask.errors import UserError
-from study.runs import kept
-from study.runs.kept import Part, collect
+from study.runs import folders
+from study.runs.measured import Measurement, collect
 
 MODULE = "pipeline.cam"
 HARDWARE = {"gpus": 0, "machines": 1, "side_by_side": 2}
@@ -37,11 +37,11 @@ def stage(tmp_path):
                     raise RuntimeError(key)
                 (folder / "result").write_text(str(value))
 
-            return Part(key, MODULE, value, [tmp_path / "weights"], measure)
+            return Measurement(key, MODULE, value, [tmp_path / "weights"], measure)
 
         try:
             parts = [part(key, value) for key, value in settings.items()]
-            collect(parts, tmp_path / "out", tmp_path / "kept")
+            collect(parts, tmp_path / "out", tmp_path / "cache")
         except RuntimeError:
             pass
         return measured
@@ -66,7 +66,7 @@ def test_only_what_changed_is_measured(stage):
 
 def test_other_code_measures_anew(stage, monkeypatch):
     stage(a=1)
-    monkeypatch.setattr(kept, "code_of", lambda module: f"{module}, edited")
+    monkeypatch.setattr(folders, "code_of", lambda module: f"{module}, edited")
     assert stage(a=1) == ["a"] and stage(a=1) == []
 
 
@@ -87,7 +87,7 @@ def test_an_interrupted_stage_goes_on_and_leaves_the_old_output(stage):
 def test_one_result_a_run_is_kept(stage):
     for value in (1, 2, 3):
         stage(a=value, longer_a=value)
-    assert len(list((stage.root / "kept").iterdir())) == 2
+    assert len(list((stage.root / "cache").iterdir())) == 2
 
 
 def test_no_run_at_all_is_no_empty_folder(stage):
@@ -108,8 +108,10 @@ def write_environment(key, folder):
 def test_several_are_measured_in_processes_of_their_own(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
-    parts = [Part(key, MODULE, 1, [weights], partial(write_environment, key)) for key in "abc"]
-    collect(parts, tmp_path / "out", tmp_path / "kept", HARDWARE)
+    parts = [
+        Measurement(key, MODULE, 1, [weights], partial(write_environment, key)) for key in "abc"
+    ]
+    collect(parts, tmp_path / "out", tmp_path / "cache", HARDWARE)
     found = [(tmp_path / "out" / key / "result").read_text().split() for key in "abc"]
     assert [key for key, _, _ in found] == ["a", "b", "c"]
     assert str(os.getpid()) not in {process for _, process, _ in found}
@@ -125,9 +127,9 @@ def fail(folder):
 def test_what_breaks_in_another_process_is_reported(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
-    parts = [Part(key, MODULE, 1, [weights], fail) for key in "ab"]
+    parts = [Measurement(key, MODULE, 1, [weights], fail) for key in "ab"]
     with pytest.raises(UserError, match="partial: broken"):
-        collect(parts, tmp_path / "out", tmp_path / "kept", HARDWARE)
+        collect(parts, tmp_path / "out", tmp_path / "cache", HARDWARE)
     assert not (tmp_path / "out").exists()
 
 
@@ -140,15 +142,15 @@ def collect_lingering(root):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     weights = root / "weights"
     weights.touch()
-    parts = [Part(key, MODULE, 1, [weights], linger) for key in "ab"]
-    collect(parts, root / "out", root / "kept", HARDWARE)
+    parts = [Measurement(key, MODULE, 1, [weights], linger) for key in "ab"]
+    collect(parts, root / "out", root / "cache", HARDWARE)
 
 
 def test_ctrl_c_ends_all_processes(tmp_path):
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=collect_lingering, args=(tmp_path,))
     process.start()
-    while not (tmp_path / "kept" / "begun").exists():
+    while not (tmp_path / "cache" / "begun").exists():
         assert process.is_alive()
         time.sleep(0.1)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -165,11 +167,13 @@ def be_killed(folder):
 def test_a_killed_process_is_reported_as_killed(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
-    parts = [Part(key, MODULE, 1, [weights], be_killed if key == "a" else linger) for key in "ab"]
+    parts = [
+        Measurement(key, MODULE, 1, [weights], be_killed if key == "a" else linger) for key in "ab"
+    ]
     with pytest.raises(
-        UserError, match=r"a: killed by SIGKILL, as .* when memory runs out.*kept/logs/a.log"
+        UserError, match=r"a: killed by SIGKILL, as .* when memory runs out.*cache/logs/a.log"
     ):
-        collect(parts, tmp_path / "out", tmp_path / "kept", HARDWARE)
+        collect(parts, tmp_path / "out", tmp_path / "cache", HARDWARE)
     assert not (tmp_path / "out").exists()
 
 
@@ -179,13 +183,13 @@ def test_processes_end_with_a_stage_that_is_terminated_or_killed(number, tmp_pat
 import sys; sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
 from pathlib import Path
 from opmask.errors import main
-from test_kept import collect_lingering
+from test_measured import collect_lingering
 if __name__ == "__main__":
     main(lambda argv: collect_lingering(Path({str(tmp_path)!r})))([])
 """
     (tmp_path / "stage.py").write_text(code)
     with subprocess.Popen([sys.executable, "-W", "ignore", tmp_path / "stage.py"]) as process:
-        while not (tmp_path / "kept" / "begun").exists():
+        while not (tmp_path / "cache" / "begun").exists():
             assert process.poll() is None
             time.sleep(0.1)
         children = psutil.Process(process.pid).children(recursive=True)
@@ -197,8 +201,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("damage", [b"", b"2", b"1 "])
 def test_a_damaged_part_is_measured_again(damage, stage):
     stage(a=1, b=2)
-    (kept,) = (stage.root / "kept").glob("a-*")
-    (kept / "result").write_bytes(damage)
+    (cached,) = (stage.root / "cache").glob("a-*")
+    (cached / "result").write_bytes(damage)
     with pytest.warns(UserWarning, match=r"a-\w+/result: damaged"):
         assert stage(a=1, b=2) == ["a"]
     assert results(stage) == {"a": "1", "b": "2"}
