@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from opmask.errors import UserError
-from opmask.training import layout
+from opmask.training import files
 from pipeline import code as command
 from pipeline import stage
 from study.spec import code, codedigest, paths
@@ -266,7 +266,11 @@ def test_paths_are_those_of_dvc_yaml():
         for path in vars(paths.Paths("any")).values()
         if isinstance(path, Path) and path.parts[0] in ("data", "runs", "reports")
     }
-    assert paths.WEIGHTS == layout.FINAL  # of the library, which all stages need not import
+    # The library's, which not all stages need import.
+    shared = ("CONFIG", "SNAPSHOTS", "HELD_OUT")
+    assert [paths.WEIGHTS, *(getattr(paths, name) for name in shared)] == [
+        files.FINAL, *(getattr(files, name) for name in shared)
+    ]  # fmt: skip
     named = {one for stage in yaml.safe_load(text)["stages"].values() for one in files_of(stage)}
     assert not [one for one in named if not any(f"{one}/".startswith(f"{p}/") for p in own)]
     apart = {"runs/any", "reports", "reports/any"}  # which hold the others
