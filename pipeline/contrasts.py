@@ -12,7 +12,8 @@ from pipeline import stage
 from study.analysis.contrasts import CONTRASTS, contrast_table
 from study.analysis.further import further_contrasts
 from study.analysis.resampling import Resampler
-from study.report.contrasts_page import contrasts_markdown
+from study.report.render import write_page
+from study.report.views import contrasts as view
 from study.spec.params import load_params
 from study.spec.results import read_per_class
 from study.spec.run import all_runs
@@ -33,8 +34,7 @@ def run(argv: Sequence[str]) -> None:
     table = contrast_table(resampler, (*CONTRASTS, *further_contrasts(runs))).round(4)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "contrasts.csv", index=False)
-    text = f"# Contrasts between runs\n\n{contrasts_markdown(table)}\n"
-    (folder / "contrasts.md").write_text(text, encoding="utf-8")
+    write_page(folder / "contrasts.md", "Contrasts between runs", view.blocks(table))
 
 
 if __name__ == "__main__":

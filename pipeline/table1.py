@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import stage
+from study.report.render import write_page
+from study.report.views import table1 as view
 from study.spec.params import load_params
 from study.spec.results import read_per_class, summarise
 from study.spec.run import all_runs
-from study.tables.table1 import novel_gains, table1, table1_latex, table1_markdown
+from study.tables.table1 import novel_gains, table1
 
 
 @stage
@@ -32,9 +34,8 @@ def run(argv: Sequence[str]) -> None:
     table.to_csv(folder / "table1.csv", index=False)
     everything = read_per_class(runs_dir, all_runs(params))
     everything.round(2).to_csv(folder / "per_class.csv", index=False)
-    text = f"# Table 1\n\n{table1_markdown(table, scale)}\n"
-    (folder / "table1.md").write_text(text, encoding="utf-8")
-    (folder / "table1.tex").write_text(table1_latex(table, scale), encoding="utf-8")
+    write_page(folder / "table1.md", "Table 1", view.blocks(table, scale))
+    (folder / "table1.tex").write_text(view.tex(table, scale), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -27,13 +27,11 @@ from study.analysis.search import search_table
 from study.claims import arithmetic, findings
 from study.claims.claim import Claim
 from study.claims.ledger import CLAIMS, COLUMNS, Graded, grade, ledger_table
-from study.claims.page import page
 from study.claims.rules import Cell, Equal, Side, Significance, holm
 from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables, minus
-from study.claims.text import value_text
 from study.claims.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, judge, needs
 from study.figures.figure6 import figure6_table
-from study.report import ledger
+from study.report.views import claims
 from study.spec.results import METRICS, read_per_class, summarise
 from study.tables.table1 import table1
 from study.tables.table2 import table2
@@ -236,7 +234,7 @@ def test_without_any_table_only_arithmetic_is_decided(tmp_path):
     graded = grade(Tables(tmp_path))
     for one in graded:
         assert (one.verdict == NOT_RUN) == (one.claim.evidence.kind == OURS), one.claim.id
-    assert "not run" in page(graded, "miniature")
+    assert "not run" in claims.claims_page(graded, ledger_table(graded), "miniature")
 
 
 def test_tables_of_runs_that_were_not_made(tmp_path, empty):
@@ -420,14 +418,16 @@ def test_every_metric_of_table1_is_in_one_of_its_two_claims(tmp_path, empty):
     ],
 )
 def test_numbers_as_text(numbers, unit, name, text):
-    assert value_text(*numbers, unit, name) == text
+    assert claims.value_text(*numbers, unit, name) == text
 
 
 def test_ranks_have_no_sign_on_any_page(tmp_path):
     graded = grade(Tables(tmp_path))
-    (row,) = page(graded, "miniature").split("[person-and-cat-overlap](")[1:]
+    ledger = ledger_table(graded)
+    page = claims.claims_page(graded, ledger, "miniature")
+    (row,) = page.split("[person-and-cat-overlap](")[1:]
     assert re.search(r"\|\s+45 \|", row.splitlines()[0])
-    entry = {e.id: e for e in ledger.entries(ledger_table(graded))}["person-and-cat-overlap"]
+    entry = {e.id: e for e in claims.entries(ledger)}["person-and-cat-overlap"]
     assert entry.facts["ours"].startswith("rank 45, person, read as")
 
 

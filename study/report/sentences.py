@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from study.analysis.comparison import BACKBONES, DIRECTIONS, NOT_RUN, Comparison
+from study.analysis.comparison import Comparison
 from study.analysis.further import QUESTIONS
 from study.format import interval, number, signed
+from study.labels import BACKBONES, DIRECTIONS, NOT_RUN
 
 _MEANINGS = {
     "shown": "above 0: the paper's gain is reproduced in sign",

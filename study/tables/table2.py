@@ -13,22 +13,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from opmask.data.splits import VOC_CLASSES
-from study import format as markdown
 from study import paper
-from study.report import latex
 from study.spec.results import read_one, read_per_class
 from study.spec.run import Run
 from study.tables.cells import (
     CELL,
-    SOURCE,
     bootstrapped_difference,
     by_seed,
-    caveats,
     cell,
-    flat,
-    gain_text,
-    lines,
-    tally,
 )
 from study.tables.table2_rows import METHODS
 
@@ -101,60 +93,3 @@ def _rows(per_class: pd.DataFrame, row: tuple[str, str], classes: str) -> pd.Dat
     if classes == "all":
         return found
     return found[found["category"].isin(VOC_CLASSES) == (classes == "voc")]
-
-
-def table2_frame(table: pd.DataFrame) -> pd.DataFrame:
-    """The paper's rows and columns for people; `table` is of `table2`."""
-    found = []
-    plain = table[table["minus_method"] == ""]
-    for (method, supervised), rows in plain.groupby(["method", "supervised"], sort=False):
-        head = {("", "Model"): METHODS[method], ("", "Train set"): SUBSETS[supervised]}
-        cells = {
-            (f"test on {SUBSETS[row['classes']]}", row["metric"]): row for _, row in rows.iterrows()
-        }
-        found += lines(head, cells, source=("", SOURCE), digits=2)
-    return pd.DataFrame(found, columns=pd.MultiIndex.from_tuples(found[0]))
-
-
-def table2_markdown(table: pd.DataFrame, scale: str) -> str:
-    """Table 2 for people. `table` is of `table2`."""
-    gaps = table[table["minus_method"] != ""]
-    return "\n\n".join(
-        [
-            "Mask AP, percent, where the class activation map of the predicted class is the mask. "
-            "OPMask's is its object mask prior (OMP).",
-            _findings(gaps),
-            _gains(gaps),
-            caveats(scale, table["seeds"].tolist()),
-            markdown.table(flat(table2_frame(table)), left=3),
-            "The paper's 1.9 AP50 of Mask R-CNN trained on voc, tested on all, does not follow "
-            "from its other columns: (20 × 4.0 + 60 × 1.0) / 80 = 1.75. Every other row does.",
-        ]
-    )
-
-
-def table2_latex(table: pd.DataFrame, scale: str) -> str:
-    """Table 2 as LaTeX. `table` is of `table2`."""
-    caption = f"Mask AP, percent, of class activation maps used as masks, scale {scale}."
-    return latex.table(table2_frame(table), caption, "tab:cam", left=3)
-
-
-def _findings(gaps: pd.DataFrame) -> str:
-    """Where the intervals lie, for each of the paper's three comparisons."""
-    texts = []
-    for (a, b), rows in gaps.groupby(["method", "minus_method"], sort=False):
-        texts.append(f"- {METHODS[a]} − {METHODS[b]}: {tally(rows)}.")
-    return "\n".join(texts)
-
-
-def _gains(gaps: pd.DataFrame) -> str:
-    keys = ["method", "supervised", "minus_method", "minus_supervised"]
-    found = []
-    for (a, train_a, b, train_b), rows in gaps.groupby(keys, sort=False):
-        name = f"{METHODS[a]} ({SUBSETS[train_a]}) − {METHODS[b]} ({SUBSETS[train_b]})"
-        line = {"Difference in AP (train set)": name}
-        for _, row in rows.iterrows():
-            words = f"{gain_text(row)}, paper {markdown.signed(row['paper'])}"
-            line[f"test on {SUBSETS[row['classes']]}"] = words
-        found.append(line)
-    return markdown.table(pd.DataFrame(found))

@@ -15,22 +15,14 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from study import format as markdown
 from study import paper
-from study.analysis.comparison import BACKBONES, DIRECTIONS
-from study.report import latex
+from study.analysis.comparison import DIRECTIONS
 from study.tables.cells import (
     CELL,
     NAN,
-    SOURCE,
     bootstrapped_difference,
     by_seed,
-    caveats,
     cell,
-    flat,
-    gain_text,
-    lines,
-    tally,
 )
 
 # (task, classes): title
@@ -108,62 +100,3 @@ def _rows(
         & (per_class["task"] == task)
     ]
     return found if classes == "all" else found[found["supervision"] == "novel"]
-
-
-def table3_frame(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows and columns for people, as in the paper; `table` is of `table3`."""
-    found = []
-    plain = table[table["minus"] == ""]
-    for (backbone, schedule), rows in plain.groupby(["backbone", "schedule"], sort=False):
-        head = {("", "Backbone"): BACKBONES[backbone], ("", "Schedule"): schedule}
-        cells = {
-            (row["direction"], COLUMNS[row["task"], row["classes"]]): row
-            for _, row in rows.iterrows()
-        }
-        found += lines(head, cells, source=("", SOURCE))
-    return pd.DataFrame(found, columns=pd.MultiIndex.from_tuples(found[0]))
-
-
-def table3_markdown(table: pd.DataFrame, scale: str) -> str:
-    """Table 3 for people. `table` is of `table3`."""
-    gaps = table[table["minus"] != ""]
-    return "\n\n".join(
-        [
-            "OPMask with the paper's 130k schedule against the usual 1x and 3x: AP in percent.",
-            _findings(gaps),
-            _gains(gaps),
-            caveats(scale, table["seeds"].tolist()),
-            markdown.table(flat(table3_frame(table)), left=3),
-            "The paper does not say of which classes its AP_Box is. It hardly differs between the "
-            "two directions, as only box AP of all classes would, so that is where it stands here.",
-        ]
-    )
-
-
-def table3_latex(table: pd.DataFrame, scale: str) -> str:
-    """Table 3 as LaTeX. `table` is of `table3`."""
-    caption = f"OPMask by training schedule: box and mask AP, percent, scale {scale}."
-    return latex.table(table3_frame(table), caption, "tab:schedules", left=3)
-
-
-def _findings(gaps: pd.DataFrame) -> str:
-    """Where the intervals lie, for each schedule that 130k is compared with."""
-    texts = []
-    for (other, task, classes), rows in gaps.groupby(["minus", "task", "classes"], sort=False):
-        what = f"{SCHEDULE} − {other}, {COLUMNS[task, classes]}"
-        texts.append(f"- {what}: {tally(rows)}.")
-    return "\n".join(texts)
-
-
-def _gains(gaps: pd.DataFrame) -> str:
-    found = []
-    for key, rows in gaps.groupby(["backbone", "direction", "minus"], sort=False):
-        line = {"Backbone": BACKBONES[key[0]], "Direction": key[1]}
-        line["Schedules"] = f"{SCHEDULE} − {key[2]}"
-        for _, row in rows.iterrows():
-            words = gain_text(row)
-            if pd.notna(row["paper"]):
-                words += f", paper {markdown.signed(row['paper'])}"
-            line[COLUMNS[row["task"], row["classes"]]] = words
-        found.append(line)
-    return markdown.table(pd.DataFrame(found), left=3)

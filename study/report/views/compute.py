@@ -1,25 +1,53 @@
-"""What made the runs, from their `provenance.json`, in words: hardware, versions, commit, time."""
+"""What made the runs, from their `provenance.json`: hardware, versions, commit, time."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from study import format as markdown
+import pandas as pd
+
+from study.format import duration
+from study.report.blocks import Block, Table
+from study.report.inputs import Inputs
+from study.report.words import WORDS
 
 UNKNOWN = "not recorded"
 
 Entry = Mapping[str, Any]  # the content of one provenance.json
 
 
+def blocks(inputs: Inputs) -> list[Block]:
+    """What all trainings share, and how they were initialised."""
+    found = facts([one.provenance for one in inputs.trained])
+    frame = pd.DataFrame({"What": found.keys(), "Value": found.values()})
+    blocks: list[Block] = [Table(frame, left=2)]
+    if inputs.provenance.get("pretrain"):
+        deepened = inputs.deepened.items()
+        texts = [WORDS["deepened"].format(deep=deep, shallow=shallow) for deep, shallow in deepened]
+        blocks.append(" ".join([WORDS["initial_weights"], *texts]))
+    return blocks
+
+
+def times(provenance: Mapping[str, Sequence[Entry]]) -> list[Block]:
+    """Wall time a stage: how many parts it has, their longest, and their sum; empty if nothing was
+    recorded."""
+    rows = []
+    for stage, entries in provenance.items():
+        known = [value for entry in entries if (value := seconds(entry)) is not None]
+        if known:
+            longest, total = (duration(f(known)) for f in (max, sum))
+            rows.append({"Stage": stage, "Parts": len(known), "Longest": longest, "Sum": total})
+    return ["Wall time:", Table(pd.DataFrame(rows))] if rows else []
+
+
 def facts(train: Sequence[Entry]) -> dict[str, str]:
     """What all trainings share, each different value with its count."""
-    memory = [entry["peak_memory_gib"] for entry in train if entry.get("peak_memory_gib")]
     found = {
         "Runs trained": str(len(train)),
         "Iterations a run": distinct(entry.get("iterations", UNKNOWN) for entry in train),
         "Seeds": ", ".join(str(s) for s in sorted({e["seed"] for e in train if "seed" in e})),
         "Hardware": distinct(hardware(entry) for entry in train),
-        "Peak memory": f"{max(memory):.1f} GiB" if memory else UNKNOWN,
+        "Peak memory": _memory(train),
         "Precision": distinct(entry.get("precision", UNKNOWN) for entry in train),
         "Versions": distinct(versions(entry) for entry in train),
         "Commit": distinct(commit(entry) for entry in train),
@@ -65,7 +93,17 @@ def seconds(entry: Entry) -> float | None:
     return entry.get("wall_s", entry.get("seconds"))
 
 
-def time_text(entry: Entry) -> str:
-    """Wall time of a part for people."""
-    value = seconds(entry)
-    return UNKNOWN if value is None else markdown.duration(value)
+def costs(entry: Entry) -> dict[str, str]:
+    """What one training took."""
+    time = seconds(entry)
+    return {
+        "Iterations": str(entry.get("iterations", UNKNOWN)),
+        "Time": UNKNOWN if time is None else duration(time),
+        "Peak memory": _memory([entry]),
+        "Date": str(entry.get("date", UNKNOWN)),
+    }
+
+
+def _memory(entries: Sequence[Entry]) -> str:
+    known = [entry["peak_memory_gib"] for entry in entries if entry.get("peak_memory_gib")]
+    return f"{max(known):.1f} GiB" if known else UNKNOWN

@@ -1,4 +1,5 @@
-"""The runs with their loss curves, drawn small: every column of curves has one pair of axes."""
+"""The runs: what they reached and took, and their loss curves, drawn small: every column of curves
+has one pair of axes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from study.report.facts import UNKNOWN, time_text
-from study.report.inputs import Trained
+from study.format import number
+from study.report.blocks import Table
+from study.report.inputs import TrainedRun
+from study.report.views.compute import costs
 
 LOSSES = {
     "total_loss": "all losses",
@@ -31,13 +34,12 @@ class Curve:
 class RunLine:
     """One run for the table of runs; `curves` has an entry for each of LOSSES, None: no such."""
 
-    key: str
-    seed: int
-    facts: dict[str, str]
+    name: str
+    costs: dict[str, str]
     curves: list[Curve | None]
 
 
-def run_lines(trained: Sequence[Trained]) -> list[RunLine]:
+def run_lines(trained: Sequence[TrainedRun]) -> list[RunLine]:
     """All runs, in order."""
     short = [{n: _thin(c) for n, c in one.losses.items() if n in LOSSES} for one in trained]
     steps = max((c["step"].max() for curves in short for c in curves.values()), default=1)
@@ -51,19 +53,28 @@ def run_lines(trained: Sequence[Trained]) -> list[RunLine]:
             _draw(curves[name], steps, top) if name in curves else None
             for name, top in tops.items()
         ]
-        found.append(RunLine(one.run.key, one.run.seed, _facts(one), drawn))
+        found.append(RunLine(_name(one), costs(one.provenance), drawn))
     return found
 
 
-def _facts(one: Trained) -> dict[str, str]:
-    entry = one.provenance
-    memory = entry.get("peak_memory_gib")
-    return {
-        "Iterations": str(entry.get("iterations", UNKNOWN)),
-        "Time": time_text(entry),
-        "Peak memory": f"{memory:.1f} GiB" if memory else UNKNOWN,
-        "Date": str(entry.get("date", UNKNOWN)),
-    }
+def table(trained: Sequence[TrainedRun], summary: pd.DataFrame) -> Table:
+    """A line a run: its AP, of `results.summarise`, and what it took."""
+    keys = ["run", "seed", "supervision", "task"]
+    found = summary.set_index(keys)["AP"].sort_index()
+    rows = []
+    for one in trained:
+        key = one.run.name, one.run.seed
+        reached = {
+            f"{kind} AP, {classes}": number(found.get((*key, classes, task), np.nan), 2)
+            for kind, task in (("Mask", "segm"), ("Box", "bbox"))
+            for classes in ("novel", "supervised")
+        }
+        rows.append({"Run": _name(one)} | reached | costs(one.provenance))
+    return Table(pd.DataFrame(rows), "Each run, AP in percent:")
+
+
+def _name(one: TrainedRun) -> str:
+    return f"{one.run.name}, seed {one.run.seed}"
 
 
 def _thin(curve: pd.DataFrame) -> pd.DataFrame:

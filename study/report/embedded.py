@@ -15,7 +15,7 @@ _SCREEN_DPI, _DEFAULT_DPI = 96, 300
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedImage:
     """An image for `<img>`: its data URI, and its size in CSS pixels."""
 
     uri: str
@@ -23,7 +23,7 @@ class Picture:
     height: int
 
 
-def embed(path: Path, enlarged: float = 1.5, budget: int = BUDGET) -> Picture:
+def embed(path: Path, enlarged: float = 1.5, budget: int = BUDGET) -> EmbeddedImage:
     """A PNG file as a data URI, of PNG up to `budget` bytes, else of WebP with as many pixels.
 
     enlarged: how large it is on a screen, against print. Raises UserError if it is no picture.
@@ -41,4 +41,6 @@ def embed(path: Path, enlarged: float = 1.5, budget: int = BUDGET) -> Picture:
         pixels.save(stream, "WEBP", quality=QUALITY)
         content, kind = stream.getvalue(), "webp"
     uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return Picture(uri, *(max(1, round(side * enlarged * _SCREEN_DPI / dpi)) for side in size))
+    return EmbeddedImage(
+        uri, *(max(1, round(side * enlarged * _SCREEN_DPI / dpi)) for side in size)
+    )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from study.figures.style import LABELS
+from study.labels import MODELS
 from study.spec.results import METRICS
 
 _RUN = ["method", "backbone", "supervised", "schedule"]
@@ -35,7 +35,7 @@ def explorer_data(per_class: pd.DataFrame | None) -> dict[str, Any]:
             results.append([len(runs) - 1, task, _by_class(of_task, index)])
     return {
         "metrics": METRICS,
-        "labels": {m: LABELS.get(m, m) for m in dict.fromkeys(run["method"] for run in runs)},
+        "labels": {m: MODELS.get(m, m) for m in dict.fromkeys(str(run["method"]) for run in runs)},
         "categories": categories["category"].astype(str).tolist(),
         "runs": runs,
         "results": results,
