@@ -1,6 +1,7 @@
 """Figure 3's regressions: what is found, and how far it carries."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,9 @@ PAPER_ALPHA = 0.01  # the level the paper names
 ALPHA = 0.05  # of the tests the paper does not have
 CLASSES = 80  # of COCO, the paper's points
 STEP = 0.1  # slopes are told in AP per this much IoU
+# By heading: a quantity of `regress`, and what of it.
+_SLOPE = {f"Slope, AP per {STEP} IoU": ("slope", "value"), "95 % interval": ("slope", "interval")}
+_R = {"r": ("r", "value"), "p": ("slope", "p")}
 
 
 def blocks(
@@ -70,7 +74,8 @@ def finding(frame: pd.DataFrame) -> str:
     texts.append(
         f"The two slopes {verb}: OPMask's is {_per_step(gap)} AP per {STEP} IoU "
         f"{'above' if gap['value'] > 0 else 'below'} Mask R-CNN's (95 % interval "
-        f"{_interval(gap, STEP)}, p {p_text(gap['p'])}, paired within classes)."
+        f"{_cells(by, DIFFERENCE, _SLOPE)['95 % interval']}, p {p_text(gap['p'])}, paired within "
+        "classes)."
     )
     return " ".join(texts)
 
@@ -82,40 +87,26 @@ def tests(frame: pd.DataFrame) -> list[Block]:
 
 def _fits(by: pd.DataFrame) -> Table:
     """The regression of each model."""
-    rows = []
-    for model in MODELS:
-        slope, r, rank = (by.loc[model, name] for name in ("slope", "r", "spearman"))
-        rows.append(
-            {
-                "Model": METHODS[model],
-                **_slope(slope),
-                "… classes resampled": _interval(by.loc[model, "slope_bootstrap"], STEP),
-                "r": signed(r["value"], 2),
-                "p": p_cell(slope["p"]),
-                "Paper's p": p_cell(paper.figure3(model, "p")),
-                "Spearman": signed(rank["value"], 2),
-                "p of it": p_cell(rank["p"]),
-                "Classes": slope["n"] or NOT_RUN,
-            }
-        )
+    rows = [
+        {"Model": METHODS[model]}
+        | _cells(by, model, _SLOPE | {"… classes resampled": ("slope_bootstrap", "interval")} | _R)
+        | {"Paper's p": p_cell(paper.figure3(model, "p"))}
+        | _cells(by, model, {"Spearman": ("spearman", "value"), "p of it": ("spearman", "p")})
+        | {"Classes": by.loc[model, "slope"]["n"] or NOT_RUN}
+        for model in MODELS
+    ]
     return Table(pd.DataFrame(rows))
 
 
 def _difference(by: pd.DataFrame) -> list[Block]:
     """Why two p-values are no test of a difference, and the tests that are."""
     p = [paper.figure3(model, "p") for model in MODELS]
-    rows = []
-    for quantity, label in WORDS["regression"]["tests"].items():
-        row = by.loc[DIFFERENCE, quantity]
-        step = STEP if "slope" in label else 1
-        rows.append(
-            {
-                "OPMask − Mask R-CNN in": label,
-                "Value": signed(row["value"] * step, 2),
-                "95 % interval": _interval(row, step),
-                "p": p_cell(row["p"]),
-            }
-        )
+    columns = {"Value": "value", "95 % interval": "interval", "p": "p"}
+    rows = [
+        {"OPMask − Mask R-CNN in": label}
+        | _cells(by, DIFFERENCE, {name: (quantity, what) for name, what in columns.items()})
+        for quantity, label in WORDS["regression"]["tests"].items()
+    ]
     return [
         WORDS["regression"]["difference"].format(
             p=[p_text(value) for value in p],
@@ -126,6 +117,21 @@ def _difference(by: pd.DataFrame) -> list[Block]:
         ),
         Table(pd.DataFrame(rows)),
     ]
+
+
+def _cells(by: pd.DataFrame, model: str, columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """By heading one quantity of a model: its value, interval or p. Slopes are per STEP."""
+    found = {}
+    for heading, (quantity, what) in columns.items():
+        row = by.loc[model, quantity]
+        step = STEP if quantity.startswith(("slope", "interaction")) else 1
+        if what == "p":
+            found[heading] = p_cell(row["p"])
+        elif what == "interval":
+            found[heading] = interval(row["low"] * step, row["high"] * step)
+        else:
+            found[heading] = signed(row["value"] * step, 2)
+    return found
 
 
 def _by(frame: pd.DataFrame) -> pd.DataFrame:
@@ -162,15 +168,11 @@ def _what(points: pd.DataFrame, reading: str, scale: str) -> str:
 
 def _control(by: pd.DataFrame) -> Table:
     labels = {"": "novel", "_supervised": "supervised", "_novelty": "novel − supervised"}
-    rows = []
-    for model in MODELS:
-        for suffix, label in labels.items():
-            slope, r = (by.loc[model + suffix, quantity] for quantity in ("slope", "r"))
-            rows.append(
-                {"Model": METHODS[model], "Classes are": label}
-                | _slope(slope)
-                | {"r": signed(r["value"], 2), "p": p_cell(slope["p"])}
-            )
+    rows = [
+        {"Model": METHODS[model], "Classes are": label} | _cells(by, model + suffix, _SLOPE | _R)
+        for model in MODELS
+        for suffix, label in labels.items()
+    ]
     return Table(pd.DataFrame(rows), left=2)
 
 
@@ -239,11 +241,10 @@ def _readings(readings: pd.DataFrame, overlap: pd.DataFrame) -> Table:
     ranks = overlap.set_index("category")[list(READINGS)].rank(ascending=False)
     rows = []
     for reading in READINGS:
-        row = {"Reading": f"`{reading}`"}
+        row, of_reading = {"Reading": f"`{reading}`"}, by.loc[reading]
         for model in MODELS:
-            row[f"{METHODS[model]}: r"] = signed(by.loc[(reading, model, "r"), "value"], 2)
-            row[f"{METHODS[model]}: p"] = p_cell(by.loc[(reading, model, "slope"), "p"])
-        row["p of the difference"] = p_cell(by.loc[(reading, DIFFERENCE, "slope"), "p"])
+            row |= _cells(of_reading, model, {f"{METHODS[model]}: {k}": v for k, v in _R.items()})
+        row |= _cells(of_reading, DIFFERENCE, {"p of the difference": ("slope", "p")})
         for name in _published_classes():
             row[f"Rank of {name}"] = _rank(ranks[reading].get(name, np.nan))
         rows.append(row)
@@ -272,16 +273,5 @@ def _named(row: pd.Series) -> str:
     return f"{value} ({row['category']})"
 
 
-def _slope(row: pd.Series) -> dict[str, str]:
-    return {
-        f"Slope, AP per {STEP} IoU": signed(row["value"] * STEP, 2),
-        "95 % interval": _interval(row, STEP),
-    }
-
-
 def _per_step(row: pd.Series) -> str:
     return number(abs(row["value"]) * STEP, 1)
-
-
-def _interval(row: pd.Series, step: float = 1) -> str:
-    return interval(row["low"] * step, row["high"] * step)
