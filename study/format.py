@@ -42,3 +42,8 @@ def table(frame: pd.DataFrame, left: int = 1) -> str:
     cells.columns = [escape(name) for name in cells.columns]
     align = ["left"] * left + ["right"] * (cells.shape[1] - left)
     return cells.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def interval(low: float, high: float) -> str:
+    """`+1.20 to +3.40`."""
+    return f"{signed(low, 2)} to {signed(high, 2)}"

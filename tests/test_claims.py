@@ -49,7 +49,7 @@ def empty():
     """Every table as its stage writes it when no run was made, by name."""
     none = Path("nowhere")
     per_class = read_per_class(none, [])
-    resampler = Resampler(none, [], per_class, **DRAWS)
+    resampler = Resampler(none, per_class, **DRAWS)
     boxes = pd.DataFrame({"category_id": [1, 17], "category": ["person", "cat"]})
     boxes = boxes.assign(**dict.fromkeys(overlap.READINGS, [0.1, 0.2]))
     points = class_points(per_class, boxes, "other_class")

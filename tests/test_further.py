@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study.analysis.contrasts import CONTRASTS
-from study.analysis.further import CLAIMS, further_contrasts, of_further, sentences
+from study.analysis.contrasts import CLAIMS, CONTRASTS, further_contrasts, of_further
 from study.report import other_tables
 from study.report.contrasts_page import contrasts_markdown
+from study.report.sentences import further as sentences
 from study.spec.params import load_params
 from study.spec.run import Run, all_runs
 

@@ -9,8 +9,10 @@ import pytest
 from opmask.errors import UserError
 from study import format as markdown
 from study import paper
-from study.analysis.comparison import METHODS, Comparison, comparisons, headline, shown_backbones
+from study.analysis.comparison import Comparison, comparisons
+from study.labels import METHODS, shown_backbones
 from study.report import latex
+from study.report.sentences import gain, headline
 from study.spec.results import METRICS, read_per_class, summarise
 from study.spec.run import Run
 from study.tables.table1 import metrics_frame, table1, table1_latex, table1_markdown
@@ -157,7 +159,9 @@ def test_markdown_rows_have_equal_cells():
 
 
 def compare(low, high):
-    return Comparison("R50", "voc", 10.0, 10 + (low + high) / 2, (low + high) / 2, low, high, 13, 1)
+    gain = (low + high) / 2
+    methods = {"baseline": 10.0, "opmask": 10 + gain, "backbone": "R50", "supervised": "voc"}
+    return Comparison("x", gain, low, high, paper=13, seeds=1, **methods)
 
 
 @pytest.mark.parametrize(
@@ -172,8 +176,8 @@ def compare(low, high):
 )
 def test_verdict_and_sentence(low, high, verdict, words):
     one = compare(low, high)
-    assert one.verdict == verdict and words in one.sentence()
-    assert ("did **not** reproduce" in one.sentence()) == (verdict == "reversed")
+    assert one.verdict == verdict and words in gain(one)
+    assert ("did **not** reproduce" in gain(one)) == (verdict == "reversed")
 
 
 def test_headline_counts_what_failed_too():
@@ -247,7 +251,7 @@ def test_a_backbone_that_the_paper_does_not_have_stands_beside_it():
         "shown",
         "not run",
     )
-    assert voc.sentence().endswith("reproduced in sign (the paper has no such backbone).")
+    assert gain(voc).endswith("reproduced in sign (the paper has no such backbone).")
     assert "in 1 of 1 comparisons; 1 not run" in headline([nonvoc, voc], "coco_small")
     text = table1_markdown(table, "coco_small")
     assert "lite0-FPN" in text and "R-50-FPN" not in text

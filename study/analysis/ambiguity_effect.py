@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from opmask.evaluation.bootstrap import image_weights
 from study.analysis.ambiguity import MEASURES
-from study.analysis.comparison import DIRECTIONS, with_others
+from study.labels import DIRECTIONS, with_others
 
 METHODS = ("maskrcnn", "opmask", "maskrcnn7")
 CONTRASTS = (("opmask", "maskrcnn"), ("maskrcnn7", "maskrcnn"), ("opmask", "maskrcnn7"))

@@ -11,8 +11,8 @@ import pandas as pd
 from study import format as markdown
 from study import paper
 from study.analysis.class_points import MODELS, RELATIVE_FLOOR, largest_relative
-from study.analysis.comparison import BASELINE, DIFFERENCE, METHODS, OURS
 from study.analysis.overlap import READINGS
+from study.labels import BASELINE, DIFFERENCE, METHODS, OURS
 
 
 def influence(by: pd.DataFrame) -> str:

@@ -17,8 +17,8 @@ import pandas as pd
 
 from opmask.evaluation.bootstrap import paired_difference
 from opmask.evaluation.coco_ap import Matches
-from study.analysis.comparison import NOT_RUN
 from study.analysis.held_out import RUN, Groups, matches_path
+from study.labels import NOT_RUN
 
 PAPER_PICK = 130_000  # iterations
 PAPER_RUNS = [("opmask", "R50", "nonvoc"), ("opmask", "R50", "voc")]

@@ -6,9 +6,9 @@ from importlib.resources import files
 import pandas as pd
 
 from study import paper
-from study.analysis.comparison import DIRECTIONS
 from study.claims.rules import NAN, Cell
 from study.claims.sources import COST, DEFINITION, PAPERS, RANK, Evidence, Tables
+from study.labels import DIRECTIONS
 
 _ARITHMETIC = "arithmetic on the paper's tables: are its sentences consistent with them?"
 # Section 3.1 and the authors' code: channels of the box head, RoI sizes (pixels), mask channels.

@@ -11,7 +11,6 @@ from itertools import product
 import pandas as pd
 
 from study import paper
-from study.analysis.comparison import BACKBONES, DIFFERENCE, DIRECTIONS, METHODS
 from study.claims.rules import MIN_SEEDS, Cell
 from study.claims.sources import (
     CLASSES,
@@ -25,6 +24,7 @@ from study.claims.sources import (
     numeric,
     one,
 )
+from study.labels import BACKBONES, DIFFERENCE, DIRECTIONS, METHODS
 
 # In words: methods and the columns of Figure 3's points; measures and groups of RoIs.
 _NAMES = {

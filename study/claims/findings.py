@@ -8,7 +8,6 @@ import pandas as pd
 
 from study import format as markdown
 from study import paper
-from study.analysis.comparison import BACKBONES, DIRECTIONS
 from study.analysis.regression import implied_r, williams
 from study.analysis.regression_robustness import published
 from study.claims.arithmetic import (
@@ -21,6 +20,7 @@ from study.claims.arithmetic import (
     seeing_all,
 )
 from study.claims.rules import ALPHA
+from study.labels import BACKBONES, DIRECTIONS
 from study.spec.results import METRICS
 
 VOC, NONVOC = 20, 60  # classes

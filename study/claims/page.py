@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from study import format as markdown
-from study.analysis.comparison import NOT_RUN
 from study.claims.findings import findings
 from study.claims.ledger import FOR, Graded
 from study.claims.rules import MIN_SEEDS, Cell
 from study.claims.sources import KINDS
 from study.claims.text import value_text
 from study.claims.verdict import UNDECIDED, VERDICTS
+from study.labels import NOT_RUN
 
 
 def page(graded: Sequence[Graded], scale: str) -> str:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import product
 
 from study import paper
-from study.analysis.comparison import BACKBONES, DIRECTIONS
 from study.claims.rules import Cell
 from study.claims.sources import (
     CLASSES,
@@ -18,6 +17,7 @@ from study.claims.sources import (
     numeric,
     one,
 )
+from study.labels import BACKBONES, DIRECTIONS
 
 _HELD_OUT = "paired bootstrap over held-out images"
 _CHOICES = {"paper": "130k", "compromise": "the best compromise"}  # of `search.CHOICES`

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from study.analysis.ambiguity_effect import CONTRAST_NAMES, CONTRASTS
-from study.analysis.comparison import BACKBONES, DIRECTIONS, shown_backbones
 from study.figures import style
+from study.labels import BACKBONES, DIRECTIONS, shown_backbones
 
 _LINES = dict(zip(CONTRASTS[:2], ("opmask", "maskrcnn7"), strict=True))
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from study import format as markdown
 from study.analysis.class_points import MODELS, largest_relative
-from study.analysis.comparison import NOT_RUN
 from study.analysis.regression import can_fit, fit_line
 from study.figures.style import COLOURS, LABELS, MARKERS, new_figure
+from study.labels import NOT_RUN
 
 _READING_LABELS = {
     "other_class": "mean IoU with overlapping boxes of other classes",

@@ -16,8 +16,8 @@ from matplotlib.path import Path as MplPath
 from numpy.typing import NDArray
 from PIL import Image
 
-from study.analysis.comparison import NOT_RUN
 from study.figures import style
+from study.labels import NOT_RUN
 
 DPI, COLOURS = 200, 128  # of a PNG
 MAX_SIDE = 240  # of an embedded picture, pixels: keeps SVG files small

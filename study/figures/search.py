@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.analysis.comparison import DIRECTIONS, NOT_RUN
 from study.analysis.held_out import RUN
 from study.analysis.search import PAPER_RUNS, search_runs
 from study.figures.style import COLOURS, new_figure
+from study.labels import DIRECTIONS, NOT_RUN
 
 _LOOKS = {
     "novel": {"color": COLOURS["opmask"], "marker": "o", "ls": "-"},

@@ -7,15 +7,9 @@ import pandas as pd
 
 from study import format as markdown
 from study.analysis.ambiguity_effect import CONTRAST_NAMES, CONTRASTS, GROUPS
-from study.analysis.comparison import (
-    BACKBONES,
-    DIRECTIONS,
-    NOT_RUN,
-    backbones_run,
-    interval,
-    shown,
-    shown_backbones,
-)
+from study.analysis.comparison import backbones_run, shown
+from study.format import interval
+from study.labels import BACKBONES, DIRECTIONS, NOT_RUN, shown_backbones
 
 
 def markdown_page(table: pd.DataFrame, threshold: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from study.analysis.comparison import NOT_RUN
+from study.labels import NOT_RUN
 
 PICTURES = ("figure1", "figure4", "figure5", "figure7", "figure8")
 # In the order of the page: title, what it shows.

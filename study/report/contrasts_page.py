@@ -5,8 +5,9 @@ import math
 import pandas as pd
 
 from study import format as markdown
-from study.analysis.comparison import NOT_RUN, interval
-from study.analysis.further import CLAIMS
+from study.analysis.contrasts import CLAIMS
+from study.format import interval
+from study.labels import NOT_RUN
 
 
 def contrasts_markdown(table: pd.DataFrame) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from study.analysis.comparison import NOT_RUN
+from study.labels import NOT_RUN
 from study.report import ambiguity_page
 from study.report.captions import PICTURES, SHOWN, caption
 from study.report.inputs import Inputs

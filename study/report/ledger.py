@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from study import format as markdown
-from study.analysis.comparison import NOT_RUN
 from study.claims.sources import COST
 from study.claims.text import value_text
+from study.labels import NOT_RUN
 
 # The kinds of verdict, for their colour and their sign; what is none of these is shown as it is.
 KINDS = {

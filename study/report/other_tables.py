@@ -4,8 +4,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from study import format as markdown
-from study.analysis.comparison import DIRECTIONS, NOT_RUN, interval
-from study.analysis.further import CLAIMS
+from study.analysis.contrasts import CLAIMS
+from study.format import interval
+from study.labels import DIRECTIONS, NOT_RUN
 from study.report.views import Table, intervals, table
 
 

@@ -10,20 +10,20 @@ import pandas as pd
 
 from study import format as markdown
 from study import paper
-from study.analysis.comparison import (
+from study.analysis.comparison import Comparison, comparisons
+from study.format import interval
+from study.labels import (
     BACKBONES,
     BASELINE,
     DIRECTIONS,
     METHODS,
     NOT_RUN,
     OURS,
-    Comparison,
-    comparisons,
-    headline,
-    interval,
+    place,
     shown_backbones,
     with_others,
 )
+from study.report.sentences import headline
 
 SCALES = {
     "smoke": "a few dozen drawn images. It shows that every stage runs; its numbers mean nothing",
@@ -70,12 +70,17 @@ def from_metrics(
     for backbone in backbones or shown_backbones(content):
         for supervised in DIRECTIONS:
             values = content.get(backbone, {}).get(_DIRECTION_KEYS[supervised], {})
-            gain = math.nan
+            stated = math.nan
             if backbone in BACKBONES:
                 rows = published[backbone, supervised]
-                gain = rows[METHODS[OURS]] - rows[METHODS[BASELINE]]
+                stated = rows[METHODS[OURS]] - rows[METHODS[BASELINE]]
             fields = {field: values.get(name, math.nan) for field, name in _KEYS.items()}
-            found.append(Comparison(backbone, supervised, **fields, paper_gain=gain, seeds=0))
+            fields |= {"value": fields.pop("gain"), "paper": stated}
+            found.append(
+                Comparison(
+                    place(backbone, supervised), backbone=backbone, supervised=supervised, **fields
+                )
+            )
     return found
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from study import format as markdown
-from study.analysis.comparison import BACKBONES, DIFFERENCE, DIRECTIONS, NOT_RUN, Comparison, shown
+from study.analysis.comparison import Comparison, shown
+from study.labels import BACKBONES, DIFFERENCE, DIRECTIONS, NOT_RUN
 from study.report.views import Table, intervals, table
 from study.tables.cells import SOURCE, gain_text
 from study.tables.table1 import QUOTED, metrics_frame
@@ -31,7 +32,7 @@ def headline_gains(found: Sequence[Comparison]) -> Table:
             "Seeds": str(one.seeds or markdown.MISSING),
             "Paper’s gain": markdown.signed(one.paper_gain),
         }
-        for one, whisker in zip(found, intervals(gains, "gain"), strict=True)
+        for one, whisker in zip(found, intervals(gains, "value"), strict=True)
     ]
     caption = "Mask AP of novel classes, percent: OPMask against its Mask R-CNN baseline"
     return table(pd.DataFrame(rows), caption, headers=2, left=2)

@@ -5,7 +5,6 @@ import pandas as pd
 
 from study import format as markdown
 from study.analysis.class_points import BACKBONE, MODELS
-from study.analysis.comparison import BACKBONES, BASELINE, DIFFERENCE, METHODS, NOT_RUN
 from study.analysis.overlap import READINGS
 from study.analysis.regression import implied_r, williams
 from study.analysis.regression_robustness import (
@@ -16,6 +15,7 @@ from study.analysis.regression_robustness import (
     p_text,
     published,
 )
+from study.labels import BACKBONES, BASELINE, DIFFERENCE, METHODS, NOT_RUN
 
 PAPER_ALPHA = 0.01  # the level the paper names
 ALPHA = 0.05  # of the tests the paper does not have

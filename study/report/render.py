@@ -6,13 +6,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from study import format as markdown
-from study.analysis.comparison import comparisons, headline
+from study.analysis.comparison import comparisons
 from study.report import curves, ledger, other_tables, paper_tables
 from study.report.explorer import explorer_data
 from study.report.facts import facts, seconds
 from study.report.figures import figures
 from study.report.inputs import Inputs
 from study.report.overview import OWN_SCALE, SCALES
+from study.report.sentences import gain, headline
 from study.report.text import inline
 
 # Of the published code, named once in the page; the only address in it.
@@ -75,7 +76,7 @@ def _summary(inputs: Inputs) -> dict[str, Any]:
     found = comparisons(inputs.tables["table1"])
     return {
         "headline": headline(found, inputs.scale),
-        "findings": [one.sentence() for one in found],
+        "findings": [gain(one) for one in found],
         "gains": paper_tables.headline_gains(found),
         "seeds": max((one.seeds for one in found), default=0),
     }

@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from study import format as markdown
-from study.analysis import control, further
-from study.analysis.comparison import DIRECTIONS, comparisons, headline
-from study.report import ambiguity_page, ledger
+from study.analysis.comparison import comparisons
+from study.analysis.contrasts import of_further
+from study.labels import DIRECTIONS
+from study.report import ambiguity_page, ledger, sentences
 from study.report.captions import PICTURES, SHOWN, caption
 from study.report.data_section import data_section
 from study.report.facts import UNKNOWN, facts, seconds, time_text
@@ -89,18 +90,18 @@ def _findings(report: Report) -> str:
             f"claims do not apply to it, and the files about them are empty.**\n\n{about}"
         )
     found = comparisons(report.table1)
-    lines = [f"- {one.sentence()}" for one in found]
-    return f"**{headline(found, report.scale)}**\n\n{about}\n\n" + "\n".join(lines)
+    lines = [f"- {sentences.gain(one)}" for one in found]
+    return f"**{sentences.headline(found, report.scale)}**\n\n{about}\n\n" + "\n".join(lines)
 
 
 def _further(report: Report) -> str:
     """OPMask against its baseline on splits and with backbones that the paper does not have."""
     if report.contrasts is None:
         return ""
-    table = further.of_further(report.contrasts)
+    table = of_further(report.contrasts)
     if report.has_paper_classes:  # the findings have told the paper's splits
         table = table[~table["a"].str.endswith(tuple(f"-{split}" for split in DIRECTIONS))]
-    found = further.sentences(table)
+    found = sentences.further(table)
     if not found:
         return ""
     lines = "\n".join(f"- {markdown.escape(sentence)}" for sentence in found)
@@ -109,7 +110,7 @@ def _further(report: Report) -> str:
 
 def _control(report: Report) -> str:
     """How much of the gain is the prior's and how much the deeper mask head's."""
-    found = [] if report.contrasts is None else control.sentences(report.contrasts)
+    found = [] if report.contrasts is None else sentences.control(report.contrasts)
     if not found:
         return ""
     lines = "\n".join(f"- {markdown.escape(sentence)}" for sentence in found)

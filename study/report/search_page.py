@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from study import format as markdown
-from study.analysis.comparison import DIRECTIONS, NOT_RUN, interval
+from study.format import interval
+from study.labels import DIRECTIONS, NOT_RUN
 
 
 def search_markdown(table: pd.DataFrame) -> str:

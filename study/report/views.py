@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from study import format as markdown
-from study.analysis.comparison import interval
+from study.format import interval
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,14 @@ In a tidy frame a number is the columns CELL; on a page it is up to three lines 
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from opmask.evaluation.bootstrap import Difference, paired_difference
-from opmask.evaluation.coco_ap import Matches
 from study import format as markdown
-from study.analysis.comparison import NOT_RUN, interval
+from study.analysis.estimate import NAN, Estimate
+from study.format import interval
+from study.labels import NOT_RUN
 
-NAN = float("nan")
 CELL = ["ours", "sd", "seeds", "low", "high", "paper", "ours_minus_paper"]
 SOURCE = ""  # heads the column that says whose numbers a line has
 
@@ -30,7 +28,7 @@ def cell(values: pd.Series, published: float = NAN) -> dict[str, float]:
 
 
 def difference(
-    a: pd.Series, b: pd.Series, published: float = NAN, gain: Difference | None = None
+    a: pd.Series, b: pd.Series, published: float = NAN, gain: Estimate | None = None
 ) -> dict[str, float]:
     """The columns CELL of a − b, each by training seed; `gain` gives the interval.
 
@@ -44,38 +42,6 @@ def difference(
 def by_seed(per_class: pd.DataFrame, metric: str = "AP") -> pd.Series:
     """`metric` of a class subset, percent, by seed, from the per-class rows of one method."""
     return per_class.groupby("seed")[metric].mean()
-
-
-def bootstrapped_difference(
-    folder: Path,
-    a: pd.DataFrame,
-    b: pd.DataFrame,
-    published: float = NAN,
-    *,
-    resamples: int,
-    seed: int,
-) -> dict[str, float]:
-    """The columns CELL of the difference in AP, a − b, with a paired bootstrap over images.
-
-    Args:
-        folder: where each run left `matches_<task>.npz`, in a folder of its key.
-        a, b: per-class rows (`results.read_per_class`) of one task and of the class subset, of all
-            seeds of one method; empty if not run.
-        published: the paper's difference.
-    """
-    gain = None
-    if len(a) and len(b):
-        ids = sorted({int(i) for i in [*a["category_id"], *b["category_id"]]})
-        runs = (_matches(folder, rows) for rows in (a, b))
-        gain = paired_difference(*runs, ids, resamples=resamples, seed=seed)
-    return difference(by_seed(a), by_seed(b), published, gain)
-
-
-def _matches(folder: Path, per_class: pd.DataFrame) -> list[Matches]:
-    keys = per_class[["run", "seed", "task"]].drop_duplicates().itertuples(index=False)
-    return [
-        Matches.load(folder / f"{run}-{seed}" / f"matches_{task}.npz") for run, seed, task in keys
-    ]
 
 
 def value(row: pd.Series, text: str, digits: int = 1) -> str:
