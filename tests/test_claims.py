@@ -20,16 +20,16 @@ from study.analysis import overlap
 from study.analysis.ambiguity_effect import effect_table
 from study.analysis.class_points import class_points
 from study.analysis.contrasts import contrast_table
+from study.analysis.estimate import Estimate, minus
 from study.analysis.held_out import read_curves
 from study.analysis.regression import regress
 from study.analysis.resampling import Resampler
 from study.analysis.search import search_table
 from study.claims import arithmetic, findings
-from study.claims.claim import Claim
-from study.claims.ledger import CLAIMS, COLUMNS, Graded, grade, ledger_table
+from study.claims.ledger import CLAIMS, COLUMNS, Claim, Graded, grade, ledger_table
 from study.claims.page import page
-from study.claims.rules import Cell, Equal, Side, Significance, holm
-from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables, minus
+from study.claims.rules import Equal, Side, Significance, holm
+from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables
 from study.claims.text import value_text
 from study.claims.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, judge, needs
 from study.figures.figure6 import figure6_table
@@ -102,7 +102,7 @@ def verdicts(tables):
 
 
 def cell(value, low, high, **fields):
-    return Cell("x", value, low, high, **fields)
+    return Estimate("x", value, low, high, **fields)
 
 
 intervals = st.tuples(st.floats(-5, 5), st.floats(0.01, 5), st.floats(0.01, 5)).map(
@@ -174,9 +174,9 @@ def test_what_an_undecided_claim_needs():
     half = cell(2.0, -2.0, 6.0, over="classes")
     assert "4.0 times the classes" in needs([half], Side())
     assert "more than 1000 times" in needs([cell(0.0, -1.0, 1.0)], Side())
-    assert "runs for 1 of 2 cells (y)" in needs([cell(2.0, 1.0, 3.0), Cell("y")], Side())
-    assert "3 seeds or more" in needs([Cell("x", 2.0)], Side())
-    assert needs([cell(2.0, 1.0, 3.0)], Side()) == "" == needs([Cell("y")], Side())
+    assert "runs for 1 of 2 cells (y)" in needs([cell(2.0, 1.0, 3.0), Estimate("y")], Side())
+    assert "3 seeds or more" in needs([Estimate("x", 2.0)], Side())
+    assert needs([cell(2.0, 1.0, 3.0)], Side()) == "" == needs([Estimate("y")], Side())
 
 
 def test_three_seeds_count_as_well():
@@ -185,25 +185,25 @@ def test_three_seeds_count_as_well():
     two = cell(2.0, 1.0, 3.0, seeds=2, sd=9.0)
     assert [judge([c], Side()) for c in (within, noisy, two)] == [HOLDS, UNDECIDED, HOLDS]
     assert needs([noisy], Side()).startswith("1.5 times the seeds")  # (2.48 / 2)² = 1.54
-    assert judge([Cell("x", 2.0, seeds=3, sd=0.5)], Side()) == HOLDS  # seeds alone
+    assert judge([Estimate("x", 2.0, seeds=3, sd=0.5)], Side()) == HOLDS  # seeds alone
     assert judge([cell(-2.0, -3.0, -1.0, seeds=3, sd=1.0)], Side()) == UNDECIDED
 
 
 def test_missing_cells():
     good, bad = cell(2.0, 1.0, 3.0), cell(-2.0, -3.0, -1.0)
-    assert judge([], Side()) == judge([Cell("x")], Side()) == NOT_RUN
-    assert judge([good, Cell("y")], Side()) == UNDECIDED
-    assert judge([bad, Cell("y")], Side()) == FAILS
+    assert judge([], Side()) == judge([Estimate("x")], Side()) == NOT_RUN
+    assert judge([good, Estimate("y")], Side()) == UNDECIDED
+    assert judge([bad, Estimate("y")], Side()) == FAILS
 
 
 def test_the_papers_own_criterion():
-    small, large = Cell("x", -3.0, p=0.003), Cell("x", -1.0, p=0.189)
+    small, large = Estimate("x", -3.0, p=0.003), Estimate("x", -1.0, p=0.189)
     claim, opposite = Significance(-1), Significance(-1, significant=False)
     assert [judge([c], claim) for c in (small, large)] == [HOLDS, FAILS]
     assert [judge([c], opposite) for c in (small, large)] == [FAILS, HOLDS]
-    assert judge([Cell("x", 3.0, p=0.003)], claim) == FAILS  # significant, on the other side
-    assert judge([Cell("x", 3.0, p=0.003)], opposite) == HOLDS
-    assert judge([Cell("x", -3.0)], claim) == UNDECIDED
+    assert judge([Estimate("x", 3.0, p=0.003)], claim) == FAILS  # significant, on the other side
+    assert judge([Estimate("x", 3.0, p=0.003)], opposite) == HOLDS
+    assert judge([Estimate("x", -3.0)], claim) == UNDECIDED
     # p from the interval: z = 1.96 · 3 / 2 = 2.94, p = .0033; over four cells .013
     cells = [cell(3.0, 1.0, 5.0)] + 3 * [cell(0.1, -1.0, 1.2)]
     assert judge(cells[:1], Significance(1, significant=False)) == FAILS
@@ -221,7 +221,7 @@ def test_square_and_add():
     assert (found.value, found.low, found.high, found.seeds) == (4.0, -1.0, 9.0, 1)  # 3, 4 → 5
     skew = minus("d", cell(5.0, 2.0, 6.0), cell(1.0, 0.0, 5.0))
     assert (skew.low, skew.high) == (4 - 5, pytest.approx(4 + math.sqrt(2)))
-    assert math.isnan(minus("d", cell(5.0, 2.0, 6.0), Cell("x")).value)
+    assert math.isnan(minus("d", cell(5.0, 2.0, 6.0), Estimate("x")).value)
 
 
 def test_square_and_add_covers_simulated_differences():
@@ -509,8 +509,8 @@ def test_missing_column_names_the_file(tmp_path, empty):
 
 def test_ledger_row_is_of_the_weakest_cell():
     made = Evidence("f.csv", "t", "AP", lambda tables: [])
-    cells = (cell(2.0, 1.0, 3.0, seeds=2, paper=10.1), Cell("weak", 1.0, 0.5, 1.5, paper=13.0))
-    one = Graded(Claim("a", "1", "s", "r", made), (*cells, Cell("none")))
+    cells = (cell(2.0, 1.0, 3.0, seeds=2, paper=10.1), Estimate("weak", 1.0, 0.5, 1.5, paper=13.0))
+    one = Graded(Claim("a", "1", "s", "r", made), (*cells, Estimate("none")))
     row = ledger_table([one]).iloc[0]
     assert (row["cell"], row["value"], row["seeds"]) == ("weak", 1.0, 0)  # z: 3.9 against 3.92
     assert (row["cells"], row["cells_run"], row["cells_for"]) == (3, 2, 2)

@@ -8,8 +8,8 @@ import pandas as pd
 
 from study import format as markdown
 from study import paper
+from study.analysis.estimate import ALPHA
 from study.analysis.regression import implied_r, williams
-from study.analysis.regression_robustness import published
 from study.claims.arithmetic import (
     BASELINE_CONVS,
     MASK_SIZE,
@@ -19,7 +19,6 @@ from study.claims.arithmetic import (
     field,
     seeing_all,
 )
-from study.claims.rules import ALPHA
 from study.labels import BACKBONES, DIRECTIONS
 from study.spec.results import METRICS
 
@@ -171,14 +170,14 @@ def receptive_field_text() -> str:
 
 def needed_correlation() -> float:
     """From which correlation of the two models' APs on the paper's p-values show a difference."""
-    r = [-implied_r(published(model, "p"), VOC + NONVOC) for model in ("maskrcnn", "opmask")]
+    r = [-implied_r(paper.figure3(model, "p"), VOC + NONVOC) for model in ("maskrcnn", "opmask")]
     between = np.linspace(0, 0.99, 100)
     return float(next(c for c in between if williams(*r, c, VOC + NONVOC)[1] < ALPHA))
 
 
 def p_values_text() -> str:
     """p = .003 against p = .189."""
-    p = [published(model, "p") for model in ("maskrcnn", "opmask")]
+    p = [paper.figure3(model, "p") for model in ("maskrcnn", "opmask")]
     r = [markdown.number(-implied_r(value, VOC + NONVOC), 3) for value in p]
     return (
         f"Section 4.2 argues from p = {p[0]} (Mask R-CNN) and p = {p[1]} (OPMask). Over "

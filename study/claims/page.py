@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from study import format as markdown
+from study.analysis.estimate import MIN_SEEDS, Estimate
 from study.claims.findings import findings
 from study.claims.ledger import FOR, Graded
-from study.claims.rules import MIN_SEEDS, Cell
 from study.claims.sources import KINDS
 from study.claims.text import value_text
 from study.claims.verdict import UNDECIDED, VERDICTS
@@ -104,7 +104,7 @@ def overview(graded: Sequence[Graded]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _ours(cell: Cell, unit: str) -> str:
+def _ours(cell: Estimate, unit: str) -> str:
     return value_text(cell.value, cell.low, cell.high, unit) if cell.ran else NOT_RUN
 
 
@@ -134,7 +134,7 @@ def _place(section: str) -> str:
     return f"section {section}" if section[0].isdigit() else section
 
 
-def _cell_line(one: Graded, cell: Cell, speaks: str) -> dict[str, str]:
+def _cell_line(one: Graded, cell: Estimate, speaks: str) -> dict[str, str]:
     seeds = str(cell.seeds) if cell.seeds else markdown.MISSING
     line = {"Cell": cell.name, "Ours": _ours(cell, one.claim.evidence.unit)}
     if any(c.seeds for c in one.cells):
