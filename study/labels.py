@@ -4,6 +4,7 @@ Pages, figures and the claims ledger take them from here, so that one thing has 
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 
 class _Backbones(dict[str, str]):
@@ -15,7 +16,7 @@ class _Backbones(dict[str, str]):
 
 BASELINE, OURS = "maskrcnn", "opmask"  # methods
 DIFFERENCE = "difference"  # in a column of methods: OPMask minus its baseline
-NOT_RUN = "not run"
+NOT_RUN: Final = "not run"
 BACKBONES = _Backbones({"R50": "R-50-FPN", "R101": "R-101-FPN"})  # the paper's
 DIRECTIONS = {"nonvoc": "non-voc → voc", "voc": "voc → non-voc"}  # by supervised set
 METHODS = {BASELINE: "Our Mask R-CNN", OURS: "OPMask"}  # the paper's, as its Table 1 has them

@@ -68,13 +68,12 @@ class Estimate:
         return found
 
     def __neg__(self) -> Self:
-        ends = {"low": -self.high, "high": -self.low}
-        return replace(self, value=-self.value, paper=-self.paper, **ends)
+        return replace(self, value=-self.value, low=-self.high, high=-self.low, paper=-self.paper)
 
     def scaled(self, factor: float) -> Self:
         """In another unit, `factor` > 0; the paper's number stays."""
-        names = ("value", "low", "high", "sd")
-        return replace(self, **{name: factor * getattr(self, name) for name in names})
+        value, low, high, sd = (factor * v for v in (self.value, self.low, self.high, self.sd))
+        return replace(self, value=value, low=low, high=high, sd=sd)
 
 
 def side(low: float, high: float, threshold: float = 0.0) -> Side:
@@ -126,6 +125,6 @@ def correlation(
     if len(known) < 4 or known.nunique().min() < 2:
         return Estimate(name, paper=paper, seeds=seeds)
     found = stats.pearsonr(known["x"], known["y"])
-    ends = map(float, found.confidence_interval())
-    p = float(found.pvalue)
-    return Estimate(name, float(found.statistic), *ends, p=p, over=over, paper=paper, seeds=seeds)
+    low, high = found.confidence_interval()
+    p, value = float(found.pvalue), float(found.statistic)
+    return Estimate(name, value, low, high, p=p, over=over, paper=paper, seeds=seeds)

@@ -17,15 +17,13 @@ from statsmodels.regression.linear_model import OLS, RegressionResultsWrapper
 from statsmodels.tools import add_constant
 
 from study.analysis.class_points import (
-    BASELINE,
-    DIFFERENCE,
     MODELS,
     NOVELTY,
-    OURS,
     SUPERVISED_APS,
     class_points,
 )
 from study.analysis.overlap import READINGS
+from study.labels import BASELINE, DIFFERENCE, OURS
 
 NEEDED = 4  # classes; with fewer a line and its error mean nothing
 _NAN = float("nan")

@@ -14,7 +14,8 @@ from study.analysis.estimate import Estimate
 from study.claims import arithmetic, evidence, schedule_evidence  # noqa: F401  (fill FUNCTIONS)
 from study.claims.rules import Equal, Rule, Side, Significance
 from study.claims.sources import FUNCTIONS, Evidence, Tables
-from study.claims.verdict import NOT_RUN, deciding, judge, needs
+from study.claims.verdict import deciding, judge, needs
+from study.labels import NOT_RUN
 
 FOR, AGAINST, NEITHER = "for", "against", "neither"
 COLUMNS = ["id", "section", "sentence", "reading", "kind", "source", "test", "rule", "paper",

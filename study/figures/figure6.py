@@ -7,6 +7,7 @@ those classes are. So each point also has its AP on all 80 classes, the same for
 """
 
 from itertools import product
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -116,7 +117,7 @@ def _label(axes: Axes, papers: pd.DataFrame) -> None:
     axes.set_xlabel("classes with masks in training / tested / seeds")
 
 
-def _errorbars(axes: Axes, points: pd.DataFrame, shift: float, **style: object) -> None:
+def _errorbars(axes: Axes, points: pd.DataFrame, shift: float, **style: Any) -> None:
     """Points with their intervals, not joined: each is tested on other classes."""
     ran = points[points["seeds"] > 0]
     errors = [ran["ap"] - ran["low"], ran["high"] - ran["ap"]]

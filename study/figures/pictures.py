@@ -151,7 +151,7 @@ def image_rows(
     """
     rows = []
     for row in picks.itertuples():
-        panels = []
+        panels: list[Panel] = []
         for method in (OURS, BASELINE):
             run, seed = getattr(row, f"run_{_SIDES[method]}"), row.seed
             chosen = frame[(frame["run"] == run) & (frame["seed"] == seed)]

@@ -12,7 +12,7 @@ from study.analysis.search import PAPER_RUNS, search_runs
 from study.figures.style import COLOURS, new_figure
 from study.labels import DIRECTIONS, NOT_RUN
 
-_LOOKS = {
+_LOOKS: dict[str, dict[str, Any]] = {
     "novel": {"color": COLOURS["opmask"], "marker": "o", "ls": "-"},
     "supervised": {"color": "0.4", "marker": "s", "ls": "--"},
 }
@@ -73,9 +73,14 @@ def _label(figure: Figure, curves: list[Axes], factor: float) -> None:
     """Both x axes, the done iterations below and the paper's above, and one legend."""
     curves[-1].tick_params(labelbottom=True)
     curves[-1].set_xlabel("iterations")
-    top = curves[0].secondary_xaxis(
-        "top", functions=(lambda x: x / factor / 1000, lambda x: x * factor * 1000)
-    )
+
+    def thousands(iterations: Any) -> Any:
+        return iterations / factor / 1000
+
+    def done(thousand: Any) -> Any:
+        return thousand * factor * 1000
+
+    top = curves[0].secondary_xaxis("top", functions=(thousands, done))
     top.set_xlabel("iterations of the paper's schedule, thousands")
     figure.supylabel("mask AP, held-out images", fontsize=8)
     found = [axes.get_legend_handles_labels() for axes in curves]

@@ -4,18 +4,18 @@ import numpy as np
 import pandas as pd
 
 from study import format as markdown
+from study import paper
 from study.analysis.class_points import BACKBONE, MODELS
 from study.analysis.overlap import READINGS
 from study.analysis.regression import implied_r, williams
-from study.analysis.regression_robustness import (
+from study.labels import BACKBONES, BASELINE, DIFFERENCE, METHODS, NOT_RUN
+from study.report.regression_robustness import (
     improvements,
     influence,
     other_readings,
     p_cell,
     p_text,
-    published,
 )
-from study.labels import BACKBONES, BASELINE, DIFFERENCE, METHODS, NOT_RUN
 
 PAPER_ALPHA = 0.01  # the level the paper names
 ALPHA = 0.05  # of the tests the paper does not have
@@ -96,7 +96,7 @@ def _model_sentence(by: pd.DataFrame, model: str) -> str:
         f"{METHODS[model]}'s AP of novel classes {verb} with class overlap by {_per_step(slope)} "
         f"AP per {STEP} IoU (r {markdown.signed(r['value'], 2)}, p {p_text(slope['p'])}, "
         f"{'' if significant else 'not '}significant at {PAPER_ALPHA}; paper: "
-        f"p {p_text(published(model, 'p'))})."
+        f"p {p_text(paper.figure3(model, 'p'))})."
     )
 
 
@@ -125,7 +125,7 @@ def _fits(by: pd.DataFrame) -> str:
                 "… classes resampled": _interval(by.loc[model, "slope_bootstrap"], STEP),
                 "r": markdown.signed(cells["r"]["value"], 2),
                 "p": p_cell(cells["slope"]["p"]),
-                "Paper's p": p_cell(published(model, "p")),
+                "Paper's p": p_cell(paper.figure3(model, "p")),
                 "Spearman": markdown.signed(cells["spearman"]["value"], 2),
                 "p of it": p_cell(cells["spearman"]["p"]),
                 "Classes": cells["slope"]["n"] or NOT_RUN,
@@ -135,7 +135,7 @@ def _fits(by: pd.DataFrame) -> str:
 
 
 def _caution() -> str:
-    p = [published(model, "p") for model in MODELS]
+    p = [paper.figure3(model, "p") for model in MODELS]
     r = [-implied_r(value, 80) for value in p]
     between = np.linspace(0, 0.99, 100)
     enough = next(c for c in between if williams(*r, c, 80)[1] < ALPHA)

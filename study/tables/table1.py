@@ -52,9 +52,9 @@ def novel_gains(resampler: Resampler, backbones: Iterable[str]) -> Gains:
     gains = {}
     pairs = list(product(with_others(backbones), DIRECTIONS))
     for backbone, supervised in tqdm(pairs, desc="bootstrap", disable=None):
-        names = [f"{method}-{backbone}-{supervised}" for method in (OURS, BASELINE)]
-        ids = resampler.classes(names[0], "novel")
-        found = {metric: resampler.gain(*names, ids, metric=metric) for metric in BOOTSTRAPPED}
+        a, b = (f"{method}-{backbone}-{supervised}" for method in (OURS, BASELINE))
+        ids = resampler.classes(a, "novel")
+        found = {metric: resampler.gain(a, b, ids, metric=metric) for metric in BOOTSTRAPPED}
         known = {metric: gain.estimate() for metric, gain in found.items() if gain}
         if known:
             gains[backbone, supervised] = known

@@ -82,11 +82,11 @@ def table2(per_class: pd.DataFrame, cam_dir: Path, *, resamples: int, seed: int)
             rows.append(dict(zip(_KEYS, key, strict=True)) | cell(found, number))
     resampler = Resampler(cam_dir, per_class, resamples=resamples, seed=seed)
     for a, b in tqdm(CONTRASTS, desc="table 2: bootstrap", disable=None):
-        names = [f"{method}-{BACKBONE}-{supervised}" for method, supervised in (a, b)]
+        name_a, name_b = (f"{method}-{BACKBONE}-{supervised}" for method, supervised in (a, b))
         for classes in SUBSETS:
             gap = published.loc[(*a, classes), "AP"] - published.loc[(*b, classes), "AP"]
             one, other = (_rows(per_class, side, classes) for side in (a, b))
-            gain = resampler.gain(*names, sorted(one["category_id"].unique()))
+            gain = resampler.gain(name_a, name_b, sorted(one["category_id"].unique()))
             found = difference(by_seed(one), by_seed(other), gap, gain.estimate() if gain else None)
             rows.append(dict(zip(_KEYS, (*a, *b, classes, "AP"), strict=True)) | found)
     return pd.DataFrame(rows)[_KEYS + CELL]

@@ -77,10 +77,10 @@ def table3(
     for backbone, other, supervised in tqdm(pairs, desc="table 3: bootstrap", disable=None):
         keys = [(backbone, schedule, supervised) for schedule in (SCHEDULE, other)]
         for column in COLUMNS:
-            numbers = [_number(published, key, column) for key in keys]
-            pair = [_rows(ours, key, column) for key in keys]
+            stated = [_number(published, key, column) for key in keys]
+            a, b = (by_seed(_rows(ours, key, column)) for key in keys)
             gain = _gain(resamplers, f"opmask-{backbone}-{supervised}", other, column)
-            gap = difference(*map(by_seed, pair), numbers[0] - numbers[1], gain)
+            gap = difference(a, b, stated[0] - stated[1], gain)
             rows.append(_identity(backbone, SCHEDULE, other, supervised, column) | gap)
     return pd.DataFrame(rows)[_KEYS + CELL]
 

@@ -84,12 +84,6 @@ def other_readings(readings: pd.DataFrame, overlap: pd.DataFrame) -> str:
     )
 
 
-def published(model: str, quantity: str, category: str = "") -> float:
-    """The paper's number: p of a model's regression, or AP of one of its classes."""
-    table = paper.load("figure3").fillna({"category": ""})
-    return table.set_index(["model", "quantity", "category"])["value"][model, quantity, category]
-
-
 def _published_classes() -> Sequence[str]:
     return list(paper.load("figure3")["category"].dropna().unique())
 
@@ -97,7 +91,7 @@ def _published_classes() -> Sequence[str]:
 def _published_change(category: str) -> str:
     if category not in _published_classes():
         return markdown.MISSING
-    return " → ".join(f"{published(model, 'AP', category):.2f}" for model in MODELS)
+    return " → ".join(f"{paper.figure3(model, 'AP', category):.2f}" for model in MODELS)
 
 
 def _relative(value: float) -> str:
