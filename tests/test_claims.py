@@ -26,7 +26,7 @@ from study.analysis.regression import regress
 from study.analysis.resampling import Resampler
 from study.analysis.search import search_table
 from study.claims import arithmetic, findings
-from study.claims.ledger import CLAIMS, COLUMNS, Claim, Graded, grade, ledger_table
+from study.claims.ledger import CLAIMS, COLUMNS, Claim, Graded, grade, ledger_table, parse_rule
 from study.claims.page import page
 from study.claims.rules import Equal, Side, Significance, holm
 from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables
@@ -505,6 +505,61 @@ def test_missing_column_names_the_file(tmp_path, empty):
     (tmp_path / "tables" / "contrasts.csv").write_text("")
     with pytest.raises(UserError, match="contrasts.csv: not a csv table"):
         grade(Tables(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "old", "new"),
+    [
+        ("tables/table1", "method", "OPMask", "OPMask (ours)"),
+        ("tables/table1", "method", "difference", "gain"),
+        ("tables/table2", "minus_method", "fasterrcnn", "Faster R-CNN"),
+        ("tables/table3", "schedule", "130k", "130000"),
+        ("tables/contrasts", "name", "gain all", "all"),
+        ("tables/regression", "model", "opmask", "OPMask"),
+        ("tables/ambiguity", "contrast", "opmask-maskrcnn", "opmask − maskrcnn"),
+        ("tables/schedule_search", "choice", "paper", "130k"),
+        ("figures/figure6", "supervised", "voc20", "voc40"),
+    ],
+)
+def test_a_relabelled_row_is_an_error_and_never_not_run(tmp_path, empty, name, column, old, new):
+    table = empty[name].copy()
+    assert (table[column] == old).any()
+    table[column] = table[column].replace(old, new)
+    with pytest.raises(UserError, match=rf"{name}.csv: 0 rows with .*{column} '{old}'"):
+        grade(write(tmp_path, {name: table}))
+
+
+def test_a_row_that_is_there_twice_is_an_error(tmp_path, empty):
+    table = pd.concat([empty["tables/contrasts"]] * 2)
+    with pytest.raises(UserError, match="contrasts.csv: 2 rows with name 'prior nonvoc', not one"):
+        grade(write(tmp_path, {"tables/contrasts": table}))
+
+
+def test_a_second_search_of_a_split_leaves_open_which_is_the_papers(tmp_path, empty):
+    table = filled(empty, 2.0, 1.0, 3.0)["tables/schedule_search"]
+    tables = {"tables/schedule_search": pd.concat([table, table.assign(schedule="longer")])}
+    assert verdicts(write(tmp_path, tables))["picks-130k"] == NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("above 0", Side()),
+        ("below 0.5", Side(-1, 0.5)),
+        ("above -1", Side(1, -1.0)),
+        ("equal", Equal()),
+        ("significantly below", Significance(-1)),
+        ("not significantly above", Significance(1, significant=False)),
+    ],
+)
+def test_rules_in_words(text, rule):
+    assert parse_rule(text) == rule
+
+
+@pytest.mark.parametrize("text", ["over 0", "above", "never significantly above", ""])
+def test_what_is_no_rule_is_refused(text):
+    with pytest.raises(ValueError, match="is no rule"):
+        parse_rule(text)
 
 
 def test_ledger_row_is_of_the_weakest_cell():

@@ -4,9 +4,10 @@ Each configuration's matches are resampled once, whatever number of comparisons 
 images weigh as in `opmask.evaluation.bootstrap`, whose intervals these are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,20 +98,28 @@ class Resampler:
         return one.of(category_ids) - other.of(category_ids)
 
     def _resample(self, rows: pd.DataFrame, task: str) -> dict[str, Resampled]:
-        found: dict[int, NDArray[np.float64]] = {}
-        for run, seed in rows[["run", "seed"]].drop_duplicates().itertuples(index=False):
-            matches = Matches.load(self.folder / f"{run}-{seed}" / f"matches_{task}.npz")
-            weights = data_and_draws(len(matches.image_ids), self.resamples, self.seed)
-            found[seed], ids = weighted_metrics(matches, weights), matches.category_ids
-        if not found:
-            return {}
-        draws = np.mean(list(found.values()), axis=0)
-        return {
-            metric: Resampled(
-                pd.DataFrame({s: aps[n, 0] for s, aps in found.items()}, index=ids).T, draws[n]
-            )
-            for n, metric in enumerate(METRICS)
+        runs = rows[["run", "seed"]].drop_duplicates().itertuples(index=False)
+        matches = {
+            seed: Matches.load(self.folder / f"{run}-{seed}" / f"matches_{task}.npz")
+            for run, seed in runs
         }
+        return resample(matches, resamples=self.resamples, seed=self.seed) if matches else {}
+
+
+def resample(by_seed: Mapping[Any, Matches], *, resamples: int, seed: int) -> dict[str, Resampled]:
+    """Each of `weighted_ap.METRICS` of one configuration from its runs, on all their classes."""
+    found = {}
+    for name, matches in by_seed.items():
+        weights = data_and_draws(len(matches.image_ids), resamples, seed)
+        found[name] = weighted_metrics(matches, weights)
+    draws = np.mean(list(found.values()), axis=0)
+    ids = matches.category_ids
+    return {
+        metric: Resampled(
+            pd.DataFrame({name: aps[n, 0] for name, aps in found.items()}, index=ids).T, draws[n]
+        )
+        for n, metric in enumerate(METRICS)
+    }
 
 
 def p_value(draws: NDArray[np.float64]) -> float:

@@ -96,7 +96,7 @@ def _published() -> pd.DataFrame:
     """The paper's AP and AP50 by method key, supervised and classes."""
     keys = {label: key for key, label in METHODS.items()}
     table = paper.load("table2")
-    return table.assign(method=table["method"].map(keys)).set_index(_INDEX)
+    return table.assign(method=[keys[label] for label in table["method"]]).set_index(_INDEX)
 
 
 def _rows(per_class: pd.DataFrame, row: tuple[str, str], classes: str) -> pd.DataFrame:
