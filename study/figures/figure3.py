@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from study import format as markdown
 from study.analysis.class_points import MODELS, largest_relative
 from study.analysis.regression import can_fit, fit_line
-from study.figures.style import COLOURS, LABELS, MARKERS, new_figure
-from study.labels import NOT_RUN
+from study.figures.style import COLOURS, LABELS, MARKERS, mark_not_run, new_figure
 
 _READING_LABELS = {
     "other_class": "mean IoU with overlapping boxes of other classes",
@@ -64,7 +63,7 @@ def _panel(
     axis.set_title(LABELS[model], fontsize=8)
     x, y = points[["iou", model]].dropna().to_numpy().T
     if not len(x):
-        axis.text(0.5, 0.5, NOT_RUN, transform=axis.transAxes, ha="center", va="center")
+        mark_not_run(axis)
         return
     colour = COLOURS[model]
     axis.scatter(x, y, s=11, c=colour, marker=MARKERS[model], alpha=0.7, linewidths=0)

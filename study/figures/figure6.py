@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from study import paper
 from study.analysis.estimate import NAN, Estimate
 from study.analysis.resampling import Resampled, Resampler
-from study.figures.style import COLOURS, LABELS, MARKERS, new_figure
+from study.figures.style import COLOURS, LABELS, MARKERS, legend_entries, new_figure
 from study.labels import BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS
 
 POINTS = {"voc": 20, "voc20": 40, "nonvoc": 60, "all": 80}  # classes with masks in training
@@ -92,12 +92,11 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set_ylabel(label)
         _mark_missing(axes, table)
     _label(bottom, papers)
-    found = [axes.get_legend_handles_labels() for axes in (top, bottom)]
-    handles = {name: handle for h, names in found for handle, name in zip(h, names, strict=True)}
+    entries = legend_entries((top, bottom))
     columns = [[LABELS[m], LABELS[m] + _EVERYWHERE, g] for m, g in zip(_SHIFT, _GAINS, strict=True)]
     names = sum(columns, [])
     figure.legend(
-        [handles[n] for n in names],
+        [entries[n] for n in names],
         names,
         loc="outside upper center",
         ncols=2,

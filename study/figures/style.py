@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from study.labels import MODELS
+from study.labels import MODELS, NOT_RUN
 
 COLUMN, PAGE = 3.35, 6.9  # inches: one and two columns of the paper
 DPI = 300
@@ -56,6 +59,17 @@ def new_figure(width: float = COLUMN, height: float = 2.4, **subplots: Any) -> t
     """`plt.subplots` at `width` × `height` inches in the project's style."""
     use()
     return plt.subplots(figsize=(width, height), layout="constrained", **subplots)
+
+
+def mark_not_run(axes: Axes) -> None:
+    """Say so in the middle of a panel."""
+    axes.text(0.5, 0.5, NOT_RUN, transform=axes.transAxes, ha="center", va="center")
+
+
+def legend_entries(panels: Iterable[Axes]) -> dict[str, Artist]:
+    """What a common legend of several panels shows: each name once."""
+    found = [axes.get_legend_handles_labels() for axes in panels]
+    return {name: handle for h, names in found for handle, name in zip(h, names, strict=True)}
 
 
 def save(figure: Figure, folder: Path, name: str, dpi: int = DPI, colours: int = 256) -> None:
