@@ -145,7 +145,8 @@ def needed_correlation() -> float:
 
 def _p_value_facts() -> dict[str, Any]:
     """p = .003 against p = .189."""
-    n, found = VOC + NONVOC, {}
+    n = VOC + NONVOC
+    found: dict[str, Any] = {}
     for name, model in (("baseline", BASELINE), ("opmask", OURS)):
         p = paper.figure3(model, "p")
         found |= {f"p_{name}": p, f"r_{name}": number(-implied_r(p, n), 3)}
