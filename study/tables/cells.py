@@ -4,6 +4,7 @@ In a tidy frame a number is the columns CELL; on a page it is up to three lines 
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -16,27 +17,29 @@ CELL = ["ours", "sd", "seeds", "low", "high", "paper", "ours_minus_paper"]
 SOURCE = ""  # heads the column that says whose numbers a line has
 
 
-def cell(values: pd.Series, published: float = NAN) -> dict[str, float]:
-    """The columns CELL of one number of ours, from its `values` by training seed.
-
-    ours (mean over seeds), sd (over seeds; NaN for one), seeds (0 = not run), low and high (95 %
-    interval, NaN here), paper, ours_minus_paper.
-    """
-    ours = values.mean()
-    row = {"ours": ours, "sd": values.std(), "seeds": len(values), "low": NAN, "high": NAN}
-    return row | {"paper": published, "ours_minus_paper": ours - published}
+def cell(values: pd.Series, published: float = NAN) -> Estimate:
+    """One number of ours, from its `values` by training seed: without interval."""
+    mean, sd = float(values.mean()), float(values.std())
+    return Estimate(value=mean, sd=sd, seeds=len(values), paper=float(published))
 
 
 def difference(
     a: pd.Series, b: pd.Series, published: float = NAN, gain: Estimate | None = None
-) -> dict[str, float]:
-    """The columns CELL of a − b, each by training seed; `gain` gives the interval.
+) -> Estimate:
+    """a − b, each by training seed; `gain` gives the interval.
 
     The spread is over equal seeds, which share initialisation and image order.
     """
-    ours, both = a.mean() - b.mean(), a.index.intersection(b.index)
-    row = cell(a[both] - b[both], published) | {"ours": ours, "ours_minus_paper": ours - published}
-    return row | ({"low": gain.low, "high": gain.high} if gain else {})
+    both = a.index.intersection(b.index)
+    found = replace(cell(a[both] - b[both], published), value=float(a.mean() - b.mean()))
+    return replace(found, low=gain.low, high=gain.high) if gain else found
+
+
+def as_columns(one: Estimate) -> dict[str, float]:
+    """The columns CELL: ours, sd (over seeds; NaN for one), seeds (0 = not run), low and high (95 %
+    interval), paper, ours_minus_paper."""
+    values = one.value, one.sd, one.seeds, one.low, one.high, one.paper, one.value - one.paper
+    return dict(zip(CELL, values, strict=True))
 
 
 def by_seed(per_class: pd.DataFrame, metric: str = "AP") -> pd.Series:

@@ -32,7 +32,17 @@ from study.labels import (
 from study.report import latex
 from study.report.sentences import headline
 from study.spec.results import METRICS
-from study.tables.cells import CELL, SOURCE, caveats, cell, difference, gain_text, lines, value
+from study.tables.cells import (
+    CELL,
+    SOURCE,
+    as_columns,
+    caveats,
+    cell,
+    difference,
+    gain_text,
+    lines,
+    value,
+)
 
 # (classes, task, metric): the paper's six, then what gives them their context
 _PAPER_CELLS = [("novel", "segm", metric) for metric in METRICS]
@@ -109,12 +119,13 @@ def _cell_rows(
         for method in published
     }
     rows = [
-        {"method": method, "quoted": method not in keys} | cell(values, published[method])
+        {"method": method, "quoted": method not in keys}
+        | as_columns(cell(values, published[method]))
         for method, values in seeds.items()
     ]
     a, b = METHODS[OURS], METHODS[BASELINE]
     gap = difference(seeds[a], seeds[b], published[a] - published[b], gain)
-    return [*rows, {"method": DIFFERENCE, "quoted": False} | gap]
+    return [*rows, {"method": DIFFERENCE, "quoted": False} | as_columns(gap)]
 
 
 def table1_markdown(table: pd.DataFrame, scale: str, *, lead: bool = True) -> str:

@@ -23,6 +23,7 @@ from study.spec.run import Run
 from study.tables.cells import (
     CELL,
     SOURCE,
+    as_columns,
     by_seed,
     caveats,
     cell,
@@ -79,7 +80,7 @@ def table2(per_class: pd.DataFrame, cam_dir: Path, *, resamples: int, seed: int)
             found = by_seed(_rows(per_class, (method, supervised), classes), metric)
             found = found.reindex(seeds)  # data without such classes was run all the same
             number = published.loc[(method, supervised, classes), metric]
-            rows.append(dict(zip(_KEYS, key, strict=True)) | cell(found, number))
+            rows.append(dict(zip(_KEYS, key, strict=True)) | as_columns(cell(found, number)))
     resampler = Resampler(cam_dir, per_class, resamples=resamples, seed=seed)
     for a, b in tqdm(CONTRASTS, desc="table 2: bootstrap", disable=None):
         name_a, name_b = (f"{method}-{BACKBONE}-{supervised}" for method, supervised in (a, b))
@@ -87,8 +88,9 @@ def table2(per_class: pd.DataFrame, cam_dir: Path, *, resamples: int, seed: int)
             gap = published.loc[(*a, classes), "AP"] - published.loc[(*b, classes), "AP"]
             one, other = (_rows(per_class, side, classes) for side in (a, b))
             gain = resampler.gain(name_a, name_b, sorted(one["category_id"].unique()))
-            found = difference(by_seed(one), by_seed(other), gap, gain.estimate() if gain else None)
-            rows.append(dict(zip(_KEYS, (*a, *b, classes, "AP"), strict=True)) | found)
+            known = gain.estimate() if gain else None
+            found = difference(by_seed(one), by_seed(other), gap, known)
+            rows.append(dict(zip(_KEYS, (*a, *b, classes, "AP"), strict=True)) | as_columns(found))
     return pd.DataFrame(rows)[_KEYS + CELL]
 
 

@@ -25,6 +25,7 @@ from study.report import latex
 from study.tables.cells import (
     CELL,
     SOURCE,
+    as_columns,
     by_seed,
     caveats,
     cell,
@@ -68,7 +69,7 @@ def table3(
         for column in COLUMNS:
             key = (backbone, schedule, supervised)
             found = cell(by_seed(_rows(ours, key, column)), _number(published, key, column))
-            rows.append(_identity(backbone, schedule, "", supervised, column) | found)
+            rows.append(_identity(backbone, schedule, "", supervised, column) | as_columns(found))
     resamplers = {
         str(schedule): Resampler(evaluate_dir, group, resamples=resamples, seed=seed)
         for schedule, group in ours.groupby("schedule")
@@ -81,7 +82,7 @@ def table3(
             a, b = (by_seed(_rows(ours, key, column)) for key in keys)
             gain = _gain(resamplers, f"opmask-{backbone}-{supervised}", other, column)
             gap = difference(a, b, stated[0] - stated[1], gain)
-            rows.append(_identity(backbone, SCHEDULE, other, supervised, column) | gap)
+            rows.append(_identity(backbone, SCHEDULE, other, supervised, column) | as_columns(gap))
     return pd.DataFrame(rows)[_KEYS + CELL]
 
 
