@@ -19,6 +19,7 @@ DIFFERENCE = "difference"  # in a column of methods: OPMask minus its baseline
 NOT_RUN: Final = "not run"
 BACKBONES = _Backbones({"R50": "R-50-FPN", "R101": "R-101-FPN"})  # the paper's
 DIRECTIONS = {"nonvoc": "non-voc → voc", "voc": "voc → non-voc"}  # by supervised set
+WITH_MASKS = {"voc": 20, "voc20": 40, "nonvoc": 60, "all": 80}  # classes, by supervised set
 METHODS = {BASELINE: "Our Mask R-CNN", OURS: "OPMask"}  # the paper's, as its Table 1 has them
 MODELS = {
     BASELINE: "Mask R-CNN",

@@ -15,7 +15,7 @@ from study.analysis.estimate import (
     number,
 )
 from study.claims.sources import IMAGES, JOINED, Table, evidence, numeric
-from study.labels import BACKBONES, DIFFERENCE, DIRECTIONS, METHODS, MODELS
+from study.labels import BACKBONES, DIFFERENCE, DIRECTIONS, METHODS, MODELS, WITH_MASKS
 
 # In words: methods and the columns of Figure 3's points; measures and groups of RoIs.
 _NAMES = MODELS | {
@@ -26,7 +26,6 @@ _NAMES = MODELS | {
     DIFFERENCE: "OPMask − Mask R-CNN",
 }
 _ROI_NAMES = {"mask_iou": "mask IoU", "difference": "ambiguous − clean"}
-_COUNTS = {"voc": 20, "voc20": 40, "nonvoc": 60, "all": 80}  # classes with masks, Figure 6
 _SETS = ("all", "voc", "nonvoc")  # of classes, Table 2
 SLOPE_STEP = 0.1  # slopes are told in AP per this much IoU
 
@@ -67,7 +66,7 @@ def table2(table: Table, *pairs: tuple[str, str]) -> Iterator[Estimate]:
 @evidence("figures/figure6.csv")
 def figure6(table: Table) -> Iterator[Estimate]:
     """OPMask minus baseline at every number of supervised classes, as the paper measures it."""
-    for supervised, count in _COUNTS.items():
+    for supervised, count in WITH_MASKS.items():
         name = f"{count} supervised classes"
         key = {"supervised": supervised, "measure": "paper", "method": DIFFERENCE}
         yield table.cell(name, "ap", **key)
@@ -77,7 +76,7 @@ def figure6(table: Table) -> Iterator[Estimate]:
 def figure6_stability(table: Table) -> Iterator[Estimate]:
     """How much more of its AP on all 80 classes OPMask keeps than the baseline with fewer masks."""
     key = {"measure": "all", "method": DIFFERENCE}
-    *gains, full = (table.cell(str(n), "ap", supervised=s, **key) for s, n in _COUNTS.items())
+    *gains, full = (table.cell(str(n), "ap", supervised=s, **key) for s, n in WITH_MASKS.items())
     for gain in gains:
         name = f"gain with {gain.name} supervised classes minus gain with {full.name}"
         yield minus(name, gain, full)

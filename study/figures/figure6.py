@@ -17,9 +17,9 @@ from study import paper
 from study.analysis.estimate import NAN, Estimate
 from study.analysis.resampling import Resampled, Resampler
 from study.figures.style import COLOURS, LABELS, MARKERS, legend_entries, new_figure
-from study.labels import BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS
+from study.labels import BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS, WITH_MASKS
 
-POINTS = {"voc": 20, "voc20": 40, "nonvoc": 60, "all": 80}  # classes with masks in training
+POINTS = WITH_MASKS
 TESTED = {"voc": "60 novel", "voc20": "40 novel", "nonvoc": "20 novel", "all": "all 80"}
 BACKBONE = "R50"
 _SHIFT = {BASELINE: -0.8, OURS: 0.8}  # so that intervals of equal points stay apart
