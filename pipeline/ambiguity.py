@@ -20,8 +20,8 @@ from opmask.integrity import verified
 from pipeline import stage
 from study.analysis import ambiguity
 from study.analysis.ambiguity_effect import METHODS, bin_table, effect_table
-from study.analysis.comparison import DIRECTIONS
 from study.figures.ambiguity import ambiguity_figure
+from study.labels import DIRECTIONS
 from study.report.render import write_page
 from study.report.views import ambiguity as view
 from study.spec.params import load_params

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import stage
-from study.analysis.contrasts import CONTRASTS, contrast_table
-from study.analysis.further import further_contrasts
+from study.analysis.contrasts import CONTRASTS, contrast_table, further_contrasts
 from study.analysis.resampling import Resampler
 from study.report.render import write_page
 from study.report.views import contrasts as view
@@ -30,7 +29,7 @@ def run(argv: Sequence[str]) -> None:
     runs = [one for one in all_runs(params) if one.schedule == schedule]
     per_class = read_per_class(runs_dir, runs)
     # rounded once, so that every page that is written from it says the same
-    resampler = Resampler(runs_dir, runs, per_class, **params["bootstrap"])
+    resampler = Resampler(runs_dir / "evaluate", per_class, **params["bootstrap"])
     table = contrast_table(resampler, (*CONTRASTS, *further_contrasts(runs))).round(4)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "contrasts.csv", index=False)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import stage
+from study.analysis.resampling import Resampler
 from study.report.render import write_page
 from study.report.views import table1 as view
 from study.spec.params import load_params
@@ -27,7 +28,8 @@ def run(argv: Sequence[str]) -> None:
     runs_dir, folder = Path("runs") / scale, Path("reports") / scale / "tables"
     runs = [one for one in all_runs(params) if one.schedule == schedule]
     per_class = read_per_class(runs_dir, runs)
-    gains = novel_gains(runs_dir, runs, per_class, **params["bootstrap"])
+    resampler = Resampler(runs_dir / "evaluate", per_class, **params["bootstrap"])
+    gains = novel_gains(resampler, per_class["backbone"])
     # rounded once, so that every page that is written from it says the same
     table = table1(summarise(per_class), gains).round(4)
     folder.mkdir(parents=True, exist_ok=True)

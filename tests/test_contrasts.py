@@ -45,7 +45,7 @@ def write_run(folder, name, seed, matches, novel=NOVEL):
 
 
 def resampler(folder, runs):
-    return Resampler(folder, runs, read_per_class(folder, runs), **BOOTSTRAP)
+    return Resampler(folder / "evaluate", read_per_class(folder, runs), **BOOTSTRAP)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_what_was_not_run_says_so(made):
     assert (table["seeds"] == 0).all() and table["p_holm"].isna().all()
     text = markdown(view.blocks(table))
     assert text.count("not run") == len(CONTRASTS)
-    nothing = contrast_table(Resampler(folder, [], read_per_class(folder, []), **BOOTSTRAP))
+    nothing = contrast_table(Resampler(folder, read_per_class(folder, []), **BOOTSTRAP))
     assert (nothing["seeds"] == 0).all() and nothing["value_a"].isna().all()
 
 
@@ -187,9 +187,10 @@ def test_runs_without_a_common_seed_still_have_a_difference(made):
 
 def test_a_single_run_has_the_interval_of_the_bootstrap(made):
     folder, runs, matches = made
-    found = resampler(folder, runs).ap("opmask-R50-nonvoc").subset(list(NOVEL))
+    found = resampler(folder, runs).ap("opmask-R50-nonvoc").of(NOVEL).estimate()
     expected = interval(matches[:2], NOVEL, **BOOTSTRAP)
-    np.testing.assert_allclose((found[0], *spread(found)), list(vars(expected).values())[:4])
+    found = found.value, found.low, found.high
+    np.testing.assert_allclose(found, (expected.estimate, expected.low, expected.high))
 
 
 def test_declared_contrasts_name_real_runs_and_the_papers_numbers():

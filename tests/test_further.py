@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study.analysis.contrasts import CONTRASTS
-from study.analysis.further import CLAIMS, further_contrasts, of_further
+from study.analysis.contrasts import CLAIMS, CONTRASTS, further_contrasts, of_further
 from study.report.markdown import markdown
 from study.report.sentences import further as sentences
 from study.report.views import contrasts as view

@@ -16,8 +16,8 @@ from opmask.errors import UserError
 from pipeline import outline as command
 from study import paper
 from study.analysis import class_points, contrasts, gallery, search
-from study.analysis.comparison import DIRECTIONS
 from study.figures import figure6
+from study.labels import DIRECTIONS
 from study.runs import folders, pace, status
 from study.runs.dvc_cache import DvcCache
 from study.runs.outline import (

@@ -18,6 +18,7 @@ from study.labels import (
     METHODS,
     NOT_RUN,
     OURS,
+    place,
     shown_backbones,
     with_others,
 )
@@ -63,12 +64,14 @@ def from_metrics(
     for backbone in backbones or shown_backbones(content):
         for supervised in DIRECTIONS:
             values = content.get(backbone, {}).get(_DIRECTION_KEYS[supervised], {})
-            gain = math.nan
+            stated = math.nan
             if backbone in BACKBONES:
                 rows = published[backbone, supervised]
-                gain = rows[METHODS[OURS]] - rows[METHODS[BASELINE]]
+                stated = rows[METHODS[OURS]] - rows[METHODS[BASELINE]]
             fields = {field: values.get(name, math.nan) for field, name in _KEYS.items()}
-            found.append(Comparison(backbone, supervised, **fields, paper_gain=gain, seeds=0))
+            fields |= {"value": fields.pop("gain"), "paper": stated}
+            name = place(backbone, supervised)
+            found.append(Comparison(name, backbone=backbone, supervised=supervised, **fields))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from study.analysis.comparison import Comparison
-from study.analysis.further import QUESTIONS
+from study.analysis.contrasts import QUESTIONS
 from study.format import interval, number, signed
 from study.labels import BACKBONES, DIRECTIONS, NOT_RUN
 

@@ -5,17 +5,17 @@ of the same classes, and mask AP of the supervised classes. The other systems th
 are there as it quotes them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import product
-from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from opmask.evaluation.bootstrap import Difference, paired_differences
-from opmask.evaluation.coco_ap import Matches
+from opmask.evaluation.weighted_ap import METRICS as BOOTSTRAPPED
 from study import paper
-from study.analysis.comparison import (
+from study.analysis.estimate import NAN, Estimate
+from study.analysis.resampling import Resampler
+from study.labels import (
     BASELINE,
     DIFFERENCE,
     DIRECTIONS,
@@ -23,50 +23,37 @@ from study.analysis.comparison import (
     OURS,
     with_others,
 )
-from study.spec.results import METRICS, evaluation_dir
-from study.spec.run import Run
-from study.tables.cells import CELL, NAN, cell, difference
+from study.spec.results import METRICS
+from study.tables.cells import (
+    CELL,
+    as_columns,
+    cell,
+    difference,
+)
 
 # (classes, task, metric): the paper's six, then what gives them their context
 _PAPER_CELLS = [("novel", "segm", metric) for metric in METRICS]
 _CONTEXT_CELLS = [("novel", "bbox", "AP"), ("novel", "bbox", "AP50"), ("supervised", "segm", "AP")]
 _CELL_KEYS = ["classes", "task", "metric"]
 
-Gains = Mapping[tuple[str, str], Mapping[str, Difference]]
+Gains = Mapping[tuple[str, str], Mapping[str, Estimate]]
 
 
-def novel_gains(
-    runs_dir: Path, runs: Sequence[Run], per_class: pd.DataFrame, *, resamples: int, seed: int
-) -> dict[tuple[str, str], dict[str, Difference]]:
+def novel_gains(resampler: Resampler, backbones: Iterable[str]) -> Gains:
     """Paired bootstrap of novel-class mask AP, OPMask − baseline, over validation images.
 
-    Args:
-        runs_dir: `runs/<scale>`, with `matches_segm.npz` of every evaluated run.
-        runs: those of Table 1, of one schedule.
-        per_class: of `results.read_per_class`; says which runs exist and which classes are novel.
-        resamples, seed: of the bootstrap.
-
-    Returns:
-        The difference in each of `weighted_ap.METRICS` by (backbone, supervised), where both
-        methods were run.
+    Returns the gain in each of `weighted_ap.METRICS` by (backbone, supervised), where both methods
+    were run; `backbones` are looked at besides the paper's.
     """
     gains = {}
-    novel = per_class[(per_class["supervision"] == "novel") & (per_class["task"] == "segm")]
-    pairs = list(product(with_others(run.backbone for run in runs), DIRECTIONS))
+    pairs = list(product(with_others(backbones), DIRECTIONS))
     for backbone, supervised in tqdm(pairs, desc="bootstrap", disable=None):
-        matches = {method: [] for method in METHODS}
-        classes = set()
-        for run in runs:
-            ids = novel.loc[(novel["run"] == run.name) & (novel["seed"] == run.seed), "category_id"]
-            wanted = (run.backbone, run.supervised) == (backbone, supervised)
-            if wanted and len(ids) and run.method in METHODS:
-                path = evaluation_dir(runs_dir, run) / "matches_segm.npz"
-                matches[run.method].append(Matches.load(path))
-                classes.update(int(i) for i in ids)
-        if all(matches.values()):
-            gains[backbone, supervised] = paired_differences(
-                matches[OURS], matches[BASELINE], sorted(classes), resamples=resamples, seed=seed
-            )
+        a, b = (f"{method}-{backbone}-{supervised}" for method in (OURS, BASELINE))
+        ids = resampler.classes(a, "novel")
+        found = {metric: resampler.gain(a, b, ids, metric=metric) for metric in BOOTSTRAPPED}
+        known = {metric: gain.estimate() for metric, gain in found.items() if gain}
+        if known:
+            gains[backbone, supervised] = known
     return gains
 
 
@@ -104,7 +91,7 @@ def table1(summary: pd.DataFrame, gains: Gains) -> pd.DataFrame:
 
 
 def _cell_rows(
-    ours: pd.DataFrame, name: tuple, published: Mapping[str, float], gain: Difference | None
+    ours: pd.DataFrame, name: tuple, published: Mapping[str, float], gain: Estimate | None
 ) -> list[dict]:
     """Rows of one cell: the methods of `published` in its order, then the difference.
 
@@ -118,9 +105,10 @@ def _cell_rows(
         for method in published
     }
     rows = [
-        {"method": method, "quoted": method not in keys} | cell(values, published[method])
+        {"method": method, "quoted": method not in keys}
+        | as_columns(cell(values, published[method]))
         for method, values in seeds.items()
     ]
     a, b = METHODS[OURS], METHODS[BASELINE]
     gap = difference(seeds[a], seeds[b], published[a] - published[b], gain)
-    return [*rows, {"method": DIFFERENCE, "quoted": False} | gap]
+    return [*rows, {"method": DIFFERENCE, "quoted": False} | as_columns(gap)]

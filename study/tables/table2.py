@@ -7,6 +7,7 @@ here they have paired bootstrap intervals.
 """
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -14,15 +15,17 @@ from tqdm import tqdm
 
 from opmask.data.splits import VOC_CLASSES
 from study import paper
+from study.analysis.resampling import Resampler
 from study.spec.results import read_one, read_per_class
 from study.spec.run import Run
 from study.tables.cells import (
     CELL,
-    bootstrapped_difference,
+    as_columns,
     by_seed,
     cell,
+    difference,
 )
-from study.tables.table2_rows import METHODS
+from study.tables.table2_rows import BACKBONE, METHODS
 
 SUBSETS = {"all": "all", "voc": "voc", "nonvoc": "non-voc"}  # of classes, as the paper has them
 METRICS = ["AP", "AP50"]
@@ -64,19 +67,22 @@ def table2(per_class: pd.DataFrame, cam_dir: Path, *, resamples: int, seed: int)
     rows = []
     for method, supervised in dict.fromkeys(key[:2] for key in published.index):
         seeds = by_seed(_rows(per_class, (method, supervised), "all")).index
-        for classes in SUBSETS:
-            for metric in METRICS:
-                key = (method, supervised, "", "", classes, metric)
-                found = by_seed(_rows(per_class, (method, supervised), classes), metric)
-                found = found.reindex(seeds)  # data without such classes was run all the same
-                number = published.loc[(method, supervised, classes), metric]
-                rows.append(dict(zip(_KEYS, key, strict=True)) | cell(found, number))
+        for classes, metric in product(SUBSETS, METRICS):
+            key = (method, supervised, "", "", classes, metric)
+            found = by_seed(_rows(per_class, (method, supervised), classes), metric)
+            found = found.reindex(seeds)  # data without such classes was run all the same
+            number = published.loc[(method, supervised, classes), metric]
+            rows.append(dict(zip(_KEYS, key, strict=True)) | as_columns(cell(found, number)))
+    resampler = Resampler(cam_dir, per_class, resamples=resamples, seed=seed)
     for a, b in tqdm(CONTRASTS, desc="table 2: bootstrap", disable=None):
+        name_a, name_b = (f"{method}-{BACKBONE}-{supervised}" for method, supervised in (a, b))
         for classes in SUBSETS:
             gap = published.loc[(*a, classes), "AP"] - published.loc[(*b, classes), "AP"]
-            pair = (_rows(per_class, one, classes) for one in (a, b))
-            found = bootstrapped_difference(cam_dir, *pair, gap, resamples=resamples, seed=seed)
-            rows.append(dict(zip(_KEYS, (*a, *b, classes, "AP"), strict=True)) | found)
+            one, other = (_rows(per_class, side, classes) for side in (a, b))
+            gain = resampler.gain(name_a, name_b, sorted(one["category_id"].unique()))
+            known = gain.estimate() if gain else None
+            found = difference(by_seed(one), by_seed(other), gap, known)
+            rows.append(dict(zip(_KEYS, (*a, *b, classes, "AP"), strict=True)) | as_columns(found))
     return pd.DataFrame(rows)[_KEYS + CELL]
 
 
@@ -84,7 +90,7 @@ def _published() -> pd.DataFrame:
     """The paper's AP and AP50 by method key, supervised and classes."""
     keys = {label: key for key, label in METHODS.items()}
     table = paper.load("table2")
-    return table.assign(method=table["method"].map(keys)).set_index(_INDEX)
+    return table.assign(method=[keys[label] for label in table["method"]]).set_index(_INDEX)
 
 
 def _rows(per_class: pd.DataFrame, row: tuple[str, str], classes: str) -> pd.DataFrame:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from study.analysis.estimate import MIN_SEEDS
 from study.claims.findings import findings
 from study.claims.ledger import Graded
-from study.claims.rules import MIN_SEEDS
 from study.claims.sources import COST, COUNTS, KINDS, RANK
 from study.claims.verdict import VERDICTS
 from study.format import MISSING, number, signed

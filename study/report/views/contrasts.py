@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from study.analysis.further import CLAIMS
+from study.analysis.contrasts import CLAIMS
 from study.format import MISSING, interval, number, signed
 from study.labels import NOT_RUN
 from study.report.blocks import Block, Table, Whisker, whiskers

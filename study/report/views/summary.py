@@ -3,7 +3,7 @@
 import pandas as pd
 
 from study.analysis.comparison import comparisons
-from study.analysis.further import of_further
+from study.analysis.contrasts import of_further
 from study.labels import DIRECTIONS
 from study.report import sentences
 from study.report.blocks import Block, Bullets
