@@ -24,7 +24,7 @@ from tqdm import tqdm
 from benchmarks import timing
 from benchmarks.options import Options
 from opmask.errors import UserError
-from study.report import facts
+from study.report.views import compute as facts
 
 DVC = [sys.executable, "-m", "dvc", "repro"]
 _RUNNING = re.compile(r"Running stage '([^'@]+)")

@@ -20,9 +20,10 @@ from opmask.integrity import verified
 from pipeline import stage
 from study.analysis import ambiguity
 from study.analysis.ambiguity_effect import METHODS, bin_table, effect_table
-from study.analysis.comparison import DIRECTIONS
 from study.figures.ambiguity import ambiguity_figure
-from study.report.ambiguity_page import markdown_page
+from study.labels import DIRECTIONS
+from study.report.render import write_page
+from study.report.views import ambiguity as view
 from study.spec.params import load_params
 from study.spec.results import evaluation_dir
 from study.spec.run import Run, all_runs
@@ -85,8 +86,8 @@ def write_report(
     table = effect_table(frame, ap, image_ids, **params["bootstrap"]).round(3)
     (reports / "tables").mkdir(parents=True, exist_ok=True)
     table.to_csv(reports / "tables" / "ambiguity.csv", index=False)
-    text = f"# The gain in ambiguous RoIs\n\n{markdown_page(table, threshold)}\n"
-    (reports / "tables" / "ambiguity.md").write_text(text, encoding="utf-8")
+    blocks = view.blocks(table, threshold)
+    write_page(reports / "tables" / "ambiguity.md", "The gain in ambiguous RoIs", blocks)
     bins = bin_table(frame, image_ids, **params["bootstrap"])
     ambiguity_figure(bins, threshold, reports / "figures")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipeline import stage
 from study.claims.ledger import grade, ledger_table
-from study.claims.page import page
 from study.claims.sources import Tables
+from study.report.views.claims import claims_page
 from study.spec.params import load_params
 
 
@@ -25,8 +25,9 @@ def run(argv: Sequence[str]) -> None:
     folder = Path("reports") / scale
     graded = grade(Tables(folder, str(params["schedule"])))
     folder.mkdir(parents=True, exist_ok=True)
-    ledger_table(graded).round(4).to_csv(folder / "claims.csv", index=False)
-    (folder / "claims.md").write_text(page(graded, scale), encoding="utf-8")
+    ledger = ledger_table(graded).round(4)
+    ledger.to_csv(folder / "claims.csv", index=False)
+    (folder / "claims.md").write_text(claims_page(graded, ledger, scale), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import stage
-from study.analysis.contrasts import CONTRASTS, contrast_table
-from study.analysis.further import further_contrasts
+from study.analysis.contrasts import CONTRASTS, contrast_table, further_contrasts
 from study.analysis.resampling import Resampler
-from study.report.contrasts_page import contrasts_markdown
+from study.report.render import write_page
+from study.report.views import contrasts as view
 from study.spec.params import load_params
 from study.spec.results import read_per_class
 from study.spec.run import all_runs
@@ -29,12 +29,11 @@ def run(argv: Sequence[str]) -> None:
     runs = [one for one in all_runs(params) if one.schedule == schedule]
     per_class = read_per_class(runs_dir, runs)
     # rounded once, so that every page that is written from it says the same
-    resampler = Resampler(runs_dir, runs, per_class, **params["bootstrap"])
+    resampler = Resampler(runs_dir / "evaluate", per_class, **params["bootstrap"])
     table = contrast_table(resampler, (*CONTRASTS, *further_contrasts(runs))).round(4)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "contrasts.csv", index=False)
-    text = f"# Contrasts between runs\n\n{contrasts_markdown(table)}\n"
-    (folder / "contrasts.md").write_text(text, encoding="utf-8")
+    write_page(folder / "contrasts.md", "Contrasts between runs", view.blocks(table))
 
 
 if __name__ == "__main__":

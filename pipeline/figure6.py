@@ -26,7 +26,9 @@ def run(argv: Sequence[str]) -> None:
     runs_dir, folder = Path("runs") / scale, Path("reports") / scale / "figures"
     runs = [one for one in all_runs(params) if one.schedule == schedule]
     per_class = read_per_class(runs_dir, runs)
-    table = figure6_table(Resampler(runs_dir, runs, per_class, **params["bootstrap"])).round(4)
+    table = figure6_table(Resampler(runs_dir / "evaluate", per_class, **params["bootstrap"])).round(
+        4
+    )
     style.save(draw(table), folder, "figure6")
     table.to_csv(folder / "figure6.csv", index=False)
 

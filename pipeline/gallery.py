@@ -17,9 +17,9 @@ from opmask.evaluation.rois import Roi
 from opmask.integrity import verified
 from pipeline import stage
 from study.analysis import gallery
-from study.analysis.comparison import BACKBONES, BASELINE, NOT_RUN, OURS
 from study.figures import gallery as drawing
 from study.figures import pictures
+from study.labels import BACKBONES, BASELINE, NOT_RUN, OURS
 from study.spec.params import load_params
 from study.spec.paths import DETECTIONS, WEIGHTS, Paths
 from study.spec.run import Run, all_runs

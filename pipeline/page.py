@@ -1,7 +1,7 @@
 """Stage `page`: `reports/<scale>/index.html`, everything in one file.
 
 Reads `reports/<scale>/{claims.csv,tables,figures}` and, of each training run,
-`runs/<scale>/train/<run>/{provenance.json,losses}`.
+`runs/<scale>/train/<run>/{provenance.json,losses}`; and `runs/<scale>/splits.json`.
 """
 
 import argparse
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import stage
+from study.report.html_page import html_page
 from study.report.inputs import read_inputs
-from study.report.render import render
 from study.spec.params import load_params
 from study.spec.run import all_runs
 
@@ -23,7 +23,7 @@ def run(argv: Sequence[str]) -> None:
     params = load_params()
     scale, schedule = params["scale"], str(params["schedule"])
     reports, runs_dir = Path("reports", scale), Path("runs", scale)
-    page = render(read_inputs(scale, schedule, all_runs(params), reports, runs_dir))
+    page = html_page(read_inputs(scale, schedule, all_runs(params), reports, runs_dir))
     reports.mkdir(parents=True, exist_ok=True)
     (reports / "index.html").write_text(page, encoding="utf-8")
 

@@ -15,7 +15,8 @@ from study.analysis.class_points import class_points, largest_relative
 from study.analysis.regression import regress, regress_readings
 from study.figures.figure3 import figure3
 from study.figures.style import save
-from study.report.regression_page import page
+from study.report.render import write_page
+from study.report.views import regression as view
 from study.spec.params import load_params
 from study.spec.results import read_per_class
 from study.spec.run import all_runs
@@ -44,8 +45,8 @@ def run(argv: Sequence[str]) -> None:
     # significant digits: p-values and slopes lie far apart
     table.to_csv(tables / "regression.csv", index=False, float_format="%.6g")
     readings.to_csv(tables / "regression_readings.csv", index=False, float_format="%.6g")
-    text = page(table, readings, points, overlaps, reading=reading, scale=scale)
-    (tables / "regression.md").write_text(text, encoding="utf-8")
+    blocks = view.blocks(table, readings, points, overlaps, reading=reading, scale=scale)
+    write_page(tables / "regression.md", "Class overlap and mask AP (Figure 3)", blocks)
     points["labelled"] = points.index.isin(largest_relative(points).index)
     points.to_csv(figures / "figure3.csv", index=False, float_format="%.6g")
     save(figure3(points, table, reading), figures, "figure3")

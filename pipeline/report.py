@@ -7,15 +7,14 @@ Reads the ledger, tables and figures of `reports/<scale>/` and what the stages r
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
 
 from opmask.errors import UserError
 from pipeline import stage, write_json
-from study.report.inputs import read_all, read_csv
+from study.report.inputs import read_inputs
 from study.report.overview import metrics, render_index
-from study.report.report import Report, render
+from study.report.readme import readme
 from study.runs.recorded import clear_recorded
 from study.spec.params import load_params
 from study.spec.results import read_json, read_per_class, read_provenance, summarise
@@ -31,42 +30,28 @@ def run(argv: Sequence[str]) -> None:
     parser.parse_args(argv)
     params = load_params()
     clear_recorded(params)  # the last stages have been recorded by now
-    scale = params["scale"]
+    scale, schedule = params["scale"], str(params["schedule"])
     runs_dir, data_dir, folder = Path("runs") / scale, Path("data") / scale, REPORTS / scale
     runs = all_runs(params)
-    table = _read_table(folder / "tables" / "table1.csv")
-    warm_start = params["scales"][scale]["warm_start"]
-    credits = data_dir / "CREDITS.txt"  # only the embedded data set has one
-    per_class = read_per_class(runs_dir, runs)
-    claims, tables = folder / "claims.csv", folder / "tables"
-    contrasts, ambiguity = tables / "contrasts.csv", tables / "ambiguity.csv"
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
-    report = Report(
-        scale=scale,
-        schedule=str(params["schedule"]),
-        table1=table,
-        provenance=read_provenance(runs_dir, runs),
-        manifest=read_json(data_dir / "manifest.json"),
-        splits=read_json(runs_dir / "splits.json"),
-        credits=credits.read_text(encoding="utf-8") if credits.is_file() else "",
-        deepened={b: r["deepen"] for b, r in warm_start.items() if "deepen" in r},
-        claims=read_csv(claims) if claims.is_file() else None,
-        files=files | {"index.html"},  # stage `page` writes it
-        figures=read_all(folder / "figures"),
-        summary=summarise(per_class),
-        contrasts=read_csv(contrasts) if contrasts.is_file() else None,
-        ambiguity=read_csv(ambiguity) if ambiguity.is_file() else None,
-    )
-    write_json(folder / "metrics.json", metrics(table))
-    (folder / "README.md").write_text(render(report), encoding="utf-8")
-    by_scale = {path.parent.name: read_json(path) for path in REPORTS.glob("*/metrics.json")}
-    (REPORTS / "README.md").write_text(render_index(by_scale), encoding="utf-8")
-
-
-def _read_table(path: Path) -> pd.DataFrame:
+    path = folder / "tables" / "table1.csv"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the stage table1 first (dvc repro)")
-    return pd.read_csv(path)
+    warm_start = params["scales"][scale]["warm_start"]
+    credits = data_dir / "CREDITS.txt"  # only the embedded data set has one
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
+    inputs = replace(
+        read_inputs(scale, schedule, runs, folder, runs_dir),
+        files=files | {"index.html"},  # stage `page` writes it
+        provenance=read_provenance(runs_dir, runs),
+        summary=summarise(read_per_class(runs_dir, runs)),
+        manifest=read_json(data_dir / "manifest.json"),
+        credits=credits.read_text(encoding="utf-8") if credits.is_file() else "",
+        deepened={b: r["deepen"] for b, r in warm_start.items() if "deepen" in r},
+    )
+    write_json(folder / "metrics.json", metrics(inputs.tables["table1"]))
+    (folder / "README.md").write_text(readme(inputs), encoding="utf-8")
+    by_scale = {path.parent.name: read_json(path) for path in REPORTS.glob("*/metrics.json")}
+    (REPORTS / "README.md").write_text(render_index(by_scale), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from study.analysis.held_out import class_groups, read_curves
 from study.analysis.search import search_table
 from study.figures import search as figure
 from study.figures import style
-from study.report.search_page import search_markdown
+from study.report.render import write_page
+from study.report.views import schedule_search as view
 from study.spec.params import load_params
 from study.spec.run import all_runs, schedules
 
@@ -43,8 +44,7 @@ def report(search_dir: Path, reports: Path, manifest: Manifest, params: Mapping[
     tables, figures = reports / "tables", reports / "figures"
     tables.mkdir(parents=True, exist_ok=True)
     table.to_csv(tables / "schedule_search.csv", index=False)
-    text = f"# Schedule search\n\n{search_markdown(table)}\n"
-    (tables / "schedule_search.md").write_text(text, encoding="utf-8")
+    write_page(tables / "schedule_search.md", "Schedule search", view.blocks(table))
     data = figure.figure_data(curves, table, factor)
     style.save(figure.draw(data, schedules(params), factor), figures, "schedule_search")
     data.to_csv(figures / "schedule_search.csv", index=False)

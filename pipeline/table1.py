@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import stage
+from study.analysis.resampling import Resampler
+from study.report.render import write_page
+from study.report.views import table1 as view
 from study.spec.params import load_params
 from study.spec.results import read_per_class, summarise
 from study.spec.run import all_runs
-from study.tables.table1 import novel_gains, table1, table1_latex, table1_markdown
+from study.tables.table1 import novel_gains, table1
 
 
 @stage
@@ -25,16 +28,16 @@ def run(argv: Sequence[str]) -> None:
     runs_dir, folder = Path("runs") / scale, Path("reports") / scale / "tables"
     runs = [one for one in all_runs(params) if one.schedule == schedule]
     per_class = read_per_class(runs_dir, runs)
-    gains = novel_gains(runs_dir, runs, per_class, **params["bootstrap"])
+    resampler = Resampler(runs_dir / "evaluate", per_class, **params["bootstrap"])
+    gains = novel_gains(resampler, per_class["backbone"])
     # rounded once, so that every page that is written from it says the same
     table = table1(summarise(per_class), gains).round(4)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "table1.csv", index=False)
     everything = read_per_class(runs_dir, all_runs(params))
     everything.round(2).to_csv(folder / "per_class.csv", index=False)
-    text = f"# Table 1\n\n{table1_markdown(table, scale)}\n"
-    (folder / "table1.md").write_text(text, encoding="utf-8")
-    (folder / "table1.tex").write_text(table1_latex(table, scale), encoding="utf-8")
+    write_page(folder / "table1.md", "Table 1", view.blocks(table, scale))
+    (folder / "table1.tex").write_text(view.tex(table, scale), encoding="utf-8")
 
 
 if __name__ == "__main__":

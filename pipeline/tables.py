@@ -8,15 +8,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from pipeline import stage
+from study.report.render import write_page
+from study.report.views import table2 as view2
+from study.report.views import table3 as view3
 from study.spec.params import load_params
 from study.spec.results import read_per_class
 from study.spec.run import all_runs
-from study.tables.table2 import read_cam, table2, table2_latex, table2_markdown
+from study.tables.table2 import read_cam, table2
 from study.tables.table2_rows import is_row
-from study.tables.table3 import table3, table3_latex, table3_markdown
+from study.tables.table3 import table3
 
 
 @stage
@@ -34,16 +35,11 @@ def run(argv: Sequence[str]) -> None:
     # rounded once, so that every page that is written from it says the same
     second = table2(cam, runs_dir / "cam", **params["bootstrap"]).round(4)
     third = table3(opmask, runs_dir / "evaluate", **params["bootstrap"]).round(4)
-    write(folder, 2, second, table2_markdown(second, scale), table2_latex(second, scale))
-    write(folder, 3, third, table3_markdown(third, scale), table3_latex(third, scale))
-
-
-def write(folder: Path, number: int, table: pd.DataFrame, markdown: str, latex: str) -> None:
-    """A table as tidy csv, as a page, and as LaTeX."""
-    path = folder / f"table{number}.csv"
-    table.to_csv(path, index=False)
-    path.with_suffix(".md").write_text(f"# Table {number}\n\n{markdown}\n", encoding="utf-8")
-    path.with_suffix(".tex").write_text(latex, encoding="utf-8")
+    for number, table, view in ((2, second, view2), (3, third, view3)):
+        path = folder / f"table{number}.csv"
+        table.to_csv(path, index=False)
+        write_page(path.with_suffix(".md"), f"Table {number}", view.blocks(table, scale))
+        path.with_suffix(".tex").write_text(view.tex(table, scale), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,9 @@
-"""Numbers, text and tables as GitHub-flavoured Markdown."""
+"""Numbers as text: the one place that rounds for people."""
 
 import math
 
-import pandas as pd
-
 MINUS = "\N{MINUS SIGN}"  # as wide as a plus, and never the start of a list
 MISSING = "–"
-
-
-def escape(text: object) -> str:
-    """Text that is safe in a table cell: no cell border, no line break, no HTML tag."""
-    line = " ".join(str(text).split())
-    return line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -28,6 +20,11 @@ def signed(value: float, digits: int = 1) -> str:
     return f"+{text}" if value > 0 and text.strip("0.") else text
 
 
+def interval(low: float, high: float) -> str:
+    """`+1.20 to +3.40`, a dash where there is none (`low` is NaN)."""
+    return MISSING if math.isnan(low) else f"{signed(low, 2)} to {signed(high, 2)}"
+
+
 def duration(seconds: float) -> str:
     """Wall time for people: `42 s`, `13 min`, `5.2 h`."""
     if seconds < 90:
@@ -35,10 +32,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def table(frame: pd.DataFrame, left: int = 1) -> str:
-    """`frame` as a pipe table; its cells are escaped, and all but the first `left` columns
-    are flushed right, as numbers are."""
-    cells = frame.astype(object).map(escape)
-    cells.columns = [escape(name) for name in cells.columns]
-    align = ["left"] * left + ["right"] * (cells.shape[1] - left)
-    return cells.to_markdown(index=False, disable_numparse=True, colalign=align)
+def p_text(p: float) -> str:
+    """`= .003`, or `< .001`."""
+    return "< .001" if p < 0.001 else f"= {p:.3f}".replace("0.", ".")
+
+
+def p_cell(p: float) -> str:
+    """`.003`, `< .001`, or a dash for NaN."""
+    return MISSING if math.isnan(p) else p_text(p).removeprefix("= ")

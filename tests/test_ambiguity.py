@@ -17,15 +17,19 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
-import study.report.report
 from opmask.data.splits import COCO_CLASSES
 from opmask.evaluation.coco_ap import evaluate, subset_summary
 from pipeline import ambiguity as stage
 from study.analysis import ambiguity
 from study.analysis.ambiguity_effect import bin_table, effect_table, pairs
-from study.report.ambiguity_page import markdown_page, sentences
-from study.report.report import Report
+from study.report.blocks import Bullets
+from study.report.inputs import Inputs
+from study.report.markdown import markdown
+from study.report.views import summary
+from study.report.views.ambiguity import blocks, sentences
+from study.spec.results import read_per_class, summarise
 from study.spec.run import Run
+from study.tables.table1 import table1
 
 SIZE = 12
 
@@ -363,9 +367,6 @@ def test_bins_hold_every_instance_once():
     assert row["ambiguity"] == pytest.approx(inside["ambiguity"].mean())
 
 
-NOTHING_ELSE = dict(scale="", schedule="", table1=None, provenance={}, manifest={}, splits={})
-
-
 @pytest.mark.parametrize(
     ("extra", "words"),
     [(0.3, "as the paper explains"), (-0.3, "against the paper"), (0, "not decided")],
@@ -380,7 +381,7 @@ def test_page_says_what_was_found(extra, words):
     for group in ("ambiguous", "clean"):
         direction = "higher" if gains[group] > 0 else "lower"
         assert f"{abs(gains[group]):.1f} points {direction}" in found[1], group
-    page = markdown_page(table.round(3), 0.2)
+    page = markdown(blocks(table.round(3), 0.2))
     for block in page.split("\n\n"):
         if block.startswith("|"):
             assert len({line.count("|") for line in block.splitlines()}) == 1
@@ -388,8 +389,9 @@ def test_page_says_what_was_found(extra, words):
     gain = table.query(mine).set_index("group").loc["clean", ["low", "high"]]
     low, high = (f"{value:+.2f}".replace("-", "−") for value in gain)
     assert f"({low} to {high})" in found[1]
-    report = Report(**NOTHING_ELSE, ambiguity=table)
-    assert all(f"- {sentence}" in study.report.report._ambiguity(report) for sentence in found)
+    not_run = table1(summarise(read_per_class(Path("nowhere"), [])), {})
+    told = Inputs("miniature", "130k", tables={"table1": not_run, "ambiguity": table})
+    assert Bullets(found) in summary.findings(told)
 
 
 def write_project(folder, runs):

@@ -20,20 +20,18 @@ from study.analysis import overlap
 from study.analysis.ambiguity_effect import effect_table
 from study.analysis.class_points import class_points
 from study.analysis.contrasts import contrast_table
+from study.analysis.estimate import Estimate, minus
 from study.analysis.held_out import read_curves
 from study.analysis.regression import regress
 from study.analysis.resampling import Resampler
 from study.analysis.search import search_table
 from study.claims import arithmetic, findings
-from study.claims.claim import Claim
-from study.claims.ledger import CLAIMS, COLUMNS, Graded, grade, ledger_table
-from study.claims.page import page
-from study.claims.rules import Cell, Equal, Side, Significance, holm
-from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables, minus
-from study.claims.text import value_text
+from study.claims.ledger import CLAIMS, COLUMNS, Claim, Graded, grade, ledger_table, parse_rule
+from study.claims.rules import Equal, Side, Significance, holm
+from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables
 from study.claims.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, judge, needs
 from study.figures.figure6 import figure6_table
-from study.report import ledger
+from study.report.views import claims
 from study.spec.results import METRICS, read_per_class, summarise
 from study.tables.table1 import table1
 from study.tables.table2 import table2
@@ -49,7 +47,7 @@ def empty():
     """Every table as its stage writes it when no run was made, by name."""
     none = Path("nowhere")
     per_class = read_per_class(none, [])
-    resampler = Resampler(none, [], per_class, **DRAWS)
+    resampler = Resampler(none, per_class, **DRAWS)
     boxes = pd.DataFrame({"category_id": [1, 17], "category": ["person", "cat"]})
     boxes = boxes.assign(**dict.fromkeys(overlap.READINGS, [0.1, 0.2]))
     points = class_points(per_class, boxes, "other_class")
@@ -102,7 +100,7 @@ def verdicts(tables):
 
 
 def cell(value, low, high, **fields):
-    return Cell("x", value, low, high, **fields)
+    return Estimate("x", value, low, high, **fields)
 
 
 intervals = st.tuples(st.floats(-5, 5), st.floats(0.01, 5), st.floats(0.01, 5)).map(
@@ -174,9 +172,9 @@ def test_what_an_undecided_claim_needs():
     half = cell(2.0, -2.0, 6.0, over="classes")
     assert "4.0 times the classes" in needs([half], Side())
     assert "more than 1000 times" in needs([cell(0.0, -1.0, 1.0)], Side())
-    assert "runs for 1 of 2 cells (y)" in needs([cell(2.0, 1.0, 3.0), Cell("y")], Side())
-    assert "3 seeds or more" in needs([Cell("x", 2.0)], Side())
-    assert needs([cell(2.0, 1.0, 3.0)], Side()) == "" == needs([Cell("y")], Side())
+    assert "runs for 1 of 2 cells (y)" in needs([cell(2.0, 1.0, 3.0), Estimate("y")], Side())
+    assert "3 seeds or more" in needs([Estimate("x", 2.0)], Side())
+    assert needs([cell(2.0, 1.0, 3.0)], Side()) == "" == needs([Estimate("y")], Side())
 
 
 def test_three_seeds_count_as_well():
@@ -185,25 +183,25 @@ def test_three_seeds_count_as_well():
     two = cell(2.0, 1.0, 3.0, seeds=2, sd=9.0)
     assert [judge([c], Side()) for c in (within, noisy, two)] == [HOLDS, UNDECIDED, HOLDS]
     assert needs([noisy], Side()).startswith("1.5 times the seeds")  # (2.48 / 2)² = 1.54
-    assert judge([Cell("x", 2.0, seeds=3, sd=0.5)], Side()) == HOLDS  # seeds alone
+    assert judge([Estimate("x", 2.0, seeds=3, sd=0.5)], Side()) == HOLDS  # seeds alone
     assert judge([cell(-2.0, -3.0, -1.0, seeds=3, sd=1.0)], Side()) == UNDECIDED
 
 
 def test_missing_cells():
     good, bad = cell(2.0, 1.0, 3.0), cell(-2.0, -3.0, -1.0)
-    assert judge([], Side()) == judge([Cell("x")], Side()) == NOT_RUN
-    assert judge([good, Cell("y")], Side()) == UNDECIDED
-    assert judge([bad, Cell("y")], Side()) == FAILS
+    assert judge([], Side()) == judge([Estimate("x")], Side()) == NOT_RUN
+    assert judge([good, Estimate("y")], Side()) == UNDECIDED
+    assert judge([bad, Estimate("y")], Side()) == FAILS
 
 
 def test_the_papers_own_criterion():
-    small, large = Cell("x", -3.0, p=0.003), Cell("x", -1.0, p=0.189)
+    small, large = Estimate("x", -3.0, p=0.003), Estimate("x", -1.0, p=0.189)
     claim, opposite = Significance(-1), Significance(-1, significant=False)
     assert [judge([c], claim) for c in (small, large)] == [HOLDS, FAILS]
     assert [judge([c], opposite) for c in (small, large)] == [FAILS, HOLDS]
-    assert judge([Cell("x", 3.0, p=0.003)], claim) == FAILS  # significant, on the other side
-    assert judge([Cell("x", 3.0, p=0.003)], opposite) == HOLDS
-    assert judge([Cell("x", -3.0)], claim) == UNDECIDED
+    assert judge([Estimate("x", 3.0, p=0.003)], claim) == FAILS  # significant, on the other side
+    assert judge([Estimate("x", 3.0, p=0.003)], opposite) == HOLDS
+    assert judge([Estimate("x", -3.0)], claim) == UNDECIDED
     # p from the interval: z = 1.96 · 3 / 2 = 2.94, p = .0033; over four cells .013
     cells = [cell(3.0, 1.0, 5.0)] + 3 * [cell(0.1, -1.0, 1.2)]
     assert judge(cells[:1], Significance(1, significant=False)) == FAILS
@@ -221,7 +219,7 @@ def test_square_and_add():
     assert (found.value, found.low, found.high, found.seeds) == (4.0, -1.0, 9.0, 1)  # 3, 4 → 5
     skew = minus("d", cell(5.0, 2.0, 6.0), cell(1.0, 0.0, 5.0))
     assert (skew.low, skew.high) == (4 - 5, pytest.approx(4 + math.sqrt(2)))
-    assert math.isnan(minus("d", cell(5.0, 2.0, 6.0), Cell("x")).value)
+    assert math.isnan(minus("d", cell(5.0, 2.0, 6.0), Estimate("x")).value)
 
 
 def test_square_and_add_covers_simulated_differences():
@@ -236,7 +234,7 @@ def test_without_any_table_only_arithmetic_is_decided(tmp_path):
     graded = grade(Tables(tmp_path))
     for one in graded:
         assert (one.verdict == NOT_RUN) == (one.claim.evidence.kind == OURS), one.claim.id
-    assert "not run" in page(graded, "miniature")
+    assert "not run" in claims.claims_page(graded, ledger_table(graded), "miniature")
 
 
 def test_tables_of_runs_that_were_not_made(tmp_path, empty):
@@ -420,14 +418,16 @@ def test_every_metric_of_table1_is_in_one_of_its_two_claims(tmp_path, empty):
     ],
 )
 def test_numbers_as_text(numbers, unit, name, text):
-    assert value_text(*numbers, unit, name) == text
+    assert claims.value_text(*numbers, unit, name) == text
 
 
 def test_ranks_have_no_sign_on_any_page(tmp_path):
     graded = grade(Tables(tmp_path))
-    (row,) = page(graded, "miniature").split("[person-and-cat-overlap](")[1:]
+    ledger = ledger_table(graded)
+    page = claims.claims_page(graded, ledger, "miniature")
+    (row,) = page.split("[person-and-cat-overlap](")[1:]
     assert re.search(r"\|\s+45 \|", row.splitlines()[0])
-    entry = {e.id: e for e in ledger.entries(ledger_table(graded))}["person-and-cat-overlap"]
+    entry = {e.id: e for e in claims.entries(ledger)}["person-and-cat-overlap"]
     assert entry.facts["ours"].startswith("rank 45, person, read as")
 
 
@@ -507,10 +507,65 @@ def test_missing_column_names_the_file(tmp_path, empty):
         grade(Tables(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "old", "new"),
+    [
+        ("tables/table1", "method", "OPMask", "OPMask (ours)"),
+        ("tables/table1", "method", "difference", "gain"),
+        ("tables/table2", "minus_method", "fasterrcnn", "Faster R-CNN"),
+        ("tables/table3", "schedule", "130k", "130000"),
+        ("tables/contrasts", "name", "gain all", "all"),
+        ("tables/regression", "model", "opmask", "OPMask"),
+        ("tables/ambiguity", "contrast", "opmask-maskrcnn", "opmask − maskrcnn"),
+        ("tables/schedule_search", "choice", "paper", "130k"),
+        ("figures/figure6", "supervised", "voc20", "voc40"),
+    ],
+)
+def test_a_relabelled_row_is_an_error_and_never_not_run(tmp_path, empty, name, column, old, new):
+    table = empty[name].copy()
+    assert (table[column] == old).any()
+    table[column] = table[column].replace(old, new)
+    with pytest.raises(UserError, match=rf"{name}.csv: 0 rows with .*{column} '{old}'"):
+        grade(write(tmp_path, {name: table}))
+
+
+def test_a_row_that_is_there_twice_is_an_error(tmp_path, empty):
+    table = pd.concat([empty["tables/contrasts"]] * 2)
+    with pytest.raises(UserError, match="contrasts.csv: 2 rows with name 'prior nonvoc', not one"):
+        grade(write(tmp_path, {"tables/contrasts": table}))
+
+
+def test_a_second_search_of_a_split_leaves_open_which_is_the_papers(tmp_path, empty):
+    table = filled(empty, 2.0, 1.0, 3.0)["tables/schedule_search"]
+    tables = {"tables/schedule_search": pd.concat([table, table.assign(schedule="longer")])}
+    assert verdicts(write(tmp_path, tables))["picks-130k"] == NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("above 0", Side()),
+        ("below 0.5", Side(-1, 0.5)),
+        ("above -1", Side(1, -1.0)),
+        ("equal", Equal()),
+        ("significantly below", Significance(-1)),
+        ("not significantly above", Significance(1, significant=False)),
+    ],
+)
+def test_rules_in_words(text, rule):
+    assert parse_rule(text) == rule
+
+
+@pytest.mark.parametrize("text", ["over 0", "above", "never significantly above", ""])
+def test_what_is_no_rule_is_refused(text):
+    with pytest.raises(ValueError, match="is no rule"):
+        parse_rule(text)
+
+
 def test_ledger_row_is_of_the_weakest_cell():
     made = Evidence("f.csv", "t", "AP", lambda tables: [])
-    cells = (cell(2.0, 1.0, 3.0, seeds=2, paper=10.1), Cell("weak", 1.0, 0.5, 1.5, paper=13.0))
-    one = Graded(Claim("a", "1", "s", "r", made), (*cells, Cell("none")))
+    cells = (cell(2.0, 1.0, 3.0, seeds=2, paper=10.1), Estimate("weak", 1.0, 0.5, 1.5, paper=13.0))
+    one = Graded(Claim("a", "1", "s", "r", made), (*cells, Estimate("none")))
     row = ledger_table([one]).iloc[0]
     assert (row["cell"], row["value"], row["seeds"]) == ("weak", 1.0, 0)  # z: 3.9 against 3.92
     assert (row["cells"], row["cells_run"], row["cells_for"]) == (3, 2, 2)

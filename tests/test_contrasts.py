@@ -18,7 +18,8 @@ from pipeline import contrasts as stage
 from study import paper
 from study.analysis.contrasts import CONTRASTS, Contrast, contrast_table
 from study.analysis.resampling import Resampler, class_interval, p_value
-from study.report.contrasts_page import contrasts_markdown
+from study.report.markdown import markdown
+from study.report.views import contrasts as view
 from study.spec.results import METRICS, read_per_class
 from study.spec.run import Run, parse_run
 
@@ -44,7 +45,7 @@ def write_run(folder, name, seed, matches, novel=NOVEL):
 
 
 def resampler(folder, runs):
-    return Resampler(folder, runs, read_per_class(folder, runs), **BOOTSTRAP)
+    return Resampler(folder / "evaluate", read_per_class(folder, runs), **BOOTSTRAP)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_spread_of_seeds_pairs_equal_seeds(tmp_path):
     ap = [np.nanmean(weighted_ap(m, np.ones((1, 60)))) for m in matches]
     assert row["seeds"] == 2 and row["tested"] == 12
     assert row["sd"] == pytest.approx(np.std([ap[0] - ap[2], ap[1] - ap[3]], ddof=1))
-    assert f"± {row['sd']:.2f}" in contrasts_markdown(table)
+    assert f"± {row['sd']:.2f}" in markdown(view.blocks(table))
 
 
 @given(
@@ -167,9 +168,9 @@ def test_what_was_not_run_says_so(made):
     row = gradients(table)
     assert row["seeds"] == 0 and math.isnan(row["difference"]) and not math.isnan(row["value_a"])
     assert (table["seeds"] == 0).all() and table["p_holm"].isna().all()
-    text = contrasts_markdown(table)
+    text = markdown(view.blocks(table))
     assert text.count("not run") == len(CONTRASTS)
-    nothing = contrast_table(Resampler(folder, [], read_per_class(folder, []), **BOOTSTRAP))
+    nothing = contrast_table(Resampler(folder, read_per_class(folder, []), **BOOTSTRAP))
     assert (nothing["seeds"] == 0).all() and nothing["value_a"].isna().all()
 
 
@@ -180,15 +181,16 @@ def test_runs_without_a_common_seed_still_have_a_difference(made):
     expected = paired_difference(matches[:1], matches[2:3], NOVEL, **BOOTSTRAP)
     assert row["difference"] == pytest.approx(expected.estimate)
     assert "not run" not in next(
-        line for line in contrasts_markdown(table).splitlines() if "detached" in line
+        line for line in markdown(view.blocks(table)).splitlines() if "detached" in line
     )
 
 
 def test_a_single_run_has_the_interval_of_the_bootstrap(made):
     folder, runs, matches = made
-    found = resampler(folder, runs).ap("opmask-R50-nonvoc").subset(list(NOVEL))
+    found = resampler(folder, runs).ap("opmask-R50-nonvoc").of(NOVEL).estimate()
     expected = interval(matches[:2], NOVEL, **BOOTSTRAP)
-    np.testing.assert_allclose((found[0], *spread(found)), list(vars(expected).values())[:4])
+    found = found.value, found.low, found.high
+    np.testing.assert_allclose(found, (expected.estimate, expected.low, expected.high))
 
 
 def test_declared_contrasts_name_real_runs_and_the_papers_numbers():

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from study.analysis.control import sentences
+from study.report.sentences import control as sentences
 
 
 def rows(where: str, prior: tuple, depth: tuple) -> list[dict]:

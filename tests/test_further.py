@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study.analysis.contrasts import CONTRASTS
-from study.analysis.further import CLAIMS, further_contrasts, of_further, sentences
-from study.report import other_tables
-from study.report.contrasts_page import contrasts_markdown
+from study.analysis.contrasts import CLAIMS, CONTRASTS, further_contrasts, of_further
+from study.report.markdown import markdown
+from study.report.sentences import further as sentences
+from study.report.views import contrasts as view
 from study.spec.params import load_params
 from study.spec.run import Run, all_runs
 
@@ -86,8 +86,6 @@ def test_a_gain_is_told_whichever_way_it_went(row, text):
 
 def test_pages_have_a_part_of_their_own_for_them_if_there_are_any():
     heading, without = "Further runs", table()
-    assert heading not in contrasts_markdown(without)
-    assert [view.caption[:4] for view in other_tables.contrasts(without)] == ["What", "What"]
-    page = contrasts_markdown(table({"difference": 1.0, "low": 0.0, "high": 2.0}))
+    assert heading not in markdown(view.blocks(without))
+    page = markdown(view.blocks(table({"difference": 1.0, "low": 0.0, "high": 2.0})))
     assert page.index(heading) < page.index("opmask-R50-wet", page.index(heading))
-    assert len(other_tables.contrasts(table({}))) == 3

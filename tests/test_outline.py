@@ -15,8 +15,8 @@ from planned_project import RUNS, job_of, log_line, make_params, publish, run_of
 from pipeline import outline as command
 from study import paper
 from study.analysis import class_points, contrasts, gallery, search
-from study.analysis.comparison import DIRECTIONS
 from study.figures import figure6
+from study.labels import DIRECTIONS
 from study.runs import folders, pace
 from study.runs.dvc_records import DvcCache
 from study.runs.outline import (

@@ -20,7 +20,8 @@ from study.analysis.class_points import class_points, largest_relative
 from study.analysis.overlap import READINGS
 from study.analysis.regression import fit_line, implied_r, regress, regress_readings, williams
 from study.figures.figure3 import figure3
-from study.report.regression_page import finding, page
+from study.report.markdown import markdown
+from study.report.views import regression as view
 from study.spec.results import METRICS
 from study.spec.run import all_runs
 
@@ -253,7 +254,7 @@ def test_half_a_model_is_not_the_regression():
     assert (table.loc["maskrcnn"]["n"] == 0).all() and table.loc["maskrcnn"]["p"].isna().all()
     opmask = table.loc["opmask", "slope"]
     assert numbers(opmask) == pytest.approx(numbers(TABLE.loc["opmask", "slope"]))
-    text = finding(table.reset_index())
+    text = view.finding(table.reset_index())
     assert text.startswith("Our Mask R-CNN: not run. OPMask's AP") and "cannot be" in text
 
 
@@ -261,7 +262,9 @@ def page_of(per_class, overlap=OVERLAP):
     points = class_points(per_class, overlap, "other_class")
     table, readings = regress(points, resamples=10), regress_readings(per_class, overlap)
     figure3(points, table, "other_class")  # may not fail either
-    return page(table, readings, points, overlap, reading="other_class", scale="miniature")
+    return markdown(
+        view.blocks(table, readings, points, overlap, reading="other_class", scale="miniature")
+    )
 
 
 def test_page_tells_what_is_found():

@@ -13,15 +13,17 @@ import pytest
 import yaml
 from pycocotools import mask as rle
 
-import study.report.report
 from opmask.evaluation.coco_ap import evaluate
 from pipeline import report, table1
 from study.analysis.comparison import comparisons
+from study.analysis.resampling import Resampler
+from study.report.inputs import Inputs, TrainedRun
 from study.report.overview import from_metrics, metrics, render_index
-from study.report.report import Report, render
-from study.spec.results import read_per_class
-from study.spec.run import all_runs
+from study.report.readme import readme
+from study.spec.results import read_per_class, summarise
+from study.spec.run import Run, all_runs
 from study.tables.table1 import novel_gains
+from study.tables.table1 import table1 as table1_frame
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 SPLITS = {"voc": ("cat",), "nonvoc": ("cup|mug", "kite")}
@@ -131,12 +133,13 @@ def test_bootstrap_is_of_the_novel_classes_of_both_methods(project):
     project(BOTH)
     runs = all_runs(yaml.safe_load(Path("params.yaml").read_text()))[:2]
     folder = Path("runs/miniature")
-    gains = novel_gains(folder, runs, read_per_class(folder, runs), resamples=10, seed=0)
+    gains = novel_gains(
+        Resampler(folder / "evaluate", read_per_class(folder, runs), resamples=10, seed=0), []
+    )
     assert list(gains) == [("R50", "voc")]
     assert list(gains["R50", "voc"]) == ["AP", "AP50", "AP75"]
     for gain in gains["R50", "voc"].values():  # every mask is right or of another place altogether
-        assert gain.estimate == pytest.approx(OPMASK_AP - BASELINE_AP)
-        assert gain.a_mean == pytest.approx(OPMASK_AP)
+        assert gain.value == pytest.approx(OPMASK_AP - BASELINE_AP)
 
 
 def test_pages_lead_with_the_finding(project):
@@ -239,12 +242,11 @@ def test_scales_with_other_backbones_side_by_side():
 def test_data_section_counts_and_credits(project):
     table = pd.read_csv(project(BOTH) / "miniature/tables/table1.csv")
     part = dict(names=["a", "b"], train_masks=1234, val_instances=56)
-    page = render(
-        Report(
+    page = readme(
+        Inputs(
             scale="coco",
             schedule="3x",
-            table1=table,
-            provenance={"train": [], "evaluate": []},
+            tables={"table1": table},
             manifest={"kind": "coco", "train": {"counts": {"with_masks": 7000}}},
             splits={"my|split": {"supervised": part, "novel": part}},
             credits="Drawings by A,\nCC-BY 4.0",
@@ -255,51 +257,49 @@ def test_data_section_counts_and_credits(project):
     assert "-S scale=coco -S schedule=3x -S data_root=/path/to/data" in page
 
 
+NO_TABLE1 = table1_frame(summarise(read_per_class(Path("nowhere"), [])), {})
+TRAINED = TrainedRun(Run("opmask-R50-voc", "opmask", "R50", "voc", "1x", 0), {"seed": 0}, {})
+
+
+def readme_of(**more):
+    return readme(Inputs("mine", "1x", **{"tables": {"table1": NO_TABLE1}} | more))
+
+
 def test_initial_weights_are_stated_where_they_are_not_imagenets():
-    table = pd.DataFrame(columns=["backbone", "supervised", "method"])
-    common = {"scale": "s", "schedule": "1x", "table1": table, "manifest": {}, "splits": {}}
-    warm = {"train": [{"seed": 0}], "pretrain": [{"backbone": "R50"}]}
-    page = study.report.report._made_with(
-        Report(**common, provenance=warm, deepened={"R101": "R50"})
-    )
+    made = {"trained": [TRAINED], "summary": summarise(read_per_class(Path("nowhere"), []))}
+    warm = {"pretrain": [{"backbone": "R50"}]}
+    page = readme_of(**made, provenance=warm, deepened={"R101": "R50"})
     assert "not ImageNet's" in page
     assert "R101 starts as R50 with further blocks" in page
-    cold = {"train": [{"seed": 0}], "pretrain": []}
-    assert "Initial weights" not in study.report.report._made_with(
-        Report(**common, provenance=cold)
-    )
-
-
-def bare_report(**more):
-    table = pd.DataFrame(columns=["backbone", "supervised", "method"])
-    common = dict(scale="mine", schedule="1x", table1=table, manifest={}, splits={})
-    return Report(**common | {"provenance": {"train": []}} | more)
+    assert "Initial weights" not in readme_of(**made, provenance={"pretrain": []})
 
 
 def test_verdict_counts_and_links_to_what_is_there():
     claims = pd.DataFrame({"verdict": ["holds", "not run", "holds", "does not hold"]})
-    report = bare_report(claims=claims, files={"claims.md", "tables/table2.md", "index.html"})
-    text = study.report.report._claims(report)
-    assert "**4 claims of the paper. Holds: 2; Does not hold: 1; Not run: 1.**" in text
-    assert "[claims.md](claims.md)" in text
-    pages = study.report.report._pages(report)
-    assert "[tables/table2.md](tables/table2.md): Table 2" in pages and "index.html" in pages
-    assert "table3" not in pages
-    assert (
-        study.report.report._claims(bare_report())
-        == study.report.report._pages(bare_report())
-        == ""
-    )
+    page = readme_of(claims=claims, files={"claims.md", "tables/table2.md", "index.html"})
+    assert "**4 claims of the paper. Holds: 2; does not hold: 1; not run: 1.** One by one" in page
+    assert "[claims.md](claims.md)" in page
+    assert "[tables/table2.md](tables/table2.md): Table 2" in page and "(index.html)" in page
+    assert "(tables/table3.md)" not in page
+    assert "claims of the paper" not in readme_of() and "by page:" not in readme_of()
 
 
 def test_figures_are_shown_by_relative_path_with_their_rule():
-    picks = pd.DataFrame({"image_id": [1, 2], "seed": [0, 0], "rule": "By a | rule."})
+    picks = pd.DataFrame({"image_id": [1, 2], "seed": [0, 0], "rule": "By a rule."})
     figures = {"figure1": picks, "figure5": picks}
-    text = study.report.report._figures(bare_report(files={"figures/figure1.png"}, figures=figures))
-    assert "](figures/figure1.png)" in text and "By a \\| rule. n = 2. Seed 0." in text
-    assert "figure3" not in text  # was not made
-    assert "Figure 5 show photographs" in text and "`runs/mine/figures/`" in text
-    assert study.report.report._figures(bare_report()) == ""
+    page = readme_of(pictures={"figure1": Path("x/figures/figure1.png")}, figure_data=figures)
+    assert "](figures/figure1.png)" in page and "By a rule. n = 2. Seed 0." in page
+    assert "figure3.png" not in page  # was not made
+    assert "Figure 5 show photographs" in page and "`runs/mine/figures/`" in page
+    assert "## Figures" not in readme_of()
+
+
+def test_of_a_data_set_without_the_papers_classes_no_claim_is_made():
+    part = dict(names=["a", "b"], train_masks=1, val_instances=2)
+    claims = pd.DataFrame({"verdict": ["not run"]})
+    page = readme_of(splits={"wet": {"supervised": part, "novel": part}}, claims=claims)
+    assert "does not have COCO's 80 classes" in page.split("\n\n")[1]
+    assert "claims of the paper" not in page and "## Table 1" not in page
 
 
 def test_every_run_has_its_results_and_its_cost(project):
@@ -307,4 +307,4 @@ def test_every_run_has_its_results_and_its_cost(project):
     line = next(x for x in page.splitlines() if x.startswith("| opmask-R50-voc, seed 1"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == f"{OPMASK_AP:.2f}" and cells[2] == "100.00"  # novel, supervised
-    assert cells[-3:] == ["260", "30 min", "not recorded"]
+    assert cells[-4:] == ["260", "30 min", "not recorded", "not recorded"]

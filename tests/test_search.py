@@ -22,7 +22,8 @@ from pipeline import search as stage
 from study.analysis.held_out import CURVE, FILE, class_groups, matches_path, read_curves, restrict
 from study.analysis.search import nearest, pick, search_table, verdict
 from study.figures.search import draw, figure_data
-from study.report.search_page import search_markdown
+from study.report.markdown import markdown
+from study.report.views import schedule_search as view
 from study.spec.run import Run
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
@@ -183,7 +184,7 @@ def test_table_of_choices(tmp_path):
             fields = ("a_mean", "b_mean", "estimate", "low", "high")
             np.testing.assert_allclose(found, [getattr(expected, f) for f in fields])
     assert rows.loc[("voc", "best", "novel"), "verdict"] == "falls for both"
-    text = search_markdown(table)
+    text = markdown(view.blocks(table))
     assert "voc → non-voc: novel classes are best at 120k of 180k" in text
     assert "not run" not in text
 
@@ -196,7 +197,7 @@ def test_seeds_are_averaged_and_one_split_is_no_compromise(tmp_path):
     assert rows.loc[("voc", "best", "novel"), "seeds"] == 2
     assert rows.loc[("voc", "compromise", "novel"), "verdict"] == "nothing to measure"
     assert (rows.loc["nonvoc", "verdict"] == "not run").all()
-    assert search_markdown(table).count("not run") == 12
+    assert markdown(view.blocks(table)).count("not run") == 12
     figure = draw(figure_data(curves, table, FACTOR), PARAMS["schedules"], FACTOR)
     assert [t.get_text() for axes in figure.axes for t in axes.texts] == ["not run"]
 
@@ -217,7 +218,7 @@ def test_nothing_was_run(tmp_path):
     curves = read_curves(tmp_path, [])
     table = search_table(tmp_path, curves, {}, FACTOR, **BOOTSTRAP)
     assert len(table) == 12 and (table["verdict"] == "not run").all()
-    assert search_markdown(table).startswith("The schedule search was not run.")
+    assert markdown(view.blocks(table)).startswith("The schedule search was not run.")
     data = figure_data(curves, table, FACTOR)
     texts = [
         t.get_text() for axes in draw(data, PARAMS["schedules"], FACTOR).axes for t in axes.texts

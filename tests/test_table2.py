@@ -8,8 +8,10 @@ from known_ap import ap, write_ground_truth, write_run
 from opmask.evaluation.bootstrap import paired_difference
 from opmask.evaluation.coco_ap import Matches
 from study import paper
+from study.report.markdown import markdown
+from study.report.views import table2 as view
 from study.spec.run import Run
-from study.tables.table2 import CONTRASTS, read_cam, table2, table2_latex, table2_markdown
+from study.tables.table2 import CONTRASTS, read_cam, table2
 from study.tables.table2_rows import is_row
 
 BOOTSTRAP = {"resamples": 50, "seed": 0}
@@ -94,21 +96,21 @@ def test_what_was_not_run_says_so(table):
     assert row(table, ("opmask", "nonvoc"))["seeds"] == 0
     gap = row(table, ("opmask", "nonvoc"), ("fasterrcnn", "all"))
     assert gap["seeds"] == 0 and math.isnan(gap["low"]) and gap["paper"] == pytest.approx(7.8)
-    text = table2_markdown(table, "miniature")
+    text = markdown(view.blocks(table, "miniature"))
     assert "| OPMask (non-voc) − Mask R-CNN (non-voc)   |" in text and "not run, paper +7.8" in text
     assert "- OPMask − Mask R-CNN: interval above 0 in 6 of 6." in text
     third = "- Mask R-CNN − Faster R-CNN: interval above 0 in 2 of 6, including 0 in 4."
     assert third in text
     empty = table2(read_cam("nowhere", []), "nowhere", **BOOTSTRAP)
     assert empty["ours"].isna().all() and len(empty) == len(table) == 7 * 6 + 9 * 3
-    assert "- OPMask − Mask R-CNN: not run." in table2_markdown(empty, "miniature")
+    assert "- OPMask − Mask R-CNN: not run." in markdown(view.blocks(empty, "miniature"))
 
 
 def test_pages_have_equal_cells_in_every_row(table):
-    for block in table2_markdown(table, "coco").split("\n\n"):
+    for block in markdown(view.blocks(table, "coco")).split("\n\n"):
         if block.startswith("|"):
             assert len({line.count("|") for line in block.splitlines()}) == 1
-    text = table2_latex(table, "my_scale")
+    text = view.tex(table, "my_scale")
     assert r"scale my\_scale" in text and r"\multicolumn{2}{c}{test on non-voc}" in text
     rows = [
         line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line

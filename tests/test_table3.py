@@ -8,9 +8,11 @@ from known_ap import ap, write_ground_truth, write_run
 from opmask.evaluation.bootstrap import paired_difference
 from opmask.evaluation.coco_ap import Matches
 from study import paper
+from study.report.markdown import markdown
+from study.report.views import table3 as view
 from study.spec.results import read_per_class
 from study.spec.run import Run
-from study.tables.table3 import table3, table3_latex, table3_markdown
+from study.tables.table3 import table3
 
 BOOTSTRAP = {"resamples": 50, "seed": 0}
 # (backbone, schedule, supervised): images right for VOC and other classes, of boxes and of masks
@@ -88,20 +90,20 @@ def test_what_was_not_run_says_so(table):
     assert row(table, "R101", "3x", "nonvoc", "segm")["seeds"] == 0
     gap = row(table, "R101", "130k", "nonvoc", "segm", minus="3x")
     assert gap["seeds"] == 0 and gap["paper"] == pytest.approx(-1.1)
-    text = table3_markdown(table, "miniature")
+    text = markdown(view.blocks(table, "miniature"))
     assert "not run, paper −1.1" in text
     assert "- 130k − 1x, mask AP, novel: interval above 0 in 1 of 1." in text
     assert "- 130k − 3x, box AP, novel: interval below 0 in 1 of 1." in text
     empty = table3(read_per_class("nowhere", []), "nowhere", **BOOTSTRAP)
     assert len(empty) == len(table) == 10 * 3 + 6 * 3 and empty["ours"].isna().all()
-    assert "130k − 1x, mask AP, novel: not run." in table3_markdown(empty, "miniature")
+    assert "130k − 1x, mask AP, novel: not run." in markdown(view.blocks(empty, "miniature"))
 
 
 def test_pages_have_equal_cells_in_every_row(table):
-    for block in table3_markdown(table, "coco").split("\n\n"):
+    for block in markdown(view.blocks(table, "coco")).split("\n\n"):
         if block.startswith("|"):
             assert len({line.count("|") for line in block.splitlines()}) == 1
-    lines = [line for line in table3_latex(table, "coco").splitlines() if line.endswith(r"\\")]
+    lines = [line for line in view.tex(table, "coco").splitlines() if line.endswith(r"\\")]
     assert {line.count("&") for line in lines[1:]} == {8}
 
 

@@ -7,13 +7,18 @@ import pandas as pd
 import pytest
 
 from opmask.errors import UserError
-from study import format as markdown
 from study import paper
-from study.analysis.comparison import METHODS, Comparison, comparisons, headline, shown_backbones
-from study.report import latex
+from study.analysis.comparison import Comparison, comparisons
+from study.format import duration, interval, signed
+from study.labels import METHODS, shown_backbones
+from study.report.blocks import Table
+from study.report.latex import latex
+from study.report.markdown import markdown
+from study.report.sentences import gain, headline
+from study.report.views import table1 as view
 from study.spec.results import METRICS, read_per_class, summarise
 from study.spec.run import Run
-from study.tables.table1 import metrics_frame, table1, table1_latex, table1_markdown
+from study.tables.table1 import table1
 
 NAN = float("nan")
 
@@ -34,6 +39,10 @@ def per_class(method, seed, novel, box=(50, 70), supervised=40.0, backbone="R50"
     values = dict.fromkeys(METRICS, supervised)
     rows.append(dict(category_id=99, supervision="supervised", task="segm") | values)
     return pd.DataFrame([run | row | {"category": "x", "instances": 1} for row in rows])
+
+
+def page(table, scale="coco"):
+    return markdown(view.blocks(table, scale))
 
 
 def make_table(*frames, gains=None):
@@ -86,7 +95,7 @@ def test_two_seeds_give_mean_and_spread():
     assert ours["sd"] == pytest.approx(3 / math.sqrt(2))
     gain = cell(table, "difference")  # by seed 15 and 16
     assert gain["ours"] == 15.5 and gain["sd"] == pytest.approx(1 / math.sqrt(2))
-    assert "31.5 ± 2.1" in table1_markdown(table, "coco")
+    assert "31.5 ± 2.1" in page(table, "coco")
 
 
 def test_unequal_seeds_keep_the_columns_consistent():
@@ -100,7 +109,7 @@ def test_what_was_not_run_says_so():
     assert cell(table, "OPMask", backbone="R101")["seeds"] == 0
     found = comparisons(table)
     assert [one.verdict for one in found] == ["not run", "shown", "not run", "not run"]
-    text = table1_markdown(table, "miniature")
+    text = page(table, "miniature")
     assert "in 1 of 1 comparisons; 3 not run." in text.splitlines()[0]
     rows = [line for line in text.splitlines() if line.startswith("| R-101-FPN")]
     assert rows and all("not run" in line or "quoted" in line for line in rows)
@@ -115,10 +124,10 @@ def test_other_systems_are_quoted_and_never_ours():
     assert len(quoted) == len(others) * len(METRICS) == 96
     assert cell(table, "ShapeMask", "APl", backbone="R101")["paper"] == 28.4
     assert not quoted["method"].isin([*METHODS.values(), "difference"]).any()
-    text = table1_markdown(table, "coco")
+    text = page(table, "coco")
     r50 = "| R-50-FPN   | Mask R-CNN w/ ShapeProp | quoted"
     assert [line for line in text.splitlines() if line.startswith(r50)][1].endswith("44.7 |")
-    frame = metrics_frame(table.query("supervised == 'voc'"))
+    frame = view.metrics(table)[1].frame
     order = frame.query("Backbone == 'R-101-FPN'")["Method"].drop_duplicates().tolist()
     paper_order = published.query("supervised == 'voc' and backbone == 'R101'")["method"]
     assert order == [*paper_order, "difference"]
@@ -126,7 +135,7 @@ def test_other_systems_are_quoted_and_never_ours():
 
 def test_latex_has_the_rows_of_the_markdown():
     table = make_table(*ONE_SEED, gains={("R50", "voc"): GAINS})
-    text = table1_latex(table, "a_b")
+    text = view.tex(table, "a_b")
     assert text.count(r"\begin{tabular}{lllrrrrrr}") == text.count(r"\bottomrule") == 2
     assert r"non-voc $\rightarrow$ voc, scale a\_b" in text and r"$-$1.9" in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
@@ -136,7 +145,7 @@ def test_latex_has_the_rows_of_the_markdown():
 
 def test_no_run_at_all():
     empty = summarise(read_per_class("nowhere", []))
-    text = table1_markdown(table1(empty, {}), "miniature")
+    text = page(table1(empty, {}), "miniature")
     assert text.startswith("At scale `miniature` none of the 4 comparisons")
 
 
@@ -146,18 +155,20 @@ def test_one_method_alone_is_not_a_comparison():
 
 
 def test_markdown_rows_have_equal_cells():
-    text = table1_markdown(make_table(*ONE_SEED, gains={("R50", "voc"): GAINS}), "miniature")
+    text = page(make_table(*ONE_SEED, gains={("R50", "voc"): GAINS}), "miniature")
     for block in text.split("\n\n"):
         if block.startswith("|"):
             assert len({line.count("|") for line in block.splitlines()}) == 1
     assert "+12.35 to +17.00" in text or "+12.34 to +17.00" in text
     assert "+15.00 (+9.00 to +21.00)" in text
     assert "context, not a target" in text
-    assert "context, not a target" not in table1_markdown(make_table(*ONE_SEED), "coco")
+    assert "context, not a target" not in page(make_table(*ONE_SEED), "coco")
 
 
 def compare(low, high):
-    return Comparison("R50", "voc", 10.0, 10 + (low + high) / 2, (low + high) / 2, low, high, 13, 1)
+    gain = (low + high) / 2
+    methods = {"baseline": 10.0, "opmask": 10 + gain, "backbone": "R50", "supervised": "voc"}
+    return Comparison("x", gain, low, high, paper=13, seeds=1, **methods)
 
 
 @pytest.mark.parametrize(
@@ -172,8 +183,8 @@ def compare(low, high):
 )
 def test_verdict_and_sentence(low, high, verdict, words):
     one = compare(low, high)
-    assert one.verdict == verdict and words in one.sentence()
-    assert ("did **not** reproduce" in one.sentence()) == (verdict == "reversed")
+    assert one.verdict == verdict and words in gain(one)
+    assert ("did **not** reproduce" in gain(one)) == (verdict == "reversed")
 
 
 def test_headline_counts_what_failed_too():
@@ -247,23 +258,24 @@ def test_a_backbone_that_the_paper_does_not_have_stands_beside_it():
         "shown",
         "not run",
     )
-    assert voc.sentence().endswith("reproduced in sign (the paper has no such backbone).")
+    assert gain(voc).endswith("reproduced in sign (the paper has no such backbone).")
     assert "in 1 of 1 comparisons; 1 not run" in headline([nonvoc, voc], "coco_small")
-    text = table1_markdown(table, "coco_small")
+    text = page(table, "coco_small")
     assert "lite0-FPN" in text and "R-50-FPN" not in text
     assert "ours − paper" not in text  # nothing to compare with
     both = make_table(*other, *ONE_SEED)
     assert [one.backbone for one in comparisons(both)] == ["R50"] * 2 + ["R101"] * 2 + ["lite0"] * 2
-    assert {"R-50-FPN", "R-101-FPN", "lite0-FPN"} <= set(metrics_frame(both)["Backbone"])
+    assert {"R-50-FPN", "R-101-FPN", "lite0-FPN"} <= set(view.metrics(both)[0].frame["Backbone"])
     assert shown_backbones([]) == ["R50", "R101"]
 
 
 def test_markdown_numbers_and_escapes():
-    assert [markdown.signed(v) for v in (1.26, -1.26, 0.0, -0.01, 0.04, NAN)] == (
+    assert [signed(v) for v in (1.26, -1.26, 0.0, -0.01, 0.04, NAN)] == (
         ["+1.3", "−1.3", "0.0", "0.0", "0.0", "–"]
     )
-    assert [markdown.duration(s) for s in (42, 780, 18720)] == ["42 s", "13 min", "5.2 h"]
-    text = markdown.table(pd.DataFrame({"a|b": ["x|y", "two\nlines <b>"]}))
+    assert [duration(s) for s in (42, 780, 18720)] == ["42 s", "13 min", "5.2 h"]
+    assert (interval(-1, 2.5), interval(NAN, NAN)) == ("−1.00 to +2.50", "–")
+    text = markdown(Table(pd.DataFrame({"a|b": ["x|y", "two\nlines <b>"]})))
     assert text.splitlines()[0].count("|") == 3 and "a\\|b" in text
     assert "x\\|y" in text and "two lines &lt;b>" in text
     assert len(text.splitlines()) == 4
@@ -271,7 +283,7 @@ def test_markdown_numbers_and_escapes():
 
 def test_latex_escapes_everything_once():
     frame = pd.DataFrame({"a_b": ["50 % & {x}", "\\~^#$ <|>"]})
-    text = latex.table(frame, "100 %\nof a_b ± 1", "tab:x")
+    text = latex(Table(frame), "100 %\nof a_b ± 1", "tab:x")
     assert r"a\_b \\" in text and r"50 \% \& \{x\} \\" in text
     specials = r"\textbackslash{}\textasciitilde{}\textasciicircum{}\#\$ "
     assert specials + r"\textless{}\textbar{}\textgreater{} \\" in text

@@ -7,7 +7,7 @@ their masks, or with their boxes where they have no mask.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,10 +62,12 @@ def read_objects(data: Mapping[str, Any]) -> Objects:
     return Objects(pd.DataFrame(rows, columns=[*columns, "ambiguity"]), masks, rivals)
 
 
-def _with_rivals(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]):  # noqa: ANN202
+def _with_rivals(
+    annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]
+) -> Iterator[tuple[Mapping[str, Any], NDArray[np.bool_], NDArray[np.bool_]]]:
     """(annotation, own region, union of all other regions) of one image, regions (H, W) bool."""
     regions = [_region(annotation, size) for annotation in annotations]
-    count = np.sum(regions, axis=0, dtype=np.uint16) if regions else None
+    count = np.sum([np.zeros(size, bool), *regions], axis=0, dtype=np.uint16)
     for annotation, own in zip(annotations, regions, strict=True):
         yield annotation, own, count > own
 

@@ -6,7 +6,7 @@ bootstrap over images: instances of one image are not independent. `maskrcnn7`, 
 OPMask's deeper mask head, separates the prior's share of the gain from the head's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from opmask.evaluation.bootstrap import image_weights
 from study.analysis.ambiguity import MEASURES
-from study.analysis.comparison import DIRECTIONS, with_others
+from study.labels import DIRECTIONS, with_others
 
 METHODS = ("maskrcnn", "opmask", "maskrcnn7")
 CONTRASTS = (("opmask", "maskrcnn"), ("maskrcnn7", "maskrcnn"), ("opmask", "maskrcnn7"))
@@ -103,13 +103,8 @@ def effect_table(
         AP, of novel classes, has no interval.
     """
     weights = image_weights(len(image_ids), resamples, seed)
-    position = pd.Series(range(len(image_ids)), index=list(image_ids))
     rows = []
-    backbones = with_others(frame["backbone"].unique())
-    for backbone, supervised, contrast in product(backbones, DIRECTIONS, CONTRASTS):
-        chosen = frame[(frame["backbone"] == backbone) & (frame["supervised"] == supervised)]
-        paired = pairs(chosen, contrast)
-        paired = paired.assign(image=paired["image_id"].map(position).astype(int))
+    for backbone, supervised, contrast, paired in _all_pairs(frame, image_ids):
         for classes, name in product(CLASSES, MEASURES):
             cell = (backbone, supervised, classes, name, "-".join(contrast))
             rows += _rows(cell, paired[paired["supervision"] == classes], weights)
@@ -118,9 +113,22 @@ def effect_table(
     return pd.DataFrame(rows, columns=[*_CELL, *_VALUES, *_COUNTS])
 
 
+def _all_pairs(
+    frame: pd.DataFrame, image_ids: Sequence[int]
+) -> Iterator[tuple[str, str, tuple[str, str], pd.DataFrame]]:
+    """Backbone, supervised set, contrast, and its `pairs` with the column `image` of `gains`."""
+    position = pd.Series(range(len(image_ids)), index=list(image_ids))
+    backbones = with_others(frame["backbone"].unique())
+    for backbone, supervised, contrast in product(backbones, DIRECTIONS, CONTRASTS):
+        chosen = frame[(frame["backbone"] == backbone) & (frame["supervised"] == supervised)]
+        paired = pairs(chosen, contrast)
+        image = paired["image_id"].map(position).astype(int)
+        yield backbone, supervised, contrast, paired.assign(image=image)
+
+
 def _rows(cell: tuple, paired: pd.DataFrame, weights: NDArray) -> list[tuple]:
     if not len(paired):
-        return [(*cell, group, *[np.nan] * len(_VALUES), 0, 0, 0) for group in GROUPS]
+        return _not_run(cell)
     ambiguous = paired["ambiguous"].to_numpy(bool)
     groups = [ambiguous, ~ambiguous]
     means, draws = (_with_difference(x) for x in gains(paired, cell[3], groups, weights))
@@ -134,6 +142,10 @@ def _rows(cell: tuple, paired: pd.DataFrame, weights: NDArray) -> list[tuple]:
         counts = round(len(counted) / seeds), counted["image_id"].nunique(), seeds
         rows.append((*cell, group, *values, *counts))
     return rows
+
+
+def _not_run(cell: tuple) -> list[tuple]:
+    return [(*cell, group, *[np.nan] * len(_VALUES), 0, 0, 0) for group in GROUPS]
 
 
 def _with_difference(means: NDArray) -> NDArray:
@@ -159,7 +171,7 @@ def _ap_rows(cell: tuple, ap: pd.DataFrame, contrast: tuple[str, str]) -> list[t
     # (seeds, groups, methods)
     means = table.to_numpy(float).reshape(len(table), 2, 2).swapaxes(1, 2) / 100
     if not len(means):
-        return [(*cell, group, *[np.nan] * len(_VALUES), 0, 0, 0) for group in GROUPS]
+        return _not_run(cell)
     no_draws = np.empty((0, 2))
     return [
         (*cell, group, *summarise_gain(_with_difference(means)[:, g], no_draws), 0, 0, len(means))
@@ -177,18 +189,15 @@ def bin_table(
     instance, and runs that were not made, have no row.
     """
     weights = image_weights(len(image_ids), resamples, seed)
-    position = pd.Series(range(len(image_ids)), index=list(image_ids))
+    edges = list(zip(BINS[:-1], BINS[1:], strict=True))
     rows = []
-    backbones = with_others(frame["backbone"].unique())
-    for backbone, supervised, contrast in product(backbones, DIRECTIONS, CONTRASTS):
-        chosen = frame[(frame["backbone"] == backbone) & (frame["supervised"] == supervised)]
-        paired = pairs(chosen[chosen["supervision"] == "novel"], contrast)
-        paired = paired.assign(image=paired["image_id"].map(position).astype(int))
-        edges = list(zip(BINS[:-1], BINS[1:], strict=True))
-        x = paired["ambiguity"].to_numpy()
-        groups = [((x > low) | (low == 0)) & (x <= high) for low, high in edges]
+    for backbone, supervised, contrast, paired in _all_pairs(
+        frame[frame["supervision"] == "novel"], image_ids
+    ):
         if not len(paired):
             continue
+        x = paired["ambiguity"].to_numpy()
+        groups = [((x > low) | (low == 0)) & (x <= high) for low, high in edges]
         means, draws = gains(paired, "mask_iou", groups, weights)
         for g, (edge, group) in enumerate(zip(edges, groups, strict=True)):
             if group.any():

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from study.analysis.comparison import BASELINE, DIFFERENCE, DIRECTIONS, OURS
+from study.labels import BASELINE, DIFFERENCE, DIRECTIONS, OURS
 
 MODELS = (BASELINE, OURS)
 SUPERVISED_APS = {f"{model}_supervised": model for model in MODELS}

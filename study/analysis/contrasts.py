@@ -3,23 +3,26 @@
 What the paper says in a sentence (`claimed`), what its Table 1 only implies, and our control: a
 baseline with OPMask's seven mask convolutions but no prior, which splits the paper's gain into a
 deeper head and the prior. A contrast is the AP of run A minus that of run B, on the same validation
-images and classes.
+images and classes. The same questions are asked of runs that the paper does not have
+(`further_contrasts`): your own splits, classes and backbones.
 
 The interval is of a paired bootstrap over images (`study.analysis.resampling`). Two further errors
 stand beside it: between training seeds, and between classes, as if the classes tested had been
 drawn from a larger set of their kind.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
 
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
-from opmask.evaluation.bootstrap import spread
-from study.analysis.resampling import Resampler, class_interval, p_value
-
-NAN = float("nan")
+from study import paper
+from study.analysis.estimate import NAN, Estimate
+from study.analysis.resampling import Resampler, class_interval
+from study.labels import BACKBONES, BASELINE, DIRECTIONS, METHODS, OURS
+from study.spec.run import Run
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,18 @@ _DEPTH = "Control: what three more mask convolutions give without the prior"
 _PRIOR = "Control: what the prior gives at equal depth of the mask head"
 _DEEPER = "R-101 is better than R-50 (no sentence of the paper; Table 1's numbers)"
 
-_GAINS = (("R50", "nonvoc", 10.1), ("R50", "voc", 13.0), ("R101", "nonvoc", 9.4),
-          ("R101", "voc", 12.2))  # fmt: skip
-_BACKBONES = (("opmask", "nonvoc", 0.6), ("opmask", "voc", 1.3), ("maskrcnn", "nonvoc", 1.3),
-              ("maskrcnn", "voc", 2.1))  # fmt: skip
+
+def _stated(a: tuple[str, str, str], b: tuple[str, str, str]) -> float:
+    """The difference of two rows (method, backbone, supervised) of the paper's Table 1."""
+    table = paper.load("table1").set_index(["method", "backbone", "supervised"])["AP"].sort_index()
+    gap = table[METHODS[a[0]], a[1], a[2]] - table[METHODS[b[0]], b[1], b[2]]
+    return round(float(gap), 1)
+
 
 CONTRASTS = (
     *(Contrast(f"gain {b} {s}", _GAIN, f"opmask-{b}-{s}", f"maskrcnn-{b}-{s}", "novel", "4.3",
-               True, paper) for b, s, paper in _GAINS),
+               True, _stated((OURS, b, s), (BASELINE, b, s)))
+      for b, s in product(BACKBONES, DIRECTIONS)),
     Contrast("gain voc20", f"{_GAIN}, 40 supervised classes (Figure 6; no number in the text)",
              "opmask-R50-voc20", "maskrcnn-R50-voc20", "novel", "4.3", True),
     Contrast("gain all", f"{_GAIN}, all classes supervised", "opmask-R50-all", "maskrcnn-R50-all",
@@ -61,8 +68,42 @@ CONTRASTS = (
     Contrast("depth nonvoc", _DEPTH, "maskrcnn7-R50-nonvoc", "maskrcnn-R50-nonvoc", "novel"),
     Contrast("depth voc", _DEPTH, "maskrcnn7-R50-voc", "maskrcnn-R50-voc", "novel"),
     *(Contrast(f"backbone {m} {s}", _DEEPER, f"{m}-R101-{s}", f"{m}-R50-{s}", "novel",
-               paper=paper) for m, s, paper in _BACKBONES),
+               paper=_stated((m, "R101", s), (m, "R50", s)))
+      for m, s in product((OURS, BASELINE), DIRECTIONS)),
 )  # fmt: skip
+
+
+# Of further runs, by name of the question: (claim, method A, method B).
+QUESTIONS = {
+    "gain": ("OPMask against its baseline", "opmask", "maskrcnn"),
+    "prior": ("The prior, at equal depth of the mask head", "opmask", "maskrcnn7"),
+    "depth": ("Three more mask convolutions, without the prior", "maskrcnn7", "maskrcnn"),
+}
+CLAIMS = frozenset(claim for claim, _, _ in QUESTIONS.values())
+_COLUMNS = ["name", "section", "claim", "claimed", "a", "b", "classes", "tested", "task", "metric",
+            "value_a", "value_b", "difference", "low", "high", "p", "p_holm", "class_low",
+            "class_high", "seeds", "sd", "paper"]  # fmt: skip
+
+
+def further_contrasts(
+    runs: Sequence[Run], declared: Collection[Contrast] = CONTRASTS
+) -> tuple[Contrast, ...]:
+    """QUESTIONS of every backbone and split of which `runs` has both methods, but the declared."""
+    known = {(contrast.a, contrast.b) for contrast in declared}
+    made = {f"{run.method}-{run.backbone}-{run.supervised}" for run in runs}
+    found = []
+    for backbone, split in dict.fromkeys((run.backbone, run.supervised) for run in runs):
+        for name, (claim, *methods) in QUESTIONS.items():
+            a, b = (f"{method}-{backbone}-{split}" for method in methods)
+            if {a, b} <= made and (a, b) not in known:
+                classes = "all" if split == "all" else "novel"
+                found.append(Contrast(f"{name} {backbone} {split}", claim, a, b, classes, ""))
+    return tuple(found)
+
+
+def of_further(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `contrast_table` that are of `further_contrasts`."""
+    return table[table["claim"].isin(CLAIMS)]
 
 
 def contrast_table(resampler: Resampler, contrasts: Sequence[Contrast] = CONTRASTS) -> pd.DataFrame:
@@ -76,33 +117,24 @@ def contrast_table(resampler: Resampler, contrasts: Sequence[Contrast] = CONTRAS
     the difference over these seeds, NaN for fewer than two); paper (its difference; NaN where it
     gives none).
     """
-    table = pd.DataFrame([_row(resampler, contrast) for contrast in contrasts])
-    table["p_holm"] = NAN
+    table = pd.DataFrame([_row(resampler, contrast) for contrast in contrasts], columns=_COLUMNS)
     family = table["claimed"] & table["p"].notna()
     if family.any():
         table.loc[family, "p_holm"] = multipletests(table.loc[family, "p"], method="holm")[1]
-    columns = ["name", "section", "claim", "claimed", "a", "b", "classes", "tested", "task"]
-    columns += ["metric", "value_a", "value_b", "difference", "low", "high", "p", "p_holm"]
-    return table[[*columns, "class_low", "class_high", "seeds", "sd", "paper"]]
+    return table
 
 
 def _row(resampler: Resampler, contrast: Contrast) -> dict[str, object]:
-    names = ("name", "section", "claim", "claimed", "a", "b", "classes", "task", "paper")
-    row = {name: getattr(contrast, name) for name in names} | {"metric": "AP", "seeds": 0}
-    numbers = ("value_a", "value_b", "difference", "low", "high", "p", "class_low", "class_high")
-    row |= dict.fromkeys((*numbers, "sd"), NAN)
+    row = asdict(contrast) | {"metric": "AP", "p_holm": NAN}
     ids = resampler.classes(contrast.a, contrast.classes)
-    a, b = (resampler.ap(name, contrast.task) for name in (contrast.a, contrast.b))
-    for side, one in (("value_a", a), ("value_b", b)):
-        if one is not None:
-            row[side] = float(one.subset(ids or resampler.classes(contrast.b, contrast.classes))[0])
-    if a is None or b is None:
-        return row | {"tested": len(ids)}
-    draws = a.subset(ids) - b.subset(ids)
-    by_class = (a.by_seed[ids].mean() - b.by_seed[ids].mean()).to_numpy()
-    by_seed = (a.by_seed - b.by_seed)[ids].mean(axis="columns").dropna()  # pairs equal seeds
-    row |= {"difference": float(draws[0]), "p": p_value(draws), "tested": len(ids)}
-    row["low"], row["high"], _ = spread(draws)
-    settings = {"resamples": resampler.resamples, "seed": resampler.seed}
-    row["class_low"], row["class_high"] = class_interval(by_class, **settings)
-    return row | {"seeds": len(by_seed), "sd": float(by_seed.std())}
+    either = ids or resampler.classes(contrast.b, contrast.classes)
+    for side in ("a", "b"):
+        one = resampler.ap(row[side], contrast.task)
+        row[f"value_{side}"] = one.of(either).estimate().value if one else NAN
+    gain, by_class = Estimate(), (NAN, NAN)
+    if found := resampler.gain(contrast.a, contrast.b, ids, contrast.task):
+        settings = {"resamples": resampler.resamples, "seed": resampler.seed}
+        gain, by_class = found.estimate(), class_interval(found.draws[0], **settings)
+    row |= {name: getattr(gain, name) for name in ("low", "high", "p", "seeds", "sd")}
+    row |= {"class_low": by_class[0], "class_high": by_class[1]}
+    return row | {"difference": gain.value, "tested": len(ids)}

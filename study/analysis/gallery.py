@@ -14,7 +14,7 @@ import pandas as pd
 from opmask.errors import UserError
 from study.analysis.ambiguity import MEASURES
 from study.analysis.ambiguity_effect import pairs
-from study.analysis.comparison import (
+from study.labels import (
     BACKBONES,
     BASELINE,
     DIRECTIONS,

@@ -17,18 +17,16 @@ from statsmodels.regression.linear_model import OLS, RegressionResultsWrapper
 from statsmodels.tools import add_constant
 
 from study.analysis.class_points import (
-    BASELINE,
-    DIFFERENCE,
     MODELS,
     NOVELTY,
-    OURS,
     SUPERVISED_APS,
     class_points,
 )
+from study.analysis.estimate import NAN
 from study.analysis.overlap import READINGS
+from study.labels import BASELINE, DIFFERENCE, OURS
 
 NEEDED = 4  # classes; with fewer a line and its error mean nothing
-_NAN = float("nan")
 _ROUNDING = 1e-9  # of IoUs and APs: no more than this apart is equal
 _FURTHER = [*SUPERVISED_APS, *NOVELTY]
 
@@ -128,9 +126,9 @@ def _xy(points: pd.DataFrame, model: str) -> tuple[NDArray, NDArray, NDArray]:
 def _row(
     quantity: str,
     n: int,
-    value: float = _NAN,
-    interval: Sequence[float] = (_NAN, _NAN),
-    p: float = _NAN,
+    value: float = NAN,
+    interval: Sequence[float] = (NAN, NAN),
+    p: float = NAN,
 ) -> dict:
     low, high = interval
     row = {"quantity": quantity, "value": value, "low": low, "high": high, "p": p, "n": n}
@@ -203,7 +201,7 @@ def _bootstrap(points: pd.DataFrame, resamples: int, seed: int) -> list[dict]:
         # the same classes for both models: what they share cancels in the difference
         drawn = np.random.default_rng(seed).integers(max(1, len(x)), size=(resamples, len(x)))
         drawn = np.vstack([np.arange(len(x)), drawn])  # the estimate first
-        draws[model] = np.full((2, resamples + 1), _NAN)
+        draws[model] = np.full((2, resamples + 1), NAN)
         if can_fit(x, y):
             draws[model] = _slope_and_r(x[drawn], y[drawn])
     draws[DIFFERENCE] = draws[OURS] - draws[BASELINE]
@@ -211,7 +209,7 @@ def _bootstrap(points: pd.DataFrame, resamples: int, seed: int) -> list[dict]:
         n = len(_xy(points, model)[0])
         for name, (estimate, *others) in zip(("slope", "r"), both, strict=True):
             known = np.array(others)[~np.isnan(others)]  # a resample may hold one class only
-            interval = np.quantile(known, [0.025, 0.975]) if len(known) else (_NAN, _NAN)
+            interval = np.quantile(known, [0.025, 0.975]) if len(known) else (NAN, NAN)
             rows.append({"model": model} | _row(f"{name}_bootstrap", n, estimate, interval))
     return rows
 

@@ -4,37 +4,52 @@ Each configuration's matches are resampled once, whatever number of comparisons 
 images weigh as in `opmask.evaluation.bootstrap`, whose intervals these are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from opmask.evaluation.bootstrap import LEVEL, data_and_draws
+from opmask.evaluation.bootstrap import LEVEL, data_and_draws, spread
 from opmask.evaluation.coco_ap import Matches
-from opmask.evaluation.weighted_ap import weighted_ap
-from study.spec.results import evaluation_dir
-from study.spec.run import Run
+from opmask.evaluation.weighted_ap import METRICS, weighted_metrics
+from study.analysis.estimate import NAN, Estimate
 
-NAN = float("nan")
+CONFIGURATION = ["method", "backbone", "supervised"]  # of all seeds; its name is these with hyphens
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """AP of one configuration, percent, on all K classes of the data set."""
+    """One metric of one configuration, or a difference of two, percent, on K classes."""
 
-    category_ids: NDArray[np.int64]  # (K,) ascending
-    by_seed: pd.DataFrame  # index seed, columns category_ids: AP on the images themselves
+    by_seed: pd.DataFrame  # index seed, columns category ids: on the images themselves
     draws: NDArray[np.float64]  # (1 + resamples, K) mean over seeds; row 0 is no resample
 
-    def subset(self, category_ids: Sequence[int]) -> NDArray[np.float64]:
-        """(1 + resamples,) mean over the classes, absent ones left out; NaN if all are."""
-        return (
-            pd.DataFrame(self.draws[:, self.category_ids.searchsorted(category_ids)])
-            .mean(axis="columns")
-            .to_numpy()
+    def of(self, category_ids: Sequence[int]) -> "Resampled":
+        """The same on some of the classes."""
+        found = self.by_seed.columns.get_indexer(pd.Index(category_ids))
+        return Resampled(self.by_seed[list(category_ids)], self.draws[:, found])
+
+    def __sub__(self, other: "Resampled") -> "Resampled":
+        """The difference, of seeds that both have: they share initialisation and image order."""
+        by_seed = (self.by_seed - other.by_seed).dropna(how="all")
+        return Resampled(by_seed, self.draws - other.draws)
+
+    def estimate(self) -> Estimate:
+        """Mean over classes, absent ones left out, with its interval, p, and spread over seeds."""
+        draws = pd.DataFrame(self.draws).mean(axis="columns").to_numpy()
+        low, high, _ = spread(draws)
+        seeds = self.by_seed.mean(axis="columns")
+        return Estimate(
+            value=float(draws[0]),
+            low=low,
+            high=high,
+            p=p_value(draws),
+            sd=float(seeds.std()),
+            seeds=len(seeds),
         )
 
 
@@ -42,57 +57,69 @@ class Resampler:
     """The evaluated runs of one schedule, resampled on first use.
 
     Args:
-        runs_dir: `runs/<scale>`, with `matches_<task>.npz` of every evaluated run.
-        runs: of `plan.all_runs`, of one schedule.
-        per_class: of `results.read_per_class` for `runs`: says which exist, and which classes of
-            each are novel.
+        folder: with `matches_<task>.npz` of every evaluated run, in a folder of its key.
+        per_class: of `results.read_per_class`: says which runs exist, and which classes of each are
+            novel.
         resamples, seed: of the bootstrap.
     """
 
-    def __init__(
-        self,
-        runs_dir: Path,
-        runs: Sequence[Run],
-        per_class: pd.DataFrame,
-        *,
-        resamples: int,
-        seed: int,
-    ):
-        self.runs_dir, self.runs, self.per_class = runs_dir, runs, per_class
-        self.resamples, self.seed = resamples, seed
-        self._done: dict[tuple[str, str], Resampled | None] = {}
+    def __init__(self, folder: Path, per_class: pd.DataFrame, *, resamples: int, seed: int):
+        self.folder, self.resamples, self.seed = folder, resamples, seed
+        names = per_class[CONFIGURATION].astype(str).agg("-".join, axis="columns")
+        self._rows = dict(list(per_class.groupby(names, sort=False))) if len(per_class) else {}
+        self._nothing = per_class.iloc[:0]
+        self._done: dict[tuple[str, str], dict[str, Resampled]] = {}
+
+    def rows(self, name: str, task: str = "segm") -> pd.DataFrame:
+        """Per-class results of METHOD-BACKBONE-SUPERVISED; empty if not run."""
+        found = self._rows.get(name, self._nothing)
+        return found[found["task"] == task]
 
     def classes(self, name: str, which: str) -> list[int]:
-        """Ids of the novel | supervised | all classes of configuration `name`; empty if not run."""
-        rows = self._rows(name, "bbox")
+        """Ids of the novel | supervised | all classes of a configuration; empty if not run."""
+        rows = self.rows(name, "bbox")
         if which != "all":
             rows = rows[rows["supervision"] == which]
         return sorted(rows["category_id"].unique().tolist())
 
-    def ap(self, name: str, task: str = "segm") -> Resampled | None:
-        """Resampled AP of METHOD-BACKBONE-SUPERVISED over its seeds, or None if not run."""
+    def ap(self, name: str, task: str = "segm", metric: str = "AP") -> Resampled | None:
+        """One of `weighted_ap.METRICS` of a configuration over its seeds, or None if not run."""
         if (name, task) not in self._done:
-            evaluated = set(self._rows(name, task)[["run", "seed"]].itertuples(False, None))
-            wanted = [one for one in self.runs if (one.name, one.seed) in evaluated]
-            self._done[name, task] = self._resample(wanted, task) if wanted else None
-        return self._done[name, task]
+            self._done[name, task] = self._resample(self.rows(name, task), task)
+        return self._done[name, task].get(metric)
 
-    def _rows(self, name: str, task: str) -> pd.DataFrame:
-        method, backbone, supervised = name.split("-")
-        return self.per_class.query(
-            "method == @method and backbone == @backbone and supervised == @supervised "
-            "and task == @task"
+    def gain(
+        self, a: str, b: str, category_ids: Sequence[int], task: str = "segm", metric: str = "AP"
+    ) -> Resampled | None:
+        """a − b on some classes, or None unless both were run."""
+        one, other = (self.ap(name, task, metric) for name in (a, b))
+        if one is None or other is None:
+            return None
+        return one.of(category_ids) - other.of(category_ids)
+
+    def _resample(self, rows: pd.DataFrame, task: str) -> dict[str, Resampled]:
+        runs = rows[["run", "seed"]].drop_duplicates().itertuples(index=False)
+        matches = {
+            seed: Matches.load(self.folder / f"{run}-{seed}" / f"matches_{task}.npz")
+            for run, seed in runs
+        }
+        return resample(matches, resamples=self.resamples, seed=self.seed) if matches else {}
+
+
+def resample(by_seed: Mapping[Any, Matches], *, resamples: int, seed: int) -> dict[str, Resampled]:
+    """Each of `weighted_ap.METRICS` of one configuration from its runs, on all their classes."""
+    found = {}
+    for name, matches in by_seed.items():
+        weights = data_and_draws(len(matches.image_ids), resamples, seed)
+        found[name] = weighted_metrics(matches, weights)
+    draws = np.mean(list(found.values()), axis=0)
+    ids = matches.category_ids
+    return {
+        metric: Resampled(
+            pd.DataFrame({name: aps[n, 0] for name, aps in found.items()}, index=ids).T, draws[n]
         )
-
-    def _resample(self, runs: Sequence[Run], task: str) -> Resampled:
-        by_seed, total = {}, 0.0
-        for one in runs:
-            matches = Matches.load(evaluation_dir(self.runs_dir, one) / f"matches_{task}.npz")
-            weights = data_and_draws(len(matches.image_ids), self.resamples, self.seed)
-            ap = weighted_ap(matches, weights)
-            by_seed[one.seed], total = ap[0], total + ap
-        frame = pd.DataFrame.from_dict(by_seed, orient="index", columns=matches.category_ids)
-        return Resampled(matches.category_ids, frame, total / len(runs))
+        for n, metric in enumerate(METRICS)
+    }
 
 
 def p_value(draws: NDArray[np.float64]) -> float:

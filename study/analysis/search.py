@@ -9,22 +9,22 @@ A maximum over snapshots is high by chance too: "best − last" cannot be negati
 130k against the last iteration has no such choice in it, so its interval is the one that decides.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from opmask.evaluation.bootstrap import paired_difference
 from opmask.evaluation.coco_ap import Matches
-from study.analysis.comparison import NOT_RUN
+from study.analysis.estimate import NAN, side
 from study.analysis.held_out import RUN, Groups, matches_path
+from study.analysis.resampling import Resampled, resample
+from study.labels import NOT_RUN
 
 PAPER_PICK = 130_000  # iterations
 PAPER_RUNS = [("opmask", "R50", "nonvoc"), ("opmask", "R50", "voc")]
 CHOICES = ("best", "compromise", "paper")
 SAME, NOTHING = "same snapshot", "nothing to measure"
-NAN = float("nan")
 
 
 def mask_curve(curves: pd.DataFrame, classes: str) -> pd.Series:
@@ -68,19 +68,23 @@ def search_table(
         last_thousands (of the paper's schedule: iteration / factor / 1000), ap, ap_last, drop
         (ap − ap_last), low, high (95 %, paired bootstrap over images), verdict.
     """
+
+    @cache
+    def resampled(keys: tuple[str, ...], iteration: int) -> Resampled:
+        matches = {key: Matches.load(matches_path(search_dir / key, iteration)) for key in keys}
+        return resample(matches, resamples=resamples, seed=seed)["AP"]
+
     rows = []
     for run in search_runs(curves):
-        chosen = _choices(curves, run, factor)
-        mine = _of(curves, run)
-        for choice, iteration in chosen.items():
-            about = dict(zip(RUN, run, strict=True)) | {"choice": choice}
+        mine, known = _of(curves, run), groups.get(run[2], {})
+        for choice, iteration in _choices(curves, run, factor).items():
             pair = {
-                classes: _against_last(search_dir, mine, iteration, classes, groups.get(run[2], {}),
-                                       resamples=resamples, seed=seed)
+                classes: _against_last(resampled, mine, iteration, known.get(classes, ()))
                 for classes in ("novel", "supervised")
-            }  # fmt: skip
+            }
             found = verdict(*pair.values()) if len(mine) else NOT_RUN
-            rows += [about | {"classes": c, "verdict": found} | v for c, v in pair.items()]
+            about = dict(zip(RUN, run, strict=True)) | {"choice": choice, "verdict": found}
+            rows += [about | {"classes": c} | values for c, values in pair.items()]
     table = pd.DataFrame(rows)
     for done, thousands in (("iteration", "thousands"), ("last", "last_thousands")):
         table[thousands] = table[done] / factor / 1000
@@ -116,24 +120,20 @@ def _choices(curves: pd.DataFrame, run: Sequence[str], factor: float) -> dict[st
 
 
 def _against_last(
-    search_dir: Path,
+    resampled: Callable[[tuple[str, ...], int], Resampled],
     curves: pd.DataFrame,
     iteration: int | None,
-    classes: str,
-    groups: Groups,
-    **bootstrap: int,
+    category_ids: Sequence[int],
 ) -> dict[str, float]:
     """AP at `iteration` and at the last one; NaN and 0 seeds where either is missing."""
     names = ("iteration", "last", "ap", "ap_last", "drop", "low", "high")
-    if iteration is None or classes not in groups:
+    if iteration is None or not category_ids:
         return dict.fromkeys(names, NAN) | {"seeds": 0}
-    last, keys = int(curves["iteration"].max()), curves["key"].unique()
-    then, end = (
-        [Matches.load(matches_path(search_dir / key, number)) for key in keys]
-        for number in (iteration, last)
-    )
-    found = paired_difference(then, end, groups[classes], **bootstrap)
-    values = (iteration, last, found.a_mean, found.b_mean, found.estimate, found.low, found.high)
+    last, keys = int(curves["iteration"].max()), tuple(curves["key"].unique())
+    then, end = (resampled(keys, number).of(category_ids) for number in (iteration, last))
+    drop = (then - end).estimate()
+    aps = then.estimate().value, end.estimate().value
+    values = (iteration, last, *aps, drop.value, drop.low, drop.high)
     return dict(zip(names, values, strict=True)) | {"seeds": len(keys)}
 
 
@@ -144,10 +144,11 @@ def verdict(novel: Mapping[str, float], supervised: Mapping[str, float]) -> str:
     AP of novel classes rises; undecided; same snapshot; nothing to measure (no novel object with a
     mask, or a compromise without a second split). Of no run at all `search_table` says: not run.
     """
-    if math.isnan(novel["low"]):
+    drop, other = (side(one["low"], one["high"]) for one in (novel, supervised))
+    if drop == "unknown":
         return NOTHING
     if novel["iteration"] == novel["last"]:
         return SAME
-    if novel["low"] > 0:
-        return "falls for both" if supervised["low"] > 0 else "overfits"
-    return "rises" if novel["high"] < 0 else "undecided"
+    if drop == "above":
+        return "falls for both" if other == "above" else "overfits"
+    return "rises" if drop == "below" else "undecided"

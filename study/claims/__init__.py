@@ -1,9 +1,8 @@
 """The claims ledger: every checkable sentence of the paper, graded by code.
 
-`insights`, `generalisation` and `schedules` declare the claims, section by section, each with the
-evidence that it is tested on (`evidence` and `schedule_evidence`, from the tables of
-`reports/<scale>/`; `arithmetic`, from the paper's own numbers) and the rule that grades it
-(`rules`, `verdict`). `ledger` puts them together, `page` writes them up (numbers: `text`), and
+`claims.yaml` declares the claims, section by section, each with the evidence that it is tested on
+(`evidence` and `schedule_evidence`, from the tables of `reports/<scale>/`; `arithmetic`, from the
+paper's own numbers) and the rule that grades it (`rules`, `verdict`). `ledger` grades them, and
 `findings` says what is wrong or unclear in the paper.
 
 `coco_overlap.csv`: person and cat, the paper's examples of classes with high mean IoU, among the 80

@@ -1,16 +1,18 @@
 """Evidence that needs no run: the paper's own tables, the method's definition, COCO's boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from itertools import product
 
 import pandas as pd
 
 from study import paper
-from study.analysis.comparison import DIRECTIONS
-from study.claims.rules import NAN, Cell
-from study.claims.sources import COST, DEFINITION, PAPERS, RANK, Evidence, Tables
+from study.analysis.estimate import NAN, Estimate
+from study.claims.sources import COST, DEFINITION, PAPERS, RANK, Table, evidence
+from study.labels import DIRECTIONS
 
 _ARITHMETIC = "arithmetic on the paper's tables: are its sentences consistent with them?"
+_EVERY_READING = "every reading of `study/analysis/overlap.py` on all 849,942 boxes of train2017"
 # Section 3.1 and the authors' code: channels of the box head, RoI sizes (pixels), mask channels.
 BOX_CHANNELS, BOX_SIZE = (256, 512, 1024, 1024, 1024), 7
 MASK_CHANNELS, MASK_SIZE, KERNEL = 256, 14, 3
@@ -18,64 +20,57 @@ CLASSES = 80
 OURS_CONVS, BASELINE_CONVS = 7, 4  # of the mask head
 
 
-def exact(name: str, value: float, stated: float = NAN) -> Cell:
+def exact(name: str, value: float, stated: float = NAN) -> Estimate:
     """A number without uncertainty, beside the paper's."""
     value = round(float(value), 4)
-    return Cell(name, value, value, value, paper=stated, over="nothing")
+    return Estimate(name, value, value, value, paper=stated, over="nothing")
 
 
+@evidence("study/paper/table1.csv", _ARITHMETIC, kind=PAPERS)
 def quoted_gap(
+    _: Table,
     a: tuple[str, str],
     others: Sequence[tuple[str, str]],
     metrics: Sequence[str] = ("AP",),
     stated: Sequence[float] = (),
-) -> Evidence:
+) -> Iterator[Estimate]:
     """Table 1 of the paper: row a (backbone, method) minus each other row, in both directions.
 
     `stated`: the differences that a sentence gives, by row, direction and metric in turn.
     """
-
-    def cells(_: Tables) -> list[Cell]:
-        table = paper.load("table1").set_index(["backbone", "method", "supervised"]).sort_index()
-        found = []
-        for other in others:
-            for supervised in DIRECTIONS:
-                for metric in metrics:
-                    values = [table.loc[(*row, supervised), metric] for row in (a, other)]
-                    place = f"{DIRECTIONS[supervised]}, {metric}"
-                    name = f"{a[1]} {a[0]} − {other[1]} {other[0]}, {place}"
-                    number = stated[len(found)] if stated else NAN
-                    found.append(exact(name, values[0] - values[1], number))
-        return found
-
-    return Evidence("study/paper/table1.csv", _ARITHMETIC, "AP", cells, PAPERS)
+    table = paper.load("table1").set_index(["backbone", "method", "supervised"]).sort_index()
+    numbers = iter(stated)
+    for other, (supervised, direction), metric in product(others, DIRECTIONS.items(), metrics):
+        gap = table.loc[(*a, supervised), metric] - table.loc[(*other, supervised), metric]
+        name = f"{a[1]} {a[0]} − {other[1]} {other[0]}, {direction}, {metric}"
+        yield exact(name, gap, next(numbers, NAN))
 
 
-def overlap_ranks() -> Evidence:
+@evidence("study/claims/coco_overlap.csv", _EVERY_READING, RANK, DEFINITION)
+def overlap_ranks(_: Table) -> Iterator[Estimate]:
     """Rank of person and cat by mean IoU among COCO's classes, under every reading of the mean."""
+    for row in coco_overlap().itertuples():
+        yield exact(f"{row.category}, read as {row.reading}", row.rank)
 
-    def cells(_: Tables) -> list[Cell]:
-        rows = coco_overlap().itertuples()
-        return [exact(f"{row.category}, read as {row.reading}", row.rank) for row in rows]
 
-    test = "every reading of `study/analysis/overlap.py` on all 849,942 boxes of train2017"
-    return Evidence("study/claims/coco_overlap.csv", test, RANK, cells, DEFINITION)
+@evidence("section 3.2", "1 + 2·7 pixels", "pixels", DEFINITION)
+def receptive_field(_: Table) -> Iterator[Estimate]:
+    """Receptive field of the mask head's 3×3 convolutions against the side of its input."""
+    name = f"receptive field minus side of the map, {MASK_SIZE}×{MASK_SIZE}"
+    yield exact(name, field(OURS_CONVS) - MASK_SIZE)
+
+
+@evidence("section 3.1, equation 1", "counted", COST, DEFINITION)
+def prior_cost(_: Table) -> Iterator[Estimate]:
+    """What the prior adds: weights of its own, and multiply-adds in percent of the box head's."""
+    yield exact("weights of the prior's own", 0)  # Eq. 1 uses the classifier's own weights
+    yield exact("multiply-adds, percent of the box head's", 100 * prior_macs() / box_head_macs())
 
 
 def coco_overlap() -> pd.DataFrame:
     """The package's `coco_overlap.csv`."""
     with files(__package__).joinpath("coco_overlap.csv").open(encoding="utf-8") as stream:
         return pd.read_csv(stream)
-
-
-def receptive_field() -> Evidence:
-    """Receptive field of the mask head's 3×3 convolutions against the side of its input."""
-
-    def cells(_: Tables) -> list[Cell]:
-        name = f"receptive field minus side of the map, {MASK_SIZE}×{MASK_SIZE}"
-        return [exact(name, field(OURS_CONVS) - MASK_SIZE)]
-
-    return Evidence("section 3.2", "1 + 2·7 pixels", "pixels", cells, DEFINITION)
 
 
 def field(convs: int) -> int:
@@ -87,20 +82,6 @@ def seeing_all(convs: int, size: int) -> int:
     """How many pixels of a size × size map see all of it through `convs` 3×3 convolutions."""
     reach = (KERNEL - 1) // 2 * convs
     return sum(p - reach <= 0 and p + reach >= size - 1 for p in range(size)) ** 2
-
-
-def prior_cost() -> Evidence:
-    """What the prior adds: weights of its own, and multiply-adds in percent of the box head's."""
-
-    def cells(_: Tables) -> list[Cell]:
-        percent = 100 * prior_macs() / box_head_macs()
-        # Eq. 1 uses the classifier's own weights
-        return [
-            exact("weights of the prior's own", 0),
-            exact("multiply-adds, percent of the box head's", percent),
-        ]
-
-    return Evidence("section 3.1, equation 1", "counted", COST, cells, DEFINITION)
 
 
 def prior_macs() -> int:

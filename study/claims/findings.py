@@ -1,16 +1,19 @@
 """What is wrong or unclear in the paper: facts about its own numbers, computed from them.
 
-None of it depends on our runs. What our runs say against the paper is in the ledger.
+`findings.yaml` has the sentences. None depends on our runs; what our runs say against the paper is
+in the ledger.
 """
+
+from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
-from study import format as markdown
 from study import paper
-from study.analysis.comparison import BACKBONES, DIRECTIONS
+from study.analysis.estimate import ALPHA
 from study.analysis.regression import implied_r, williams
-from study.analysis.regression_robustness import published
 from study.claims.arithmetic import (
     BASELINE_CONVS,
     MASK_SIZE,
@@ -20,7 +23,8 @@ from study.claims.arithmetic import (
     field,
     seeing_all,
 )
-from study.claims.rules import ALPHA
+from study.format import number, signed
+from study.labels import BACKBONES, BASELINE, DIRECTIONS, METHODS, OURS
 from study.spec.results import METRICS
 
 VOC, NONVOC = 20, 60  # classes
@@ -31,37 +35,29 @@ _Z = 1.96
 
 def findings() -> dict[str, list[str]]:
     """Findings by heading, each a sentence or two of Markdown."""
+    text = files(__package__).joinpath("findings.yaml").read_text(encoding="utf-8")
+    known = facts()
     return {
-        "Wrong, or not what the tables show": [
-            *(table2_text(*row) for row in inconsistent_rows()),
-            person_text(),
-            shapemask_text(),
-            second_step_text(),
-            sacrifice_text(),
-        ],
-        "Not shown by the argument given": [
-            p_values_text(),
-            noise_text(),
-            deeper_head_text(),
-            receptive_field_text(),
-        ],
-        "Unclear": [thirteen_text(), box_classes_text(), *_UNSAID],
+        heading: [sentence.format(**known) for sentence in sentences]
+        for heading, sentences in yaml.safe_load(text).items()
     }
 
 
-_UNSAID = (
-    "The paper does not say over which pairs of boxes the mean IoU of Figure 3 goes. We compute "
-    "six readings (`tables/regression_readings.csv`).",
-    "The paper does not say which backbone Figure 3 shows; we take R-50.",
-    "Figure 6 has no numbers but two in the text, and the paper does not say which classes each "
-    "point is tested on; we take the novel ones, as in Table 1, and all where none is novel.",
-    "Table 2 does not say how a map becomes a mask (normalisation, threshold); we take the "
-    "prior's normalisation and 0.5 (`cam.threshold`).",
-    "Section 4.5 gives no rule for “the best compromise” of the two directions; we take the "
-    "highest mean over them.",
-    "Section 4.4 gives the ablation's +1.1 AP in the text alone: no row, no second direction, no "
-    "second backbone.",
-)
+def facts() -> dict[str, Any]:
+    """What the sentences are filled in with, by name."""
+    ranks = coco_overlap().groupby("category")["rank"].agg(["min", "max"])
+    return {
+        "table2": " ".join(table2_text(*row) for row in inconsistent_rows()),
+        **{name: f"{low} to {high}" for name, low, high in ranks.itertuples()},
+        "below_shapemask": ", ".join(
+            f"{metric} {signed(value)} ({direction})"
+            for direction, metric, value in below("ShapeMask")
+        ),
+        **_schedule_facts(),
+        **_head_facts(),
+        **_p_value_facts(),
+        **_gain_facts(),
+    }
 
 
 def inconsistent_rows() -> list[tuple[str, str, str, float, float]]:
@@ -71,10 +67,9 @@ def inconsistent_rows() -> list[tuple[str, str, str, float, float]]:
     ROUNDING, and so may their mean: together, twice that.
     """
     found = []
-    for (method, supervised), rows in paper.load("table2").groupby(
-        ["method", "supervised"], sort=False
-    ):
-        by = rows.set_index("classes")
+    rows = paper.load("table2").groupby(["method", "supervised"], sort=False)
+    for (method, supervised), row in rows:
+        by = row.set_index("classes")
         for metric in ("AP", "AP50"):
             all_, voc, nonvoc = (by.loc[c, metric] for c in ("all", "voc", "nonvoc"))
             implied = (VOC * voc + NONVOC * nonvoc) / (VOC + NONVOC)
@@ -94,17 +89,6 @@ def table2_text(method: str, supervised: str, metric: str, printed: float, impli
     )
 
 
-def person_text() -> str:
-    """Where person and cat rank in overlap."""
-    ranks = coco_overlap().groupby("category")["rank"].agg(["min", "max"])
-    person, cat = (f"{ranks.loc[c, 'min']} to {ranks.loc[c, 'max']}" for c in ("person", "cat"))
-    return (
-        "Section 4.2 names person and cat as “classes with high mean IoU values”. On all boxes of "
-        f"train2017, by every reading of the mean that we tried, cat ranks {cat} of 80 and person "
-        f"{person}: person is in the middle."
-    )
-
-
 def below(other: str) -> list[tuple[str, str, float]]:
     """(direction, metric, difference) where OPMask with R-101 is not above another system."""
     table = paper.load("table1").set_index(["backbone", "method", "supervised"])[METRICS]
@@ -115,126 +99,68 @@ def below(other: str) -> list[tuple[str, str, float]]:
     return found
 
 
-def shapemask_text() -> str:
-    """“In all cases” and Table 1."""
-    cells = ", ".join(
-        f"{metric} {markdown.signed(value)} ({direction})"
-        for direction, metric, value in below("ShapeMask")
-    )
-    return (
-        "Section 4.3: “performs better than … ShapeMask in all cases” is true of AP, not of every "
-        f"column of Table 1. With R-101, OPMask − ShapeMask: {cells}."
-    )
-
-
-def _gaps(other: str) -> pd.Series:
-    """130k minus another schedule in novel mask AP, the paper's, by (backbone, supervised)."""
-    table = paper.load("table3").set_index(["schedule", "backbone", "supervised"])["AP"]
-    return (table.loc["130k"] - table.loc[other]).dropna().round(1)
-
-
-def second_step_text() -> str:
-    """Section 4.5's overfitting and Table 3."""
-    gaps = _gaps("3x")
+def _schedule_facts() -> dict[str, Any]:
+    """130k minus 3x in novel mask AP, the paper's, and where it says box AP."""
+    table = paper.load("table3").set_index(["schedule", "backbone", "supervised"])
+    gaps = (table["AP"].loc["130k"] - table["AP"].loc["3x"]).dropna().round(1)
     rising = gaps[gaps < 0]
-    cells = ", ".join(
-        f"{markdown.signed(-value)} ({BACKBONES[backbone]}, {DIRECTIONS[s]})"
-        for (backbone, s), value in rising.items()
-    )
-    return (
-        "Section 4.5 says that after the second step the mask head “generalizes worse”. In "
-        f"{len(rising)} of {len(gaps)} cells of Table 3 the 3x schedule, which has two steps, is "
-        f"better on novel classes: {cells}. 3x also takes its first step later, at "
-        "210k instead of 120k, so the table does not isolate the second one."
-    )
+    box = table["AP_box"].unstack("supervised")
+    return {
+        "gaps": len(gaps),
+        "rising": len(rising),
+        "rising_cells": ", ".join(
+            f"{signed(-value)} ({BACKBONES[backbone]}, {DIRECTIONS[supervised]})"
+            for (backbone, supervised), value in rising.items()
+        ),
+        "sacrificed": -gaps["R101", "nonvoc"],
+        "small_gap": signed(gaps["R50", "nonvoc"]),
+        "box_difference": (box["voc"] - box["nonvoc"]).abs().max(),
+        "sd": SEED_SD,
+        "noise": [_Z * sd * np.sqrt(2) for sd in SEED_SD],
+    }
 
 
-def sacrifice_text() -> str:
-    """What counts as much."""
-    lost = -_gaps("3x")["R101", "nonvoc"]
-    return (
-        "Section 4.5: 130k is “not sacrificing much performance when more supervision is "
-        f"available”. With R-101 in non-voc → voc it gives up {lost:.1f} AP to 3x (Table 3), as "
-        "much as the 1.1 AP that section 4.4 counts as the gain from mask gradients."
-    )
-
-
-def receptive_field_text() -> str:
-    """Section 3.2's seven convolutions."""
-    return (
-        f"Section 3.2: seven 3×3 convolutions have a receptive field of {field(OURS_CONVS)} "
-        f"pixels, so that {seeing_all(OURS_CONVS, MASK_SIZE)} of the {MASK_SIZE**2} pixels of the "
-        f"{MASK_SIZE}×{MASK_SIZE} map see all of it, and a corner sees "
-        f"{field(OURS_CONVS) // 2 + 1}×{field(OURS_CONVS) // 2 + 1}."
-    )
+def _head_facts() -> dict[str, Any]:
+    """Of the mask head: its depth, cost and receptive field."""
+    weights, macs = deeper_head()
+    return {
+        "baseline_convs": BASELINE_CONVS,
+        "our_convs": OURS_CONVS,
+        "more_weights": weights / 1e6,
+        "more_macs": macs / 1e6,
+        "field": field(OURS_CONVS),
+        "corner": field(OURS_CONVS) // 2 + 1,
+        "side": MASK_SIZE,
+        "pixels": MASK_SIZE**2,
+        "seeing_all": seeing_all(OURS_CONVS, MASK_SIZE),
+    }
 
 
 def needed_correlation() -> float:
     """From which correlation of the two models' APs on the paper's p-values show a difference."""
-    r = [-implied_r(published(model, "p"), VOC + NONVOC) for model in ("maskrcnn", "opmask")]
-    between = np.linspace(0, 0.99, 100)
-    return float(next(c for c in between if williams(*r, c, VOC + NONVOC)[1] < ALPHA))
+    n = VOC + NONVOC
+    a, b = (-implied_r(paper.figure3(model, "p"), n) for model in (BASELINE, OURS))
+    return float(next(c for c in np.linspace(0, 0.99, 100) if williams(a, b, c, n)[1] < ALPHA))
 
 
-def p_values_text() -> str:
+def _p_value_facts() -> dict[str, Any]:
     """p = .003 against p = .189."""
-    p = [published(model, "p") for model in ("maskrcnn", "opmask")]
-    r = [markdown.number(-implied_r(value, VOC + NONVOC), 3) for value in p]
-    return (
-        f"Section 4.2 argues from p = {p[0]} (Mask R-CNN) and p = {p[1]} (OPMask). Over "
-        f"{VOC + NONVOC} classes these mean r = {r[0]} and r = {r[1]}; that one is significant and "
-        f"the other is not does not show that they differ. Williams' test does (p < {ALPHA}) only "
-        "if the two models' APs correlate above about "
-        f"{needed_correlation():.2f}, which the paper does not report."
-    )
+    n = VOC + NONVOC
+    found: dict[str, Any] = {}
+    for name, model in (("baseline", BASELINE), ("opmask", OURS)):
+        p = paper.figure3(model, "p")
+        found |= {f"p_{name}": p, f"r_{name}": number(-implied_r(p, n), 3)}
+    return found | {"classes": n, "alpha": ALPHA, "needed": needed_correlation()}
 
 
-def noise_text() -> str:
-    """Differences that identical trainings give as well."""
-    low, high = (_Z * sd * np.sqrt(2) for sd in SEED_SD)
-    gaps = _gaps("3x")
-    small = gaps["R50", "nonvoc"]
-    return (
-        "Every number is of one training. Mask AP of identical Mask R-CNN trainings on COCO varies "
-        f"by a standard deviation of {SEED_SD[0]:.2f} to {SEED_SD[1]:.2f}, so that two of them "
-        f"differ by up to {low:.2f} to {high:.2f} in 95 % of cases. The 0.3 AP ahead of CPMask and "
-        f"130k − 3x with R-50 in non-voc → voc ({markdown.signed(small)}) are of that size."
-    )
-
-
-def deeper_head_text() -> str:
-    """What besides the prior separates OPMask from its baseline."""
-    weights, macs = deeper_head()
-    return (
-        "Section 4.3 says “for a fair comparison” that the baseline has OPMask's box head and "
-        f"batch norm, but not how deep its mask head is. Mask R-CNN's has {BASELINE_CONVS} "
-        f"convolutions where OPMask has {OURS_CONVS}: {weights / 1e6:.2f} M weights and "
-        f"{macs / 1e6:.0f} M multiply-adds a RoI more. If the baseline's has too, the gains of "
-        "Table 1 are of both together; our control of equal depth separates them (claim "
-        "`due-to-the-prior`)."
-    )
-
-
-def thirteen_text() -> str:
+def _gain_facts() -> dict[str, Any]:
     """Which number “13.0 AP” is."""
     table = paper.load("table1").set_index(["method", "backbone", "supervised"])["AP"]
-    gains = (table.loc["OPMask"] - table.loc["Our Mask R-CNN"]).round(1)
-    (backbone, supervised), best = gains.idxmax(), gains.max()
-    rest = ", ".join(f"{value:.1f}" for value in sorted(gains.drop((backbone, supervised))))
-    return (
-        f"Section 1 (the abstract has no number): “improves … by {best:.1f} AP” is the largest of "
-        f"four gains, {BACKBONES[backbone]} in {DIRECTIONS[supervised]}, on novel classes only; "
-        f"the others are {rest}."
-    )
-
-
-def box_classes_text() -> str:
-    """Whose box AP Table 3 gives."""
-    table = paper.load("table3").pivot(
-        index=["backbone", "schedule"], columns="supervised", values="AP_box"
-    )
-    most = (table["voc"] - table["nonvoc"]).abs().max()
-    return (
-        "Table 3 does not say of which classes AP_Box is. The two directions differ by "
-        f"{most:.1f} at most, as only box AP of all classes would; so we read it."
-    )
+    gains: pd.Series = (table.loc[METHODS[OURS]] - table.loc[METHODS[BASELINE]]).round(1)
+    backbone, supervised = gains.idxmax()
+    rest = sorted(gains.drop((backbone, supervised)))
+    return {
+        "best_gain": gains.max(),
+        "best_place": f"{BACKBONES[backbone]} in {DIRECTIONS[supervised]}",
+        "other_gains": ", ".join(f"{value:.1f}" for value in rest),
+    }

@@ -1,21 +1,22 @@
 """The ledger: every claim, graded on the tables of one scale."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any
 
 import pandas as pd
+import yaml
 
 from study import format as markdown
-from study.claims.claim import Claim
-from study.claims.generalisation import GENERALISATION
-from study.claims.insights import INSIGHTS
-from study.claims.rules import Cell
-from study.claims.schedules import SCHEDULES
-from study.claims.sources import Tables
-from study.claims.verdict import NOT_RUN, deciding, judge, needs
+from study.analysis.estimate import Estimate
+from study.claims import arithmetic, evidence, schedule_evidence  # noqa: F401  (fill FUNCTIONS)
+from study.claims.rules import Equal, Rule, Side, Significance
+from study.claims.sources import FUNCTIONS, Evidence, Tables
+from study.claims.verdict import deciding, judge, needs
+from study.labels import NOT_RUN
 
-CLAIMS: tuple[Claim, ...] = (*INSIGHTS, *GENERALISATION, *SCHEDULES)
 FOR, AGAINST, NEITHER = "for", "against", "neither"
 COLUMNS = ["id", "section", "sentence", "reading", "kind", "source", "test", "rule", "paper",
            "cell", "value", "low", "high", "unit", "seeds", "cells", "cells_run", "cells_for",
@@ -23,11 +24,57 @@ COLUMNS = ["id", "section", "sentence", "reading", "kind", "source", "test", "ru
 
 
 @dataclass(frozen=True)
+class Claim:
+    """One checkable sentence. `sentence` is the paper's own, `reading` what we test of it.
+
+    `paper`: its value in words, where the evidence's cells do not have it.
+    """
+
+    id: str
+    section: str
+    sentence: str
+    reading: str
+    evidence: Evidence
+    rule: Rule = Side()
+    paper: str = ""
+
+
+def load_claims() -> tuple[Claim, ...]:
+    """The claims that `claims.yaml` declares."""
+    text = files(__package__).joinpath("claims.yaml").read_text(encoding="utf-8")
+    return tuple(_claim(entry) for entry in yaml.safe_load(text))
+
+
+def _claim(entry: Mapping[str, Any]) -> Claim:
+    source = entry["evidence"]
+    ((name, given),) = source.items() if isinstance(source, Mapping) else [(source, [])]
+    found = FUNCTIONS[name](**given) if isinstance(given, Mapping) else FUNCTIONS[name](*given)
+    found = replace(found, test=entry.get("test", found.test))
+    made = {"evidence": found, "rule": parse_rule(entry.get("rule", "above 0"))}
+    return Claim(**{key: value for key, value in entry.items() if key != "test"} | made)
+
+
+def parse_rule(text: str) -> Rule:
+    """`above -0.5`, `below 1`, `equal`, `significantly below`, `not significantly above`."""
+    match text.split():
+        case ["above" | "below" as side, threshold]:
+            return Side(1 if side == "above" else -1, float(threshold))
+        case ["equal"]:
+            return Equal()
+        case [*no, "significantly", "above" | "below" as side] if no in ([], ["not"]):
+            return Significance(1 if side == "above" else -1, significant=not no)
+    raise ValueError(f"claims.yaml: {text!r} is no rule; see ledger.parse_rule")
+
+
+CLAIMS = load_claims()
+
+
+@dataclass(frozen=True)
 class Graded:
     """A claim, the cells it was tested on, and what came of it."""
 
     claim: Claim
-    cells: tuple[Cell, ...]
+    cells: tuple[Estimate, ...]
 
     @property
     def verdict(self) -> str:
@@ -40,12 +87,12 @@ class Graded:
         return needs(self.cells, self.claim.rule)
 
     @property
-    def ran(self) -> list[Cell]:
+    def ran(self) -> list[Estimate]:
         """The cells that were run."""
         return [cell for cell in self.cells if cell.ran]
 
     @property
-    def deciding(self) -> Cell | None:
+    def deciding(self) -> Estimate | None:
         """The cell that speaks least for the claim."""
         return deciding(self.cells, self.claim.rule)
 
@@ -54,7 +101,7 @@ class Graded:
         refuted = iter(self.claim.rule.refutes(self.ran))
         return [self._one(cell, next(refuted)) if cell.ran else NOT_RUN for cell in self.cells]
 
-    def _one(self, cell: Cell, refuted: bool) -> str:
+    def _one(self, cell: Estimate, refuted: bool) -> str:
         if refuted:
             return AGAINST
         return FOR if self.claim.rule.supports(cell) else NEITHER
@@ -88,7 +135,7 @@ def ledger_table(graded: Sequence[Graded]) -> pd.DataFrame:
 
 
 def _row(one: Graded) -> dict[str, object]:
-    claim, cell = one.claim, one.deciding or Cell("")
+    claim, cell = one.claim, one.deciding or Estimate("")
     return {
         "id": claim.id,
         "section": claim.section,

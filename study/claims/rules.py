@@ -1,8 +1,8 @@
-"""What a claim's numbers say: cells, each a number with its intervals, and the rules for them.
+"""What a claim's numbers say: the rules for its cells, each an `Estimate`.
 
-An interval is the 95 % interval over validation images (or classes) that the tables give. Where
-MIN_SEEDS trainings or more were run, Student's 95 % interval over them counts as well, and a cell
-is decided only if both lie on the same side.
+Where MIN_SEEDS trainings or more were run, Student's 95 % interval over them counts as well as the
+one over validation images (or classes) that the tables give, and a cell is decided only if both lie
+on the same side.
 """
 
 import math
@@ -12,44 +12,10 @@ from typing import Protocol
 
 from scipy import stats
 
-ALPHA = 0.05
+from study.analysis.estimate import ALPHA, NAN, Estimate
+
 PAPER_ALPHA = 0.01  # the level the paper names (section 4.2)
-MIN_SEEDS = 3
-# AP. Differences below it count as none: some three standard deviations of the difference of two
-# identical trainings on COCO (0.10-0.13 each).
-NEGLIGIBLE = 0.5
-NAN = float("nan")
 _Z = float(stats.norm.isf(ALPHA / 2))
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of a claim. `value` NaN: not run. `low` NaN: without interval."""
-
-    name: str
-    value: float = NAN
-    low: float = NAN
-    high: float = NAN
-    sd: float = NAN  # over seeds
-    seeds: int = 0
-    paper: float = NAN  # its number
-    p: float = NAN  # two-sided, where the table gives one
-    over: str = "validation images"  # what the interval is over; more of it narrows it
-
-    @property
-    def ran(self) -> bool:
-        """Whether there is a number at all."""
-        return not math.isnan(self.value)
-
-    def intervals(self) -> list[tuple[float, float, str]]:
-        """(low, high, over what) of every interval there is."""
-        found = []
-        if not math.isnan(self.low):
-            found.append((self.low, self.high, self.over))
-        if self.seeds >= MIN_SEEDS and not math.isnan(self.sd):
-            half = stats.t.isf(ALPHA / 2, self.seeds - 1) * self.sd / math.sqrt(self.seeds)
-            found.append((self.value - half, self.value + half, "seeds"))
-        return found
 
 
 class Rule(Protocol):
@@ -59,13 +25,13 @@ class Rule(Protocol):
     def text(self) -> str:
         """The rule in words."""
 
-    def supports(self, cell: Cell) -> bool:
+    def supports(self, cell: Estimate) -> bool:
         """Whether this cell, which was run, decides for the claim."""
 
-    def refutes(self, cells: Sequence[Cell]) -> list[bool]:
+    def refutes(self, cells: Sequence[Estimate]) -> list[bool]:
         """Which of these cells, all run, decide against the claim, corrected for their number."""
 
-    def strength(self, cell: Cell) -> float:
+    def strength(self, cell: Estimate) -> float:
         """How strongly a cell speaks for the claim, in standard errors; negative: against it."""
 
 
@@ -86,12 +52,13 @@ class Side:
             f"not hold if any lies {other} it, after Holm's correction"
         )
 
-    def supports(self, cell: Cell) -> bool:
+    def supports(self, cell: Estimate) -> bool:
         """Whether all intervals of the cell lie on the claimed side."""
-        ends = [(low if self.sign > 0 else high) for low, high, _ in cell.intervals()]
-        return bool(ends) and all(self.sign * (end - self.threshold) > 0 for end in ends)
+        claimed = "above" if self.sign > 0 else "below"
+        found = [one.side_of(self.threshold) for one in cell.intervals()]
+        return bool(found) and set(found) == {claimed}
 
-    def refutes(self, cells: Sequence[Cell]) -> list[bool]:
+    def refutes(self, cells: Sequence[Estimate]) -> list[bool]:
         """Which cells lie on the other side, by Holm's correction over all of them."""
         known = [(n, z) for n, z in enumerate(map(self.strength, cells)) if not math.isnan(z)]
         result = [False] * len(cells)
@@ -101,22 +68,23 @@ class Side:
                 result[n] = z < 0 and small
         return result
 
-    def strength(self, cell: Cell) -> float:
+    def strength(self, cell: Estimate) -> float:
         """The z-value whose 95 % interval ends where the cell's does; NaN without interval."""
         return self._weakest(cell)[0]
 
-    def _weakest(self, cell: Cell) -> tuple[float, str]:
+    def _weakest(self, cell: Estimate) -> tuple[float, str]:
         """(z, over what) of the interval that decides least."""
         margin = self.sign * (cell.value - self.threshold)
         found = []
-        for low, high, over in cell.intervals():
+        for one in cell.intervals():
             # to the end that faces the threshold
-            half = cell.value - low if (margin > 0) == (self.sign > 0) else high - cell.value
+            above = (margin > 0) == (self.sign > 0)
+            half = one.value - one.low if above else one.high - one.value
             size = math.inf if half <= 0 else _Z * abs(margin) / half
-            found.append((math.copysign(size, margin) if margin else 0.0, over))
+            found.append((math.copysign(size, margin) if margin else 0.0, one.over))
         return min(found, key=lambda one: abs(one[0]), default=(NAN, ""))
 
-    def factor(self, cell: Cell, cells: int = 1) -> tuple[float, str]:
+    def factor(self, cell: Estimate, cells: int = 1) -> tuple[float, str]:
         """How many times more of what would decide the cell, if its estimate stays as it is.
 
         The half-width of an interval falls with the square root of what it is over, so this is
@@ -147,14 +115,14 @@ class Significance:
             "weak: no significance is no evidence of no effect"
         )
 
-    def supports(self, cell: Cell) -> bool:
+    def supports(self, cell: Estimate) -> bool:
         """Whether the cell is as the claim says; that it is not significant, `refutes` says."""
         p = self.p(cell)
         if math.isnan(p) or not self.significant:
             return not math.isnan(p)
         return p < self.alpha and self.sign * cell.value > 0
 
-    def refutes(self, cells: Sequence[Cell]) -> list[bool]:
+    def refutes(self, cells: Sequence[Estimate]) -> list[bool]:
         """Which cells are not as the claim says."""
         p_values = [self.p(cell) for cell in cells]
         if self.significant:
@@ -163,13 +131,13 @@ class Significance:
         small = holm([1.0 if math.isnan(p) else p for p in p_values], self.alpha)
         return [s and self.sign * c.value > 0 for c, s in zip(cells, small, strict=True)]
 
-    def strength(self, cell: Cell) -> float:
+    def strength(self, cell: Estimate) -> float:
         """The z-value of p, with the sign of the claim."""
         z = math.copysign(stats.norm.isf(self.p(cell) / 2), self.sign * cell.value)
         return z if self.significant else -z
 
     @staticmethod
-    def p(cell: Cell) -> float:
+    def p(cell: Estimate) -> float:
         """The cell's p, or the one that its interval implies."""
         return 2 * stats.norm.sf(abs(Side().strength(cell))) if math.isnan(cell.p) else cell.p
 
@@ -185,15 +153,15 @@ class Equal:
         """The rule in words."""
         return f"arithmetic: holds if every number is the one stated, up to {self.tolerance:g}"
 
-    def supports(self, cell: Cell) -> bool:
+    def supports(self, cell: Estimate) -> bool:
         """Whether the two agree."""
         return abs(cell.value - cell.paper) <= self.tolerance + 1e-9
 
-    def refutes(self, cells: Sequence[Cell]) -> list[bool]:
+    def refutes(self, cells: Sequence[Estimate]) -> list[bool]:
         """Which do not."""
         return [not self.supports(cell) for cell in cells]
 
-    def strength(self, cell: Cell) -> float:
+    def strength(self, cell: Estimate) -> float:
         """The distance from the number stated, negative."""
         return -abs(cell.value - cell.paper)
 

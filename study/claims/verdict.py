@@ -8,15 +8,17 @@ Holm's over the cells that were run.
 import math
 from collections.abc import Sequence
 
-from study.claims.rules import MIN_SEEDS, Cell, Rule, Side
+from study.analysis.estimate import MIN_SEEDS, Estimate
+from study.claims.rules import Rule, Side
+from study.labels import NOT_RUN
 
 HOLDS, FAILS = "holds", "does not hold"
-UNDECIDED, NOT_RUN = "not decided at this scale", "not run"
+UNDECIDED = "not decided at this scale"
 VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_RUN)
 MANY = 1000  # times more data: beyond, no number is given
 
 
-def judge(cells: Sequence[Cell], rule: Rule) -> str:
+def judge(cells: Sequence[Estimate], rule: Rule) -> str:
     """One of VERDICTS. A refuted cell decides even if others were not run; to hold, all have to
     be there."""
     ran = [cell for cell in cells if cell.ran]
@@ -29,17 +31,17 @@ def judge(cells: Sequence[Cell], rule: Rule) -> str:
     return UNDECIDED
 
 
-def deciding(cells: Sequence[Cell], rule: Rule) -> Cell | None:
+def deciding(cells: Sequence[Estimate], rule: Rule) -> Estimate | None:
     """The cell that speaks least for the claim (or most against it), None if none was run."""
 
-    def order(cell: Cell) -> tuple[float, float]:
+    def order(cell: Estimate) -> tuple[float, float]:
         strength = rule.strength(cell)
         return 0.0 if math.isnan(strength) else strength, getattr(rule, "sign", 1) * cell.value
 
     return min((cell for cell in cells if cell.ran), key=order, default=None)
 
 
-def needs(cells: Sequence[Cell], rule: Rule) -> str:
+def needs(cells: Sequence[Estimate], rule: Rule) -> str:
     """What an undecided claim would need to be decided; empty if it is not undecided."""
     if judge(cells, rule) != UNDECIDED:
         return ""
@@ -57,7 +59,7 @@ def needs(cells: Sequence[Cell], rule: Rule) -> str:
     return "; ".join(parts)
 
 
-def _more(ran: Sequence[Cell], rule: Side) -> list[str]:
+def _more(ran: Sequence[Estimate], rule: Side) -> list[str]:
     """How much more data: to refute, where a cell's estimate lies on the other side (the nearest
     such cell is enough); else to confirm (the farthest cell that is not decided)."""
     rest = [c for c in ran if not math.isnan(rule.strength(c)) and not rule.supports(c)]

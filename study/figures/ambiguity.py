@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from study.analysis.ambiguity_effect import CONTRAST_NAMES, CONTRASTS
-from study.analysis.comparison import BACKBONES, DIRECTIONS, shown_backbones
 from study.figures import style
+from study.labels import BACKBONES, DIRECTIONS, shown_backbones
 
 _LINES = dict(zip(CONTRASTS[:2], ("opmask", "maskrcnn7"), strict=True))
 
@@ -29,11 +29,8 @@ def ambiguity_figure(bins: pd.DataFrame, threshold: float, folder: Path) -> None
     axes.flat[0].set_xlim(left=-3)  # of all, once they show all their points
     figure.supxlabel("share of the box that other instances cover (%)", fontsize=8)
     figure.supylabel("gain in mask IoU over Mask R-CNN (points)", fontsize=8)
-    handles, labels = next(
-        (found for axis in axes.flat if (found := axis.get_legend_handles_labels())[0]), ([], [])
-    )
-    if handles:
-        figure.legend(handles, labels, loc="outside upper center", fontsize=7)
+    if entries := style.legend_entries(axes.flat):
+        figure.legend(entries.values(), entries, loc="outside upper center", fontsize=7)
     style.save(figure, folder, "ambiguity")
     bins.round(4).to_csv(folder / "ambiguity.csv", index=False)
 
@@ -42,7 +39,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, threshold: float) -> None:
     axis.axhline(0, color="black", linewidth=0.6)
     axis.axvline(threshold, color="grey", linewidth=0.8, linestyle="--")
     if not len(rows):
-        axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", va="center")
+        style.mark_not_run(axis)
     for shift, (contrast, method) in zip((-0.6, 0.6), _LINES.items(), strict=True):
         line = rows[rows["contrast"] == "-".join(contrast)]
         if len(line):

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from study import format as markdown
 from study.analysis.class_points import MODELS, largest_relative
-from study.analysis.comparison import NOT_RUN
 from study.analysis.regression import can_fit, fit_line
-from study.figures.style import COLOURS, LABELS, MARKERS, new_figure
+from study.figures.style import COLOURS, LABELS, MARKERS, mark_not_run, new_figure
 
 _READING_LABELS = {
     "other_class": "mean IoU with overlapping boxes of other classes",
@@ -64,7 +63,7 @@ def _panel(
     axis.set_title(LABELS[model], fontsize=8)
     x, y = points[["iou", model]].dropna().to_numpy().T
     if not len(x):
-        axis.text(0.5, 0.5, NOT_RUN, transform=axis.transAxes, ha="center", va="center")
+        mark_not_run(axis)
         return
     colour = COLOURS[model]
     axis.scatter(x, y, s=11, c=colour, marker=MARKERS[model], alpha=0.7, linewidths=0)
@@ -109,7 +108,7 @@ def _place_labels(axis: Axes, points: NDArray) -> None:
     tried = [_place(order, dots, fixed, axis) for order in orders]
     _, places = min(tried, key=lambda one: one[0])
     for label, offset in places.items():
-        label.set_position(offset)
+        label.set_position((offset[0], offset[1]))
 
 
 def _place(
@@ -148,7 +147,7 @@ def _options(label: Annotation, start: NDArray) -> Iterator[tuple[NDArray, Bbox]
 
 def _leader(start: NDArray, box: Bbox) -> NDArray:
     """(20, 2) points on the line from `start` to the centre of the box, as far as it is seen."""
-    centre = (box.min + box.max) / 2
+    centre = box.get_points().mean(axis=0)
     line = start + np.linspace(0, 1, 20)[:, None] * (centre - start)
     return line[~_inside(line, box)]
 
@@ -156,7 +155,8 @@ def _leader(start: NDArray, box: Bbox) -> NDArray:
 def _cost(box: Bbox, leader: NDArray, dots: NDArray, taken: Sequence[Bbox], panel: Bbox) -> float:
     """Points that the box would cover, and a little for its distance; much more for each text that
     its leader crosses, and most for each that it covers, and for the panel's edge."""
-    outside = (box.min < panel.min).any() or (box.max > panel.max).any()
+    (low, high), (first, last) = box.get_points(), panel.get_points()
+    outside = (low < first).any() or (high > last).any()
     texts = sum(box.overlaps(other.padded(_GAP)) for other in taken)
     crossed = sum(_inside(leader, other).any() for other in taken)
     length = np.ptp(leader, axis=0).max() if len(leader) else 0
@@ -165,4 +165,5 @@ def _cost(box: Bbox, leader: NDArray, dots: NDArray, taken: Sequence[Bbox], pane
 
 def _inside(dots: NDArray, box: Bbox) -> NDArray:
     """Which of the points (N, 2) the box would cover, or touch: within 2 pixels."""
-    return ((dots > box.min - 2) & (dots < box.max + 2)).all(axis=1)
+    low, high = box.get_points()
+    return ((dots > low - 2) & (dots < high + 2)).all(axis=1)

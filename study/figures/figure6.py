@@ -6,24 +6,24 @@ Then every point has other test classes, and a slope along the axis mixes superv
 those classes are. So each point also has its AP on all 80 classes, the same for every point.
 """
 
-import math
+from itertools import product
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from opmask.evaluation.bootstrap import spread
 from study import paper
-from study.analysis.comparison import BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS
-from study.analysis.resampling import Resampler
-from study.figures.style import COLOURS, LABELS, MARKERS, new_figure
+from study.analysis.estimate import NAN, Estimate
+from study.analysis.resampling import Resampled, Resampler
+from study.figures.style import COLOURS, LABELS, MARKERS, legend_entries, new_figure
+from study.labels import BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS, WITH_MASKS
 
-POINTS = {"voc": 20, "voc20": 40, "nonvoc": 60, "all": 80}  # classes with masks in training
+POINTS = WITH_MASKS
 TESTED = {"voc": "60 novel", "voc20": "40 novel", "nonvoc": "20 novel", "all": "all 80"}
 BACKBONE = "R50"
 _SHIFT = {BASELINE: -0.8, OURS: 0.8}  # so that intervals of equal points stay apart
 _EVERYWHERE, _GAINS = ", all 80 classes", ("gain", "gain in the paper")
-_NUMBERS = ["ap", "sd", "low", "high"]
 
 
 def figure6_table(resampler: Resampler) -> pd.DataFrame:
@@ -37,48 +37,36 @@ def figure6_table(resampler: Resampler) -> pd.DataFrame:
     """
     published = paper.load("figure6").set_index(["supervised", "method"])["AP"]
     rows = []
-    for supervised, count in POINTS.items():
-        for measure in ("paper", "all"):
-            point = {"supervised": supervised, "supervised_classes": count, "measure": measure}
-            for method, values in _point(resampler, supervised, measure).items():
-                label = METHODS.get(method, method)
-                stated = published[supervised, label] if _is_papers(measure, supervised) else None
-                row = point | {"method": method, "paper": stated} | values
-                rows.append(row)
-    columns = ["supervised", "supervised_classes", "measure", "tested_classes", "method"]
-    table = pd.DataFrame(rows)[[*columns, "ap", "sd", "seeds", "low", "high", "paper"]]
-    return table.astype(dict.fromkeys([*_NUMBERS, "paper"], float))
+    for (supervised, count), measure in product(POINTS.items(), ("paper", "all")):
+        point = {"supervised": supervised, "supervised_classes": count, "measure": measure}
+        # at full supervision both measures are the paper's
+        is_papers = measure == "paper" or supervised == "all"
+        which = "novel" if measure == "paper" and supervised != "all" else "all"
+        for method, (one, tested) in _point(resampler, supervised, which).items():
+            label = METHODS.get(method, method)
+            stated = published[supervised, label] if is_papers else NAN
+            row = point | {"tested_classes": tested, "method": method, "ap": one.value}
+            row |= {name: getattr(one, name) for name in ("sd", "seeds", "low", "high")}
+            rows.append(row | {"paper": stated})
+    return pd.DataFrame(rows)
 
 
-def _is_papers(measure: str, supervised: str) -> bool:
-    """Whether the row is what the paper measures: at full supervision both measures are."""
-    return measure == "paper" or supervised == "all"
-
-
-def _point(resampler: Resampler, supervised: str, measure: str) -> dict[str, dict]:
-    """Values of one point by method, then of the difference; NaN and 0 where not run."""
-    which = "all" if _is_papers("", supervised) or measure == "all" else "novel"
-    empty = dict.fromkeys(_NUMBERS, math.nan) | {"seeds": 0, "tested_classes": 0}
-    found, draws, seeds = {}, {}, {}
-    for method in (BASELINE, OURS):
-        name = f"{method}-{BACKBONE}-{supervised}"
-        ids, resampled = resampler.classes(name, which), resampler.ap(name)
-        found[method] = empty
-        if resampled is not None:
-            draws[method] = resampled.subset(ids)
-            seeds[method] = resampled.by_seed[ids].mean(axis="columns")
-            found[method] = _values(draws[method], seeds[method], len(ids))
-    found[DIFFERENCE] = empty
-    if len(draws) == 2:
-        paired = (seeds[OURS] - seeds[BASELINE]).dropna()
-        found[DIFFERENCE] = _values(draws[OURS] - draws[BASELINE], paired, len(ids))
-    return found
-
-
-def _values(draws, by_seed: pd.Series, classes: int) -> dict[str, float]:  # noqa: ANN001
-    low, high, _ = spread(draws)
-    values = {"ap": float(draws[0]), "sd": float(by_seed.std()), "low": low, "high": high}
-    return values | {"seeds": len(by_seed), "tested_classes": classes}
+def _point(resampler: Resampler, supervised: str, which: str) -> dict[str, tuple[Estimate, int]]:
+    """AP of both methods and their difference, and the number of classes; 0 where not run."""
+    names = {method: f"{method}-{BACKBONE}-{supervised}" for method in (BASELINE, OURS)}
+    found: dict[str, Resampled] = {}
+    for method, name in names.items():
+        if resampled := resampler.ap(name):
+            found[method] = resampled.of(resampler.classes(name, which))
+    if len(found) == len(names):
+        found[DIFFERENCE] = found[OURS] - found[BASELINE]
+    nothing = Estimate(), 0
+    return {
+        method: (found[method].estimate(), found[method].draws.shape[1])
+        if method in found
+        else nothing
+        for method in (*names, DIFFERENCE)
+    }
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -104,12 +92,11 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set_ylabel(label)
         _mark_missing(axes, table)
     _label(bottom, papers)
-    found = [axes.get_legend_handles_labels() for axes in (top, bottom)]
-    handles = {name: handle for h, names in found for handle, name in zip(h, names, strict=True)}
+    entries = legend_entries((top, bottom))
     columns = [[LABELS[m], LABELS[m] + _EVERYWHERE, g] for m, g in zip(_SHIFT, _GAINS, strict=True)]
     names = sum(columns, [])
     figure.legend(
-        [handles[n] for n in names],
+        [entries[n] for n in names],
         names,
         loc="outside upper center",
         ncols=2,
@@ -129,7 +116,7 @@ def _label(axes: Axes, papers: pd.DataFrame) -> None:
     axes.set_xlabel("classes with masks in training / tested / seeds")
 
 
-def _errorbars(axes: Axes, points: pd.DataFrame, shift: float, **style: object) -> None:
+def _errorbars(axes: Axes, points: pd.DataFrame, shift: float, **style: Any) -> None:
     """Points with their intervals, not joined: each is tested on other classes."""
     ran = points[points["seeds"] > 0]
     errors = [ran["ap"] - ran["low"], ran["high"] - ran["ap"]]

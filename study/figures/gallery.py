@@ -5,19 +5,21 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 from contourpy import contour_generator
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as MplPath
 from numpy.typing import NDArray
 from PIL import Image
 
-from study.analysis.comparison import NOT_RUN
 from study.figures import style
+from study.labels import NOT_RUN
 
 DPI, COLOURS = 200, 128  # of a PNG
 MAX_SIDE = 240  # of an embedded picture, pixels: keeps SVG files small
@@ -78,7 +80,7 @@ def grid(
     titles: Sequence[str],
     labels: Sequence[str],
     credit: str,
-) -> plt.Figure:
+) -> Figure:
     """A grid of panels as wide as a column: a row a picked RoI or image, a column a method.
 
     `labels` head the rows, `credit` stands below. Without any row, the figure says "not run".
@@ -94,9 +96,9 @@ def grid(
     style.use()
     figure = plt.figure(figsize=(style.COLUMN, total))
 
-    def write(left: float, top: float, text: str, **look: object) -> None:
-        place = left / style.COLUMN, 1 - top / total
-        figure.text(*place, text, **{"fontsize": TYPE, "va": "top", "linespacing": 1.15} | look)
+    def write(left: float, top: float, text: str, **look: Any) -> None:
+        defaults: dict[str, Any] = {"fontsize": TYPE, "va": "top", "linespacing": 1.15}
+        figure.text(left / style.COLUMN, 1 - top / total, text, **defaults | look)
 
     for left, title in zip(lefts, titles, strict=True):
         write(left + cell / 2, head - BETWEEN / 2, title, ha="center", va="bottom")
@@ -131,13 +133,13 @@ def draw(panel: Panel, axis: Axes) -> None:
     axis.spines[:].set_visible(False)
     axis.set_xlabel(panel.note, fontsize=NOTE_TYPE, labelpad=1, linespacing=1.1)
     if panel.picture is None:
-        middle = {"ha": "center", "va": "center", "transform": axis.transAxes}
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": axis.transAxes}
         axis.text(0.5, 0.5, panel.missing, fontsize=TYPE, **middle)
         axis.set_facecolor("#f0f0f0")
         return
     height, width = panel.picture.shape[:2]
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    axis.imshow(_shrink(_tinted(panel)), extent=extent, interpolation="none")
+    axis.imshow(_shrink(_tinted(panel.picture, panel)), extent=extent, interpolation="none")
     if panel.heat:
         values, (x, y, w, h) = panel.heat
         axis.imshow(
@@ -154,12 +156,12 @@ def draw(panel: Panel, axis: Axes) -> None:
     axis.set(xlim=extent[:2], ylim=extent[2:])
 
 
-def _tinted(panel: Panel) -> NDArray[np.uint8]:
+def _tinted(original: NDArray[np.uint8], panel: Panel) -> NDArray[np.uint8]:
     """The picture with what lies outside a cut-out faded, and filled outlines tinted.
 
     Whole images lose their lowest three bits, which nobody sees and which double an SVG's size.
     """
-    picture = panel.picture.astype(np.float32)
+    picture = original.astype(np.float32)
     if panel.cut_out:
         outside = ~panel.cut_out[0]
         picture[outside] += _FADE * (255 - picture[outside])
@@ -169,14 +171,14 @@ def _tinted(panel: Panel) -> NDArray[np.uint8]:
         if outline.filled:
             colour = np.array([int(outline.colour[i : i + 2], 16) for i in (1, 3, 5)])
             picture[outline.mask] += 0.55 * (colour - picture[outline.mask])
-    return picture.astype(np.uint8) | (7 if panel.outlines else 0)
+    return picture.astype(np.uint8) | np.uint8(7 if panel.outlines else 0)
 
 
 def _edge(axis: Axes, mask: NDArray[np.bool_], colour: str, width: float) -> None:
     """The mask's outline, along the picture's border too; a third of the corners is plenty."""
     y, x = (np.arange(-1, length + 1) for length in mask.shape)
     lines = contour_generator(x, y, np.pad(mask, 1).astype(float)).lines(0.5)
-    corners = [cv2.approxPolyDP(line.astype(np.float32), 0.5, True)[:, 0] for line in lines]
+    corners = [cv2.approxPolyDP(np.asarray(line, np.float32), 0.5, True)[:, 0] for line in lines]
     paths = [MplPath(np.vstack([line, line[:1]]), closed=True) for line in corners]
     if paths:
         path = MplPath.make_compound_path(*paths)
@@ -191,7 +193,7 @@ def _shrink(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
 
 
-def save_picture(figure: plt.Figure, folders: Sequence[Path], name: str) -> None:
+def save_picture(figure: Figure, folders: Sequence[Path], name: str) -> None:
     """Write `name.png` and `name.svg` into each of `folders`, and close the figure."""
     style.save(figure, folders[0], name, DPI, COLOURS)
     for folder in folders[1:]:

@@ -17,10 +17,10 @@ from opmask.data.images import load
 from opmask.evaluation.overlay import INSTANCE_COLOURS
 from opmask.evaluation.rois import Roi
 from study.analysis.ambiguity import box_window, to_rle
-from study.analysis.comparison import BASELINE, DIRECTIONS, OURS
 from study.analysis.gallery import box_of
 from study.figures import style
 from study.figures.gallery import Outline, Panel, crop, square_window
+from study.labels import BASELINE, DIRECTIONS, OURS
 
 ROI_TITLES = ("input", "prior (OMP)", "OPMask", "Mask R-CNN", "ground truth")
 IMAGE_TITLES = ("ground truth", "OPMask", "Mask R-CNN")
@@ -151,7 +151,7 @@ def image_rows(
     """
     rows = []
     for row in picks.itertuples():
-        panels = []
+        panels: list[Panel] = []
         for method in (OURS, BASELINE):
             run, seed = getattr(row, f"run_{_SIDES[method]}"), row.seed
             chosen = frame[(frame["run"] == run) & (frame["seed"] == seed)]

@@ -7,12 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.analysis.comparison import DIRECTIONS, NOT_RUN
 from study.analysis.held_out import RUN
 from study.analysis.search import PAPER_RUNS, search_runs
-from study.figures.style import COLOURS, new_figure
+from study.figures.style import COLOURS, legend_entries, mark_not_run, new_figure
+from study.labels import DIRECTIONS
 
-_LOOKS = {
+_LOOKS: dict[str, dict[str, Any]] = {
     "novel": {"color": COLOURS["opmask"], "marker": "o", "ls": "-"},
     "supervised": {"color": "0.4", "marker": "s", "ls": "--"},
 }
@@ -58,7 +58,7 @@ def draw(data: pd.DataFrame, schedules: Mapping[str, Any], factor: float) -> Fig
         axes.set_title(DIRECTIONS[run[2]] if run[:3] in PAPER_RUNS else "-".join(run), fontsize=8)
         if not run[3]:
             axes.set_axis_off()
-            axes.text(0.5, 0.5, NOT_RUN, transform=axes.transAxes, ha="center", va="center")
+            mark_not_run(axes)
             continue
         curves.append(axes)
         _curves(axes, data[(data[RUN] == list(run)).all(axis="columns")])
@@ -73,14 +73,18 @@ def _label(figure: Figure, curves: list[Axes], factor: float) -> None:
     """Both x axes, the done iterations below and the paper's above, and one legend."""
     curves[-1].tick_params(labelbottom=True)
     curves[-1].set_xlabel("iterations")
-    top = curves[0].secondary_xaxis(
-        "top", functions=(lambda x: x / factor / 1000, lambda x: x * factor * 1000)
-    )
+
+    def thousands(iterations: Any) -> Any:
+        return iterations / factor / 1000
+
+    def done(thousand: Any) -> Any:
+        return thousand * factor * 1000
+
+    top = curves[0].secondary_xaxis("top", functions=(thousands, done))
     top.set_xlabel("iterations of the paper's schedule, thousands")
     figure.supylabel("mask AP, held-out images", fontsize=8)
-    found = [axes.get_legend_handles_labels() for axes in curves]
-    handles = {name: handle for h, names in found for handle, name in zip(h, names, strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, fontsize=7)
+    entries = legend_entries(curves)
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=2, fontsize=7)
 
 
 def _curves(axes: Axes, rows: pd.DataFrame) -> None:

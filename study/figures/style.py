@@ -3,14 +3,21 @@
 import base64
 import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
+
+from study.labels import MODELS, NOT_RUN
 
 COLUMN, PAGE = 3.35, 6.9  # inches: one and two columns of the paper
 DPI = 300
@@ -27,14 +34,7 @@ COLOURS = {
     "voc": "#D55E00",
     "nonvoc": "#009E73",
 }
-LABELS = {
-    "maskrcnn": "Mask R-CNN",
-    "opmask": "OPMask",
-    "maskrcnn7": "Mask R-CNN, 7 convs",
-    "opmask_detached": "OPMask, no mask gradients",
-    "fasterrcnn": "Faster R-CNN",
-    "truth": "ground truth",
-}
+LABELS = MODELS | {"truth": "ground truth"}
 MARKERS = {"maskrcnn": "s", "opmask": "o", "maskrcnn7": "D", "opmask_detached": "^"}
 
 
@@ -55,10 +55,21 @@ def use() -> None:
     )
 
 
-def new_figure(width: float = COLUMN, height: float = 2.4, **subplots: object) -> tuple:
+def new_figure(width: float = COLUMN, height: float = 2.4, **subplots: Any) -> tuple[Figure, Any]:
     """`plt.subplots` at `width` × `height` inches in the project's style."""
     use()
     return plt.subplots(figsize=(width, height), layout="constrained", **subplots)
+
+
+def mark_not_run(axes: Axes) -> None:
+    """Say so in the middle of a panel."""
+    axes.text(0.5, 0.5, NOT_RUN, transform=axes.transAxes, ha="center", va="center")
+
+
+def legend_entries(panels: Iterable[Axes]) -> dict[str, Artist]:
+    """What a common legend of several panels shows: each name once."""
+    found = [axes.get_legend_handles_labels() for axes in panels]
+    return {name: handle for h, names in found for handle, name in zip(h, names, strict=True)}
 
 
 def save(figure: Figure, folder: Path, name: str, dpi: int = DPI, colours: int = 256) -> None:
@@ -90,7 +101,7 @@ def _as_jpeg(found: re.Match) -> str:
     """A raster of an SVG as JPEG, unless it is transparent somewhere or smaller as it is."""
     content = base64.b64decode(found[1])
     with Image.open(io.BytesIO(content)) as image:
-        if image.convert("RGBA").getextrema()[3][0] < 255:
+        if np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
             return found[0]
         stream = io.BytesIO()
         image.convert("RGB").save(stream, "JPEG", quality=JPEG_QUALITY, optimize=True)

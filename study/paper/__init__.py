@@ -27,3 +27,10 @@ def load(table: str) -> pd.DataFrame:
     """
     with files(__package__).joinpath(f"{table}.csv").open(encoding="utf-8") as stream:
         return pd.read_csv(stream)
+
+
+def figure3(model: str, quantity: str, category: str = "") -> float:
+    """What the text says of Figure 3: p of a model's regression, or AP of one of its classes; NaN
+    if it says nothing."""
+    table = load("figure3").fillna({"category": ""}).set_index(["model", "quantity", "category"])
+    return float(table["value"].get((model, quantity, category), float("nan")))

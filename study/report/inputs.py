@@ -1,9 +1,9 @@
-"""What the page is written from: the files of `reports/<scale>/` and what training recorded.
+"""What the pages are written from: the files of `reports/<scale>/` and what training recorded.
 
-Whatever is not there is left out; the page says "not run" in its place.
+Whatever is not there is left out; the pages say "not run" in its place.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from study.spec.run import Run
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     """One finished training: its `provenance.json` and its loss curves by name.
 
     A curve has the columns step (iterations done) and value.
@@ -31,7 +31,13 @@ class Trained:
 @dataclass(frozen=True)
 class Inputs:
     """tables and figure_data: csv files by stem; pictures: figures as PNG by stem; claims: the
-    ledger, None if there is none; trained: the runs that were made, in the order of params.yaml.
+    ledger, None if there is none; trained: the runs that were made, in the order of params.yaml;
+    splits: the stage's JSON, empty if absent.
+
+    The rest is for `README.md` alone. files: paths that exist below the scale's folder, or will.
+    provenance: of `results.read_provenance`. summary: of `results.summarise`, all runs. manifest:
+    the stage's JSON. credits: of the embedded data's drawings, or empty. deepened: backbones whose
+    warm start begins with another's weights.
     """
 
     scale: str
@@ -40,13 +46,25 @@ class Inputs:
     figure_data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     pictures: Mapping[str, Path] = field(default_factory=dict)
     claims: pd.DataFrame | None = None
-    trained: Sequence[Trained] = ()
+    trained: Sequence[TrainedRun] = ()
+    splits: Mapping[str, Any] = field(default_factory=dict)
+    files: Collection[str] = ()
+    provenance: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    summary: pd.DataFrame | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    credits: str = ""
+    deepened: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_paper_classes(self) -> bool:
+        """Whether the paper's splits, and so its tables, apply to the data set."""
+        return not self.splits or "voc" in self.splits
 
 
 def read_inputs(
     scale: str, schedule: str, runs: Sequence[Run], reports: Path, runs_dir: Path
 ) -> Inputs:
-    """Everything below `reports` (`reports/<scale>`) and `runs_dir/train` that the page shows.
+    """Everything below `reports` (`reports/<scale>`) and `runs_dir` that every page shows.
 
     Raises UserError for a csv or json that cannot be read.
     """
@@ -59,6 +77,7 @@ def read_inputs(
         pictures={path.stem: path for path in sorted((reports / "figures").glob("*.png"))},
         claims=read_csv(claims) if claims.is_file() else None,
         trained=read_trained(runs_dir, runs),
+        splits=read_json(runs_dir / "splits.json"),
     )
 
 
@@ -78,14 +97,14 @@ def read_csv(path: Path, separator: str = ",") -> pd.DataFrame:
     return frame.astype(dict.fromkeys(text, object)).fillna(dict.fromkeys(text, ""))
 
 
-def read_trained(runs_dir: Path, runs: Sequence[Run]) -> list[Trained]:
+def read_trained(runs_dir: Path, runs: Sequence[Run]) -> list[TrainedRun]:
     """The runs of `runs` that left a `provenance.json`, with the losses they left."""
     found = []
     for run in runs:
         folder = runs_dir / "train" / run.key
         if provenance := read_json(folder / "provenance.json"):
             paths = sorted(verified(folder / "losses").glob("*.tsv"))
-            found.append(Trained(run, provenance, {path.stem: _curve(path) for path in paths}))
+            found.append(TrainedRun(run, provenance, {path.stem: _curve(path) for path in paths}))
     return found
 
 

@@ -2,6 +2,8 @@ r"""Tables as LaTeX, for documents with `\usepackage{booktabs}`."""
 
 import pandas as pd
 
+from study.report.blocks import Table
+
 # Text is escaped in one pass; symbols that pdflatex lacks become commands.
 _SYMBOLS = {c: "\\" + c for c in "&%$#_{}"}
 _SYMBOLS |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -15,25 +17,24 @@ def escape(text: object) -> str:
     return " ".join(str(text).split()).translate(_ESCAPES)
 
 
-def table(frame: pd.DataFrame, caption: str, label: str, left: int = 1) -> str:
-    """`frame` as a booktabs table.
+def latex(table: Table, caption: str, label: str) -> str:
+    """`table` as a booktabs table.
 
     Args:
-        frame: text or numbers, shown as they are; columns of two levels get a two-line head.
-        caption: plain text.
+        table: columns of two levels get a two-line head.
+        caption: in place of the table's own, which a page around it explains.
         label: of `\\ref`, e.g. "tab:cam".
-        left: number of columns flushed left; the others are flushed right, as numbers are.
     """
-    cells = frame.astype(object).map(escape)
+    cells = table.frame.astype(object).map(escape)
     if isinstance(cells.columns, pd.MultiIndex):
         names = [tuple(map(escape, column)) for column in cells.columns]
         cells.columns = pd.MultiIndex.from_tuples(names)
     else:
-        cells.columns = [escape(name) for name in cells.columns]
+        cells.columns = pd.Index([escape(name) for name in cells.columns])
     return cells.to_latex(
         index=False,
         escape=False,  # done above, pandas leaves the caption and some symbols as they are
-        column_format="l" * left + "r" * (cells.shape[1] - left),
+        column_format="l" * table.left + "r" * (cells.shape[1] - table.left),
         multicolumn_format="c",
         caption=escape(caption),
         label=label,

@@ -8,32 +8,26 @@ from typing import Any
 
 import pandas as pd
 
-from study import format as markdown
 from study import paper
-from study.analysis.comparison import (
+from study.analysis.comparison import Comparison, comparisons
+from study.format import interval, signed
+from study.labels import (
     BACKBONES,
     BASELINE,
     DIRECTIONS,
     METHODS,
     NOT_RUN,
     OURS,
-    Comparison,
-    comparisons,
-    headline,
-    interval,
+    place,
     shown_backbones,
     with_others,
 )
+from study.report.blocks import Bullets, Table
+from study.report.render import page
+from study.report.sentences import headline
+from study.report.views.summary import scale_in_words
+from study.report.words import WORDS
 
-SCALES = {
-    "smoke": "a few dozen drawn images. It shows that every stage runs; its numbers mean nothing",
-    "miniature": "drawn 160-pixel scenes with COCO's 80 classes and a narrow detector. Made so "
-    "that the paper's effect can show, not its numbers",
-    "coco_small": "a small folder of real images with few masks. AP is low; what counts is OPMask "
-    "against its baseline",
-    "coco": "full COCO 2017, the paper's setting",
-}
-OWN_SCALE = "a scale of your own"
 _DIRECTION_KEYS = {"voc": "voc_to_nonvoc", "nonvoc": "nonvoc_to_voc"}
 _KEYS = {"baseline": "novel_AP_baseline", "opmask": "novel_AP_opmask", "gain": "gain"}
 _KEYS |= {"low": "gain_low", "high": "gain_high"}
@@ -70,12 +64,14 @@ def from_metrics(
     for backbone in backbones or shown_backbones(content):
         for supervised in DIRECTIONS:
             values = content.get(backbone, {}).get(_DIRECTION_KEYS[supervised], {})
-            gain = math.nan
+            stated = math.nan
             if backbone in BACKBONES:
                 rows = published[backbone, supervised]
-                gain = rows[METHODS[OURS]] - rows[METHODS[BASELINE]]
+                stated = rows[METHODS[OURS]] - rows[METHODS[BASELINE]]
             fields = {field: values.get(name, math.nan) for field, name in _KEYS.items()}
-            found.append(Comparison(backbone, supervised, **fields, paper_gain=gain, seeds=0))
+            fields |= {"value": fields.pop("gain"), "paper": stated}
+            name = place(backbone, supervised)
+            found.append(Comparison(name, backbone=backbone, supervised=supervised, **fields))
     return found
 
 
@@ -92,31 +88,32 @@ def render_index(by_scale: Mapping[str, Mapping[str, Any]]) -> str:
     for index, one in enumerate(from_metrics({}, backbones)):  # with the paper's numbers
         row = {"Backbone": BACKBONES[one.backbone], "Direction": DIRECTIONS[one.supervised]}
         row |= {scale: _gain_cell(found[scale][index]) for scale in scales}
-        rows.append(row | {"Paper": markdown.signed(one.paper_gain)})
+        rows.append(row | {"Paper": signed(one.paper_gain)})
     lines = [
-        f"- [`{scale}`]({scale}/README.md) ({SCALES.get(scale, OWN_SCALE)}). "
+        f"[`{scale}`]({scale}/README.md) ({scale_in_words(scale)}). "
         f"{headline(from_metrics(by_scale[scale]), scale)}"
         for scale in scales
     ]
-    return "\n\n".join(
+    return page(
+        "Reports",
         [
-            "# Reports",
             "What each scale says about the paper's main result: OPMask against its Mask R-CNN "
             "baseline on classes without masks in training.",
-            "\n".join(lines) or "No scale has been run.",
+            Bullets(lines) if lines else "No scale has been run.",
             "Gain in mask AP of novel classes, OPMask − baseline, with its 95 % interval (paired "
             "bootstrap over validation images):",
-            markdown.table(pd.DataFrame(rows), left=2) + "\n",
-        ]
+            Table(pd.DataFrame(rows), left=2),
+        ],
     )
 
 
 def _rank(scale: str) -> int:
     """From small to large; a user's own scale comes last."""
-    return list(SCALES).index(scale) if scale in SCALES else len(SCALES)
+    scales = [*WORDS["scales"]]
+    return scales.index(scale) if scale in scales else len(scales)
 
 
 def _gain_cell(one: Comparison) -> str:
     if one.verdict == NOT_RUN:
         return NOT_RUN
-    return f"{markdown.signed(one.gain, 2)} ({interval(one.low, one.high)})"
+    return f"{signed(one.gain, 2)} ({interval(one.low, one.high)})"

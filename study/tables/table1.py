@@ -1,83 +1,59 @@
 """Table 1 of the paper (section 4.3): OPMask against its baseline on novel classes, both ways.
 
-A table is first a tidy frame for programs (`table1`), then Markdown for people
-(`table1_markdown`). Beside the paper's columns stand what it leaves out: a paired bootstrap
-interval of the gain, box AP of the same classes, and mask AP of the supervised classes. The other
-systems that the paper quotes are there as it quotes them.
+Beside the paper's columns stand what it leaves out: a paired bootstrap interval of the gain, box AP
+of the same classes, and mask AP of the supervised classes. The other systems that the paper quotes
+are there as it quotes them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import product
-from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from opmask.evaluation.bootstrap import Difference, paired_differences
-from opmask.evaluation.coco_ap import Matches
-from study import format as markdown
+from opmask.evaluation.weighted_ap import METRICS as BOOTSTRAPPED
 from study import paper
-from study.analysis.comparison import (
-    BACKBONES,
+from study.analysis.estimate import NAN, Estimate
+from study.analysis.resampling import Resampler
+from study.labels import (
     BASELINE,
     DIFFERENCE,
     DIRECTIONS,
     METHODS,
-    NOT_RUN,
     OURS,
-    Comparison,
-    comparisons,
-    headline,
-    interval,
-    shown,
     with_others,
 )
-from study.report import latex
-from study.spec.results import METRICS, evaluation_dir
-from study.spec.run import Run
-from study.tables.cells import CELL, NAN, SOURCE, caveats, cell, difference, gain_text, lines, value
+from study.spec.results import METRICS
+from study.tables.cells import (
+    CELL,
+    as_columns,
+    cell,
+    difference,
+)
 
 # (classes, task, metric): the paper's six, then what gives them their context
 _PAPER_CELLS = [("novel", "segm", metric) for metric in METRICS]
 _CONTEXT_CELLS = [("novel", "bbox", "AP"), ("novel", "bbox", "AP50"), ("supervised", "segm", "AP")]
 _CELL_KEYS = ["classes", "task", "metric"]
-QUOTED = "quoted"
 
-Gains = Mapping[tuple[str, str], Mapping[str, Difference]]
+Gains = Mapping[tuple[str, str], Mapping[str, Estimate]]
 
 
-def novel_gains(
-    runs_dir: Path, runs: Sequence[Run], per_class: pd.DataFrame, *, resamples: int, seed: int
-) -> dict[tuple[str, str], dict[str, Difference]]:
+def novel_gains(resampler: Resampler, backbones: Iterable[str]) -> Gains:
     """Paired bootstrap of novel-class mask AP, OPMask − baseline, over validation images.
 
-    Args:
-        runs_dir: `runs/<scale>`, with `matches_segm.npz` of every evaluated run.
-        runs: those of Table 1, of one schedule.
-        per_class: of `results.read_per_class`; says which runs exist and which classes are novel.
-        resamples, seed: of the bootstrap.
-
-    Returns:
-        The difference in each of `weighted_ap.METRICS` by (backbone, supervised), where both
-        methods were run.
+    Returns the gain in each of `weighted_ap.METRICS` by (backbone, supervised), where both methods
+    were run; `backbones` are looked at besides the paper's.
     """
     gains = {}
-    novel = per_class[(per_class["supervision"] == "novel") & (per_class["task"] == "segm")]
-    pairs = list(product(with_others(run.backbone for run in runs), DIRECTIONS))
+    pairs = list(product(with_others(backbones), DIRECTIONS))
     for backbone, supervised in tqdm(pairs, desc="bootstrap", disable=None):
-        matches = {method: [] for method in METHODS}
-        classes = set()
-        for run in runs:
-            ids = novel.loc[(novel["run"] == run.name) & (novel["seed"] == run.seed), "category_id"]
-            wanted = (run.backbone, run.supervised) == (backbone, supervised)
-            if wanted and len(ids) and run.method in METHODS:
-                path = evaluation_dir(runs_dir, run) / "matches_segm.npz"
-                matches[run.method].append(Matches.load(path))
-                classes.update(int(i) for i in ids)
-        if all(matches.values()):
-            gains[backbone, supervised] = paired_differences(
-                matches[OURS], matches[BASELINE], sorted(classes), resamples=resamples, seed=seed
-            )
+        a, b = (f"{method}-{backbone}-{supervised}" for method in (OURS, BASELINE))
+        ids = resampler.classes(a, "novel")
+        found = {metric: resampler.gain(a, b, ids, metric=metric) for metric in BOOTSTRAPPED}
+        known = {metric: gain.estimate() for metric, gain in found.items() if gain}
+        if known:
+            gains[backbone, supervised] = known
     return gains
 
 
@@ -115,7 +91,7 @@ def table1(summary: pd.DataFrame, gains: Gains) -> pd.DataFrame:
 
 
 def _cell_rows(
-    ours: pd.DataFrame, name: tuple, published: Mapping[str, float], gain: Difference | None
+    ours: pd.DataFrame, name: tuple, published: Mapping[str, float], gain: Estimate | None
 ) -> list[dict]:
     """Rows of one cell: the methods of `published` in its order, then the difference.
 
@@ -129,102 +105,10 @@ def _cell_rows(
         for method in published
     }
     rows = [
-        {"method": method, "quoted": method not in keys} | cell(values, published[method])
+        {"method": method, "quoted": method not in keys}
+        | as_columns(cell(values, published[method]))
         for method, values in seeds.items()
     ]
     a, b = METHODS[OURS], METHODS[BASELINE]
     gap = difference(seeds[a], seeds[b], published[a] - published[b], gain)
-    return [*rows, {"method": DIFFERENCE, "quoted": False} | gap]
-
-
-def table1_markdown(table: pd.DataFrame, scale: str, *, lead: bool = True) -> str:
-    """Table 1 for people: the finding in a sentence (unless the page around it leads with it
-    already), the gains, the paper's columns, and their context."""
-    table = shown(table)
-    found = comparisons(table)
-    parts = [headline(found, scale)] if lead else []
-    parts += [_gains_markdown(found, table), caveats(scale, [one.seeds for one in found])]
-    for supervised, direction in DIRECTIONS.items():
-        tested = direction.split(" → ")[1]
-        rows = table[table["supervised"] == supervised]
-        parts += [
-            f"**{direction}**: masks of {direction.split(' → ')[0]} in training, tested on "
-            f"{tested}. Mask AP of these novel classes, percent.",
-            markdown.table(metrics_frame(rows), left=3),
-        ]
-    parts += [
-        "**Context**: box AP of the novel classes (their boxes are labelled, so it says how well "
-        "they are detected at all) and mask AP of the supervised classes. Table 1 of the paper "
-        "does not give these.",
-        _context_markdown(table),
-    ]
-    return "\n\n".join(parts)
-
-
-def _gains_markdown(found: Sequence[Comparison], table: pd.DataFrame) -> str:
-    gaps = table.query("method == @DIFFERENCE and classes == 'novel' and task == 'segm'")
-    gaps = gaps.set_index(["backbone", "supervised", "metric"])
-    rows = []
-    for one in found:
-        ran = one.verdict != NOT_RUN
-        rows.append(
-            {
-                "Backbone": BACKBONES[one.backbone],
-                "Direction": DIRECTIONS[one.supervised],
-                "Baseline": markdown.number(one.baseline, 2),
-                "OPMask": markdown.number(one.opmask, 2),
-                "Gain": markdown.signed(one.gain, 2) if ran else NOT_RUN,
-                "95 % interval": interval(one.low, one.high) if ran else markdown.MISSING,
-                **{
-                    f"Gain in {m}": gain_text(gaps.loc[one.backbone, one.supervised, m])
-                    for m in ("AP50", "AP75")
-                },
-                "Seeds": one.seeds or markdown.MISSING,
-                "Paper's gain": markdown.signed(one.paper_gain),
-            }
-        )
-    return markdown.table(pd.DataFrame(rows), left=2)
-
-
-def metrics_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    """The paper's six columns of one direction for people: ours, the paper's, the difference of
-    the two, and what the paper quotes of others."""
-    novel = rows.query("classes == 'novel' and task == 'segm'")
-    found = []
-    for (backbone, method), group in novel.groupby(["backbone", "method"], sort=False):
-        cells = {row["metric"]: row for _, row in group.iterrows()}
-        head = {"Backbone": BACKBONES[backbone], "Method": method}
-        if group["quoted"].any():
-            values = {metric: markdown.number(row["paper"]) for metric, row in cells.items()}
-            found.append(head | {SOURCE: QUOTED} | values)
-        else:
-            found += lines(head, cells, signed=method == DIFFERENCE)
-    return pd.DataFrame(found)
-
-
-def table1_latex(table: pd.DataFrame, scale: str) -> str:
-    """Table 1 as LaTeX, a table a direction. `table` is of `table1`."""
-    return "\n".join(
-        latex.table(
-            metrics_frame(shown(table).query("supervised == @supervised")),
-            f"Mask AP of novel classes, percent: {direction}, scale {scale}.",
-            f"tab:novel-{supervised}",
-            left=3,
-        )
-        for supervised, direction in DIRECTIONS.items()
-    )
-
-
-def _context_markdown(table: pd.DataFrame) -> str:
-    labels = ("Novel: box AP", "Novel: box AP50", "Supervised: mask AP")
-    found = []
-    keys = ["backbone", "direction", "method"]
-    ours = table[(table["method"] != DIFFERENCE) & ~table["quoted"]]
-    for key, rows in ours.groupby(keys, sort=False):
-        cells = rows.set_index(_CELL_KEYS)
-        line = {"Backbone": BACKBONES[key[0]], "Direction": key[1], "Method": key[2]}
-        for name, label in zip(_CONTEXT_CELLS, labels, strict=True):
-            row = cells.loc[name]
-            line[label] = value(row, markdown.number(row["ours"])) if row["seeds"] else NOT_RUN
-        found.append(line)
-    return markdown.table(pd.DataFrame(found), left=3)
+    return [*rows, {"method": DIFFERENCE, "quoted": False} | as_columns(gap)]

@@ -10,27 +10,22 @@ higher box AP than the other 60 (46.8 against 39.0 in a public Mask R-CNN R-50-F
 paper's AP_Box stands beside ours of all classes; box AP of the novel classes is our addition.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from study import format as markdown
 from study import paper
-from study.analysis.comparison import BACKBONES, DIRECTIONS
-from study.report import latex
+from study.analysis.estimate import NAN, Estimate
+from study.analysis.resampling import Resampler
+from study.labels import DIRECTIONS
 from study.tables.cells import (
     CELL,
-    NAN,
-    SOURCE,
-    bootstrapped_difference,
+    as_columns,
     by_seed,
-    caveats,
     cell,
-    flat,
-    gain_text,
-    lines,
-    tally,
+    difference,
 )
 
 # (task, classes): title
@@ -66,22 +61,33 @@ def table3(
         for column in COLUMNS:
             key = (backbone, schedule, supervised)
             found = cell(by_seed(_rows(ours, key, column)), _number(published, key, column))
-            rows.append(_identity(backbone, schedule, "", supervised, column) | found)
-    pairs = [
-        (backbone, other, supervised)
-        for backbone, other, supervised in published.index
-        if other in OTHERS
-    ]
+            rows.append(_identity(backbone, schedule, "", supervised, column) | as_columns(found))
+    resamplers = {
+        str(schedule): Resampler(evaluate_dir, group, resamples=resamples, seed=seed)
+        for schedule, group in ours.groupby("schedule")
+    }
+    pairs = [key for key in published.index if key[1] in OTHERS]
     for backbone, other, supervised in tqdm(pairs, desc="table 3: bootstrap", disable=None):
         keys = [(backbone, schedule, supervised) for schedule in (SCHEDULE, other)]
         for column in COLUMNS:
-            a, b = (_number(published, key, column) for key in keys)
-            pair = (_rows(ours, key, column) for key in keys)
-            gap = bootstrapped_difference(
-                evaluate_dir, *pair, a - b, resamples=resamples, seed=seed
-            )
-            rows.append(_identity(backbone, SCHEDULE, other, supervised, column) | gap)
+            stated = [_number(published, key, column) for key in keys]
+            a, b = (by_seed(_rows(ours, key, column)) for key in keys)
+            gain = _gain(resamplers, f"opmask-{backbone}-{supervised}", other, column)
+            gap = difference(a, b, stated[0] - stated[1], gain)
+            rows.append(_identity(backbone, SCHEDULE, other, supervised, column) | as_columns(gap))
     return pd.DataFrame(rows)[_KEYS + CELL]
+
+
+def _gain(
+    resamplers: Mapping[str, Resampler], name: str, other: str, column: tuple[str, str]
+) -> Estimate | None:
+    """130k minus another schedule, None unless both were run."""
+    task, classes = column
+    if not {SCHEDULE, other} <= set(resamplers):
+        return None
+    ids = resamplers[SCHEDULE].classes(name, classes)
+    a, b = (resamplers[schedule].ap(name, task) for schedule in (SCHEDULE, other))
+    return (a.of(ids) - b.of(ids)).estimate() if a and b else None
 
 
 def _identity(
@@ -108,62 +114,3 @@ def _rows(
         & (per_class["task"] == task)
     ]
     return found if classes == "all" else found[found["supervision"] == "novel"]
-
-
-def table3_frame(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows and columns for people, as in the paper; `table` is of `table3`."""
-    found = []
-    plain = table[table["minus"] == ""]
-    for (backbone, schedule), rows in plain.groupby(["backbone", "schedule"], sort=False):
-        head = {("", "Backbone"): BACKBONES[backbone], ("", "Schedule"): schedule}
-        cells = {
-            (row["direction"], COLUMNS[row["task"], row["classes"]]): row
-            for _, row in rows.iterrows()
-        }
-        found += lines(head, cells, source=("", SOURCE))
-    return pd.DataFrame(found, columns=pd.MultiIndex.from_tuples(found[0]))
-
-
-def table3_markdown(table: pd.DataFrame, scale: str) -> str:
-    """Table 3 for people. `table` is of `table3`."""
-    gaps = table[table["minus"] != ""]
-    return "\n\n".join(
-        [
-            "OPMask with the paper's 130k schedule against the usual 1x and 3x: AP in percent.",
-            _findings(gaps),
-            _gains(gaps),
-            caveats(scale, table["seeds"].tolist()),
-            markdown.table(flat(table3_frame(table)), left=3),
-            "The paper does not say of which classes its AP_Box is. It hardly differs between the "
-            "two directions, as only box AP of all classes would, so that is where it stands here.",
-        ]
-    )
-
-
-def table3_latex(table: pd.DataFrame, scale: str) -> str:
-    """Table 3 as LaTeX. `table` is of `table3`."""
-    caption = f"OPMask by training schedule: box and mask AP, percent, scale {scale}."
-    return latex.table(table3_frame(table), caption, "tab:schedules", left=3)
-
-
-def _findings(gaps: pd.DataFrame) -> str:
-    """Where the intervals lie, for each schedule that 130k is compared with."""
-    texts = []
-    for (other, task, classes), rows in gaps.groupby(["minus", "task", "classes"], sort=False):
-        what = f"{SCHEDULE} − {other}, {COLUMNS[task, classes]}"
-        texts.append(f"- {what}: {tally(rows)}.")
-    return "\n".join(texts)
-
-
-def _gains(gaps: pd.DataFrame) -> str:
-    found = []
-    for key, rows in gaps.groupby(["backbone", "direction", "minus"], sort=False):
-        line = {"Backbone": BACKBONES[key[0]], "Direction": key[1]}
-        line["Schedules"] = f"{SCHEDULE} − {key[2]}"
-        for _, row in rows.iterrows():
-            words = gain_text(row)
-            if pd.notna(row["paper"]):
-                words += f", paper {markdown.signed(row['paper'])}"
-            line[COLUMNS[row["task"], row["classes"]]] = words
-        found.append(line)
-    return markdown.table(pd.DataFrame(found), left=3)

@@ -1,0 +1,35 @@
+"""Pages of an experiment with several seeds, from the csv files of its folder (no DVC stage).
+
+Reads `{table1,contrasts,per_class}.csv`; writes `table1.md`, `contrasts.md` and `README.md` beside
+them.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from opmask.errors import main
+from study.report.inputs import read_csv
+from study.report.render import write_page
+from study.report.views import contrasts, seeds, table1
+
+
+@main
+def run(argv: Sequence[str]) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.seeds", description=__doc__)
+    parser.add_argument("folder", type=Path, help="for example reports/experiments/three_seeds")
+    parser.add_argument("--scale", default="miniature", help="of the runs (default: %(default)s)")
+    args = parser.parse_args(argv)
+    folder, scale = args.folder, args.scale
+    table, pairs = (read_csv(folder / f"{name}.csv") for name in ("table1", "contrasts"))
+    write_page(folder / "table1.md", "Table 1", table1.blocks(table, scale))
+    write_page(folder / "contrasts.md", "Contrasts between runs", contrasts.blocks(pairs))
+    per_class = read_csv(folder / "per_class.csv")
+    write_page(
+        folder / "README.md", "Several seeds of a comparison", seeds.blocks(per_class, scale)
+    )
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,48 @@
+"""Names for people of what params.yaml, the csv files and the code call by keys.
+
+Pages, figures and the claims ledger take them from here, so that one thing has one name.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+
+class _Backbones(dict[str, str]):
+    """One that the paper does not have is named by its key in params.yaml."""
+
+    def __missing__(self, name: str) -> str:
+        return f"{name}-FPN"
+
+
+BASELINE, OURS = "maskrcnn", "opmask"  # methods
+DIFFERENCE = "difference"  # in a column of methods: OPMask minus its baseline
+NOT_RUN: Final = "not run"
+BACKBONES = _Backbones({"R50": "R-50-FPN", "R101": "R-101-FPN"})  # the paper's
+DIRECTIONS = {"nonvoc": "non-voc → voc", "voc": "voc → non-voc"}  # by supervised set
+WITH_MASKS = {"voc": 20, "voc20": 40, "nonvoc": 60, "all": 80}  # classes, by supervised set
+METHODS = {BASELINE: "Our Mask R-CNN", OURS: "OPMask"}  # the paper's, as its Table 1 has them
+MODELS = {
+    BASELINE: "Mask R-CNN",
+    OURS: "OPMask",
+    "maskrcnn7": "Mask R-CNN, 7 convs",
+    "opmask_detached": "OPMask, no mask gradients",
+    "fasterrcnn": "Faster R-CNN",
+}
+
+
+def place(backbone: str, supervised: str) -> str:
+    """For example `R-50-FPN, voc → non-voc`."""
+    return f"{BACKBONES[backbone]}, {DIRECTIONS[supervised]}"
+
+
+def with_others(names: Iterable[str]) -> list[str]:
+    """The paper's backbones, then the others among `names`."""
+    return list(dict.fromkeys([*BACKBONES, *names]))
+
+
+def shown_backbones(ran: Iterable[str]) -> list[str]:
+    """Those to show people: without the paper's where only others `ran`."""
+    ran = list(ran)
+    names = with_others(ran)
+    others = names[len(BACKBONES) :]
+    return others if others and not set(BACKBONES) & set(ran) else names

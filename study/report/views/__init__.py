@@ -1,0 +1,1 @@
+"""What each table, list and section shows, in which order and words: blocks from data frames."""

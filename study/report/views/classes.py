@@ -1,0 +1,59 @@
+"""The data of the per-class explorer, small enough to stand in the page as JSON."""
+
+from typing import Any
+
+import pandas as pd
+
+from study.labels import MODELS
+from study.spec.results import METRICS
+
+_RUN = ["method", "backbone", "supervised", "schedule"]
+_ORDER = ["fasterrcnn", "maskrcnn", "maskrcnn7", "opmask_detached", "opmask"]
+
+
+def explorer_data(per_class: pd.DataFrame | None) -> dict[str, Any]:
+    """Per-class AP by configuration, mean over seeds; empty if there is none.
+
+    Args:
+        per_class: `per_class.csv`, columns of `results.read_per_class`.
+
+    Returns:
+        metrics; labels of methods; categories: names; runs: method, backbone, supervised, schedule
+        and seeds (their number) of each configuration; results, one a run × task, as lists:
+        run (index), task, and by category (index) its objects, whether it is novel there, and
+        its metrics. Numbers that there are not are null.
+    """
+    if per_class is None or per_class.empty:
+        return {}
+    categories = per_class[["category_id", "category"]].drop_duplicates("category_id")
+    index = {number: n for n, number in enumerate(categories["category_id"])}
+    runs, results = [], []
+    for key, rows in sorted(per_class.groupby(_RUN, sort=False), key=lambda one: _rank(one[0][0])):
+        seeds = int(rows["seed"].nunique())
+        runs.append(dict(zip(_RUN, map(str, key), strict=True)) | {"seeds": seeds})
+        for task, of_task in rows.groupby("task", sort=False):
+            results.append([len(runs) - 1, task, _by_class(of_task, index)])
+    return {
+        "metrics": METRICS,
+        "labels": {m: MODELS.get(m, m) for m in dict.fromkeys(str(run["method"]) for run in runs)},
+        "categories": categories["category"].astype(str).tolist(),
+        "runs": runs,
+        "results": results,
+    }
+
+
+def _rank(method: str) -> int:
+    """The place of a method among the columns; one that is not known comes last."""
+    return _ORDER.index(method) if method in _ORDER else len(_ORDER)
+
+
+def _by_class(rows: pd.DataFrame, index: dict[int, int]) -> list[list]:
+    found = []
+    for number, group in rows.groupby("category_id", sort=False):
+        first = group.iloc[0]
+        numbers = group[METRICS].astype(float).mean().round(2)
+        values = [None if pd.isna(v) else float(v) for v in numbers]
+        objects = None if pd.isna(first["instances"]) else int(first["instances"])
+        novel = int(first["supervision"] == "novel")
+        found.append([index[number], objects, novel, *values])
+    return found

@@ -1,0 +1,277 @@
+"""Figure 3's regressions: what is found, and how far it carries."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study import paper
+from study.analysis.class_points import BACKBONE, MODELS, RELATIVE_FLOOR, largest_relative
+from study.analysis.overlap import READINGS
+from study.analysis.regression import implied_r
+from study.claims.findings import needed_correlation
+from study.format import MISSING, interval, number, p_cell, p_text, signed
+from study.labels import BACKBONES, BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS
+from study.report.blocks import Block, Bullets, Heading, Table
+from study.report.words import WORDS
+
+PAPER_ALPHA = 0.01  # the level the paper names
+ALPHA = 0.05  # of the tests the paper does not have
+CLASSES = 80  # of COCO, the paper's points
+STEP = 0.1  # slopes are told in AP per this much IoU
+# By heading: a quantity of `regress`, and what of it.
+_SLOPE = {f"Slope, AP per {STEP} IoU": ("slope", "value"), "95 % interval": ("slope", "interval")}
+_R = {"r": ("r", "value"), "p": ("slope", "p")}
+
+
+def blocks(
+    frame: pd.DataFrame,
+    readings: pd.DataFrame,
+    points: pd.DataFrame,
+    overlap: pd.DataFrame,
+    *,
+    reading: str,
+    scale: str,
+) -> list[Block]:
+    """The page `regression.md`.
+
+    Args:
+        frame: of `regression.regress`; readings: of `regression.regress_readings`.
+        points: of `class_points.class_points`; overlap: of `overlap.class_overlap`.
+        reading: the one that `frame` and `points` are of.
+    """
+    by = _by(frame)
+    return [
+        f"**{finding(frame)}**",
+        "![Figure 3](../figures/figure3.png)",
+        _what(points, reading, scale),
+        _fits(by),
+        Heading("Do the two models differ?"),
+        *_difference(by),
+        Heading("Is it about novel classes?"),
+        f"{WORDS['regression']['control']} {_control_sentence(by)}",
+        _control(by),
+        Heading("Influence of single classes"),
+        _influence(by),
+        Heading("Largest relative improvement"),
+        *_improvements(points),
+        Heading("Other readings of “mean IoU”"),
+        WORDS["regression"]["readings"],
+        _readings(readings, overlap),
+        Bullets([f"`{name}`: mean over {what}" for name, what in READINGS.items()]),
+    ]
+
+
+def finding(frame: pd.DataFrame) -> str:
+    """What is found, in two or three sentences, whichever way it went."""
+    by = _by(frame)
+    texts = [_model_sentence(by, model) for model in MODELS]
+    gap = by.loc[DIFFERENCE, "slope"]
+    if np.isnan(gap["p"]):
+        return " ".join([*texts, "The two models cannot be compared."])
+    verb = "differ" if gap["p"] < ALPHA else "are not shown to differ"
+    texts.append(
+        f"The two slopes {verb}: OPMask's is {_per_step(gap)} AP per {STEP} IoU "
+        f"{'above' if gap['value'] > 0 else 'below'} Mask R-CNN's (95 % interval "
+        f"{_cells(by, DIFFERENCE, _SLOPE)['95 % interval']}, p {p_text(gap['p'])}, paired within "
+        "classes)."
+    )
+    return " ".join(texts)
+
+
+def tests(frame: pd.DataFrame) -> list[Block]:
+    """The two regressions, and whether they differ."""
+    return [_fits(_by(frame)), *_difference(_by(frame))]
+
+
+def _fits(by: pd.DataFrame) -> Table:
+    """The regression of each model."""
+    rows = [
+        {"Model": METHODS[model]}
+        | _cells(by, model, _SLOPE | {"… classes resampled": ("slope_bootstrap", "interval")} | _R)
+        | {"Paper's p": p_cell(paper.figure3(model, "p"))}
+        | _cells(by, model, {"Spearman": ("spearman", "value"), "p of it": ("spearman", "p")})
+        | {"Classes": by.loc[model, "slope"]["n"] or NOT_RUN}
+        for model in MODELS
+    ]
+    return Table(pd.DataFrame(rows))
+
+
+def _difference(by: pd.DataFrame) -> list[Block]:
+    """Why two p-values are no test of a difference, and the tests that are."""
+    p = [paper.figure3(model, "p") for model in MODELS]
+    columns = {"Value": "value", "95 % interval": "interval", "p": "p"}
+    rows = [
+        {"OPMask − Mask R-CNN in": label}
+        | _cells(by, DIFFERENCE, {name: (quantity, what) for name, what in columns.items()})
+        for quantity, label in WORDS["regression"]["tests"].items()
+    ]
+    return [
+        WORDS["regression"]["difference"].format(
+            p=[p_text(value) for value in p],
+            r=[number(-implied_r(value, CLASSES), 2) for value in p],
+            classes=CLASSES,
+            alpha=ALPHA,
+            enough=needed_correlation(),
+        ),
+        Table(pd.DataFrame(rows)),
+    ]
+
+
+def _cells(by: pd.DataFrame, model: str, columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """By heading one quantity of a model: its value, interval or p. Slopes are per STEP."""
+    found = {}
+    for heading, (quantity, what) in columns.items():
+        row = by.loc[model, quantity]
+        step = STEP if quantity.startswith(("slope", "interaction")) else 1
+        if what == "p":
+            found[heading] = p_cell(row["p"])
+        elif what == "interval":
+            found[heading] = interval(row["low"] * step, row["high"] * step)
+        else:
+            found[heading] = signed(row["value"] * step, 2)
+    return found
+
+
+def _by(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.set_index(["model", "quantity"])
+
+
+def _model_sentence(by: pd.DataFrame, model: str) -> str:
+    slope, r = by.loc[model, "slope"], by.loc[model, "r"]
+    if np.isnan(slope["p"]):
+        why = NOT_RUN if slope["n"] == 0 else "no regression possible, nothing varies"
+        return f"{METHODS[model]}: {why}."
+    significant = slope["p"] < PAPER_ALPHA
+    verb = "falls" if slope["value"] < 0 else "rises"
+    return (
+        f"{METHODS[model]}'s AP of novel classes {verb} with class overlap by {_per_step(slope)} "
+        f"AP per {STEP} IoU (r {signed(r['value'], 2)}, p {p_text(slope['p'])}, "
+        f"{'' if significant else 'not '}significant at {PAPER_ALPHA}; paper: "
+        f"p {p_text(paper.figure3(model, 'p'))})."
+    )
+
+
+def _what(points: pd.DataFrame, reading: str, scale: str) -> str:
+    seeds = points["seeds"].max()
+    text = (
+        f"Each point is a class: its mask AP from the run where it is novel (both directions "
+        f"joined, {BACKBONES[BACKBONE]}, {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}) "
+        f"against its mean IoU in the training set, read as `{reading}`: the mean over "
+        f"{READINGS[reading]}. Each regression is ordinary least squares."
+    )
+    if scale != "coco":
+        text += " At this scale classes overlap in other ways than in COCO: see the signs alone."
+    return text
+
+
+def _control(by: pd.DataFrame) -> Table:
+    labels = {"": "novel", "_supervised": "supervised", "_novelty": "novel − supervised"}
+    rows = [
+        {"Model": METHODS[model], "Classes are": label} | _cells(by, model + suffix, _SLOPE | _R)
+        for model in MODELS
+        for suffix, label in labels.items()
+    ]
+    return Table(pd.DataFrame(rows), left=2)
+
+
+def _control_sentence(by: pd.DataFrame) -> str:
+    slope = by.loc[f"{BASELINE}_novelty", "slope"]
+    if np.isnan(slope["p"]):
+        return f"For Mask R-CNN: {'nothing varies' if slope['n'] else NOT_RUN}."
+    if slope["value"] < 0 and slope["p"] < ALPHA:
+        found = "is negative, which agrees with that explanation"
+    elif slope["p"] < ALPHA:
+        found = "is positive, as if all APs just shrank: no evidence for that explanation"
+    else:
+        found = "is not shown to differ from 0: no evidence for that explanation"
+    return f"For Mask R-CNN that slope (p {p_text(slope['p'])}) {found}."
+
+
+def _influence(by: pd.DataFrame) -> Table:
+    rows = []
+    for model, label in {**METHODS, DIFFERENCE: "OPMask − Mask R-CNN"}.items():
+        without, cook, dfbetas = (
+            by.loc[model, quantity] for quantity in ("p_without_one", "cooks_distance", "dfbetas")
+        )
+        reach = " to ".join(p_cell(without[end]) for end in ("low", "high"))
+        rows.append(
+            {
+                "Model": label,
+                "p": p_cell(without["value"]),
+                "p without any one class": reach,
+                "Largest change": without["category"] or MISSING,
+                "Largest Cook's distance": _named(cook),
+                "Largest dfbetas of the slope": _named(dfbetas),
+            }
+        )
+    return Table(pd.DataFrame(rows))
+
+
+def _improvements(points: pd.DataFrame) -> list[Block]:
+    """The classes of largest relative improvement, and those the paper names."""
+    best = largest_relative(points)
+    named = points[points["category"].isin(_published_classes())]
+    ranks = points["iou"].rank(ascending=False)
+    rows = [
+        {
+            "Class": row["category"],
+            "Rank in IoU": _rank(ranks[index]),
+            "Mask R-CNN": number(row[BASELINE]),
+            "OPMask": number(row[OURS]),
+            "Relative": MISSING
+            if np.isnan(row["relative"])
+            else f"{signed(100 * row['relative'], 0)} %",
+            "Paper": _published_change(row["category"]),
+        }
+        for index, row in pd.concat([best, named.drop(best.index, errors="ignore")]).iterrows()
+    ]
+    if not rows:
+        return ["No class was run, or none improved."]
+    return [
+        WORDS["regression"]["improvements"].format(floor=RELATIVE_FLOOR),
+        Table(pd.DataFrame(rows)),
+    ]
+
+
+def _readings(readings: pd.DataFrame, overlap: pd.DataFrame) -> Table:
+    """The regressions by every reading, with where the paper's examples rank in overlap."""
+    by = readings.set_index(["reading", "model", "quantity"]).sort_index()
+    ranks = overlap.set_index("category")[list(READINGS)].rank(ascending=False)
+    rows = []
+    for reading in READINGS:
+        row, of_reading = {"Reading": f"`{reading}`"}, by.loc[reading]
+        for model in MODELS:
+            row |= _cells(of_reading, model, {f"{METHODS[model]}: {k}": v for k, v in _R.items()})
+        row |= _cells(of_reading, DIFFERENCE, {"p of the difference": ("slope", "p")})
+        for name in _published_classes():
+            row[f"Rank of {name}"] = _rank(ranks[reading].get(name, np.nan))
+        rows.append(row)
+    return Table(pd.DataFrame(rows))
+
+
+def _published_classes() -> Iterable[str]:
+    return list(paper.load("figure3")["category"].dropna().unique())
+
+
+def _published_change(category: str) -> str:
+    if category not in _published_classes():
+        return MISSING
+    return " → ".join(f"{paper.figure3(model, 'AP', category):.2f}" for model in MODELS)
+
+
+def _rank(value: float) -> str:
+    return MISSING if np.isnan(value) else f"{value:.0f}"
+
+
+def _named(row: pd.Series) -> str:
+    if np.isnan(row["value"]):
+        return MISSING
+    # without this class nothing is left to measure by
+    value = "∞" if np.isinf(row["value"]) else number(row["value"], 2)
+    return f"{value} ({row['category']})"
+
+
+def _per_step(row: pd.Series) -> str:
+    return number(abs(row["value"]) * STEP, 1)

@@ -1,0 +1,112 @@
+"""What Tables 1 to 3 have in common: ours, the paper's and their difference, line by line; gains
+with their intervals; and what these can say. Frames have the columns `tables.cells.CELL`."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from study.format import interval, number, signed
+from study.labels import DIFFERENCE, NOT_RUN
+from study.report.blocks import Table
+from study.report.words import WORDS
+
+WHOSE = "Whose"  # heads the column that says whose numbers a line has
+QUOTED = "quoted"  # what the paper quotes of others
+_KINDS = {"ours": "ours", "paper": "paper", "ours − paper": "gap", QUOTED: QUOTED}
+
+
+def value(row: pd.Series, text: str, digits: int = 1) -> str:
+    """One of our numbers as `text`, with its spread over seeds where there are several."""
+    return f"{text} ± {row['sd']:.{digits}f}" if pd.notna(row["sd"]) else text
+
+
+def lines(
+    head: Mapping[Any, str],
+    cells: Mapping[Any, pd.Series],
+    *,
+    whose: Hashable = WHOSE,
+    digits: int = 1,
+    is_difference: bool = False,
+) -> list[dict[Hashable, str]]:
+    """A table's row for people, as lines: ours, the paper's, and the difference of the two.
+
+    Args:
+        head: the leading columns, which the first line alone shows.
+        cells: by column, rows of the frame.
+        whose: the column that says whose numbers a line has.
+        digits: of our numbers.
+        is_difference: whether the row is one itself: a plus sign and no third line.
+    """
+    form = signed if is_difference else number
+    ours = {
+        column: value(row, form(row["ours"], digits), digits) if row["seeds"] else NOT_RUN
+        for column, row in cells.items()
+    }
+    published = {column: form(row["paper"]) for column, row in cells.items()}
+    found = [{whose: "ours"} | ours, {whose: "paper"} | published]
+    if not is_difference and any(r["seeds"] and pd.notna(r["paper"]) for r in cells.values()):
+        gaps = {c: signed(row["ours_minus_paper"], digits) for c, row in cells.items()}
+        found.append({whose: "ours − paper"} | gaps)
+    return [dict(head) | found[0], *(dict.fromkeys(head, "") | line for line in found[1:])]
+
+
+def line_table(found: Sequence[Mapping[Any, str]], caption: str, headers: int = 2) -> Table:
+    """`lines` as a table: `headers` leading columns, then the one that says whose numbers."""
+    columns = list(found[0])
+    two_levels = isinstance(columns[0], tuple)
+    frame = pd.DataFrame(
+        found, columns=pd.MultiIndex.from_tuples(columns) if two_levels else columns
+    )
+    methods = frame.iloc[:, headers - 1].replace("", None).ffill()
+    kinds = [
+        ("difference " if method == DIFFERENCE else "") + _KINDS[whose]
+        for whose, method in zip(frame.iloc[:, headers], methods, strict=True)
+    ]
+    return Table(frame, caption, headers, headers + 1, kinds)
+
+
+def gain_text(row: pd.Series) -> str:
+    """`+1.20 (+0.40 to +2.00), paper +1.1`: a difference of ours with its 95 % interval."""
+    text = NOT_RUN
+    if row["seeds"]:
+        text = f"{signed(row['ours'], 2)} ({interval(row['low'], row['high'])})"
+    return text if pd.isna(row["paper"]) else f"{text}, paper {signed(row['paper'])}"
+
+
+def gain_table(
+    rows: pd.DataFrame,
+    keys: Sequence[str],
+    name: Callable[..., dict[str, str]],
+    column: Callable[[pd.Series], str],
+) -> Table:
+    """Differences in AP, a line a group of `keys`, whose values `name` takes."""
+    found = []
+    for key, group in rows.groupby(list(keys), sort=False):
+        line = name(*key)
+        headers = len(line)
+        found.append(line | {column(row): gain_text(row) for _, row in group.iterrows()})
+    caption = "Differences in AP with their 95 % intervals"
+    return Table(pd.DataFrame(found), caption, headers, headers, wrap=True)
+
+
+def tally(rows: pd.DataFrame) -> str:
+    """Where several intervals lie: `interval above 0 in 3 of 4, including 0 in 1`."""
+    ran = rows[rows["low"].notna()]
+    if ran.empty:
+        return NOT_RUN
+    above, below = int((ran["low"] > 0).sum()), int((ran["high"] < 0).sum())
+    counts = {"above 0": above, "including 0": len(ran) - above - below, "below 0": below}
+    words = [f"{word} in {count}" for word, count in counts.items() if count]
+    words[0] += f" of {len(ran)}"
+    return f"interval {', '.join(words)}"
+
+
+def caveats(scale: str, seeds: Sequence[int]) -> str:
+    """What intervals, seeds and a scale can and cannot say."""
+    words, parts = WORDS["caveats"], ["images"]
+    if 1 in seeds:
+        parts.append("one_seed")
+    if scale != "coco":
+        parts.append("scale")
+    return " ".join(words[part] for part in parts)

@@ -1,0 +1,127 @@
+"""Table 1 (section 4.3): the gains on novel classes, the paper's columns, and their context."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from study.analysis.comparison import comparisons, shown
+from study.format import MISSING, number, signed
+from study.labels import BACKBONES, DIFFERENCE, DIRECTIONS, NOT_RUN
+from study.report import sentences
+from study.report.blocks import Block, Table, whiskers
+from study.report.latex import latex
+from study.report.views.rows import (
+    QUOTED,
+    WHOSE,
+    caveats,
+    gain_text,
+    line_table,
+    lines,
+    value,
+)
+from study.report.words import WORDS
+
+# What gives the paper's six columns their context.
+_CONTEXT = {
+    ("novel", "bbox", "AP"): "Novel: box AP",
+    ("novel", "bbox", "AP50"): "Novel: box AP50",
+    ("supervised", "segm", "AP"): "Supervised: mask AP",
+}
+
+
+def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
+    """The page. `frame` is `table1.csv`, of `tables.table1`."""
+    return [sentences.headline(comparisons(frame), scale), *body(frame, scale)]
+
+
+def body(frame: pd.DataFrame, scale: str) -> list[Block]:
+    """The page without its headline, which a page around it leads with already."""
+    found = comparisons(frame)
+    return [gains(frame), caveats(scale, [one.seeds for one in found]), *metrics(frame)]
+
+
+def gains(frame: pd.DataFrame) -> Table:
+    """OPMask against the baseline on novel classes, a row a backbone and direction."""
+    found = comparisons(frame)
+    gaps = frame.query("method == @DIFFERENCE and classes == 'novel' and task == 'segm'")
+    gaps = gaps.set_index(["backbone", "supervised", "metric"]).sort_index()
+    of_ap = gaps.loc[[(one.backbone, one.supervised, "AP") for one in found]]
+    rows = [
+        {
+            "Backbone": BACKBONES[one.backbone],
+            "Direction": DIRECTIONS[one.supervised],
+            "Baseline": number(one.baseline, 2),
+            "OPMask": number(one.opmask, 2),
+            "Gain": NOT_RUN if one.verdict == NOT_RUN else signed(one.gain, 2),
+            "95 % interval": drawn,
+            **{
+                f"Gain in {metric}": gain_text(gaps.loc[(one.backbone, one.supervised, metric)])
+                for metric in ("AP50", "AP75")
+            },
+            "Seeds": str(one.seeds or MISSING),
+            "Paper's gain": signed(one.paper_gain),
+        }
+        for one, drawn in zip(found, whiskers(of_ap, "ours"), strict=True)
+    ]
+    caption = "Mask AP of novel classes, percent: OPMask against its Mask R-CNN baseline"
+    return Table(pd.DataFrame(rows), caption, headers=2, left=2, wrap=True)
+
+
+def metrics(frame: pd.DataFrame) -> list[Block]:
+    """The paper's six columns, a table a direction, and what gives them their context."""
+    return [*_directions(shown(frame)), _context(shown(frame))]
+
+
+def tex(frame: pd.DataFrame, scale: str) -> str:
+    """Table 1 as LaTeX, a table a direction."""
+    captions = [
+        f"Mask AP of novel classes, percent: {direction}, scale {scale}."
+        for direction in DIRECTIONS.values()
+    ]
+    return "\n".join(
+        latex(table, caption, f"tab:novel-{supervised}")
+        for table, caption, supervised in zip(
+            _directions(shown(frame)), captions, DIRECTIONS, strict=True
+        )
+    )
+
+
+def _directions(frame: pd.DataFrame) -> list[Table]:
+    found = []
+    for supervised, direction in DIRECTIONS.items():
+        masks, tested = direction.split(" → ")
+        caption = (
+            f"**{direction}**: masks of {masks} in training, tested on {tested}. Mask AP of these "
+            "novel classes, percent."
+        )
+        novel = frame.query("classes == 'novel' and task == 'segm'")
+        rows = novel[novel["supervised"] == supervised]
+        found.append(line_table(_lines(rows), caption))
+    return found
+
+
+def _lines(rows: pd.DataFrame) -> Sequence[dict]:
+    """One direction: ours, the paper's, the difference of the two, and what the paper quotes."""
+    found: list[dict] = []
+    for (backbone, method), group in rows.groupby(["backbone", "method"], sort=False):
+        cells = {row["metric"]: row for _, row in group.iterrows()}
+        head = {"Backbone": BACKBONES[backbone], "Method": method}
+        if group["quoted"].any():
+            numbers = {metric: number(row["paper"]) for metric, row in cells.items()}
+            found.append(head | {WHOSE: QUOTED} | numbers)
+        else:
+            found += lines(head, cells, is_difference=method == DIFFERENCE)
+    return found
+
+
+def _context(frame: pd.DataFrame) -> Table:
+    found = []
+    ours = frame[(frame["method"] != DIFFERENCE) & ~frame["quoted"]]
+    for key, rows in ours.groupby(["backbone", "direction", "method"], sort=False):
+        cells = rows.set_index(["classes", "task", "metric"])
+        line = {"Backbone": BACKBONES[key[0]], "Direction": key[1], "Method": key[2]}
+        for name, label in _CONTEXT.items():
+            row = cells.loc[name]
+            line[label] = value(row, number(row["ours"])) if row["seeds"] else NOT_RUN
+        found.append(line)
+    return Table(pd.DataFrame(found), WORDS["context_of_table1"], headers=3, left=3)

@@ -1,0 +1,54 @@
+"""Table 2 (section 4.4): class activation maps used as masks."""
+
+import pandas as pd
+
+from study.claims.findings import inconsistent_rows, table2_text
+from study.report.blocks import Block, Bullets, Table
+from study.report.latex import latex
+from study.report.views.rows import WHOSE, caveats, gain_table, line_table, lines, tally
+from study.report.words import WORDS
+from study.tables.table2 import SUBSETS
+from study.tables.table2_rows import METHODS
+
+
+def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
+    """The page. `frame` is `table2.csv`, of `tables.table2`."""
+    gaps = frame[frame["minus_method"] != ""]
+    pairs = gaps.groupby(["method", "minus_method"], sort=False)
+    return [
+        WORDS["table2"],
+        Bullets([f"{METHODS[a]} − {METHODS[b]}: {tally(rows)}." for (a, b), rows in pairs]),
+        gain_table(
+            gaps,
+            ["method", "supervised", "minus_method", "minus_supervised"],
+            _difference,
+            lambda row: f"test on {SUBSETS[row['classes']]}",
+        ),
+        caveats(scale, frame["seeds"].tolist()),
+        numbers(frame),
+        *(table2_text(*row) for row in inconsistent_rows()),
+    ]
+
+
+def numbers(frame: pd.DataFrame) -> Table:
+    """The paper's rows and columns."""
+    found = []
+    plain = frame[frame["minus_method"] == ""]
+    for (method, supervised), rows in plain.groupby(["method", "supervised"], sort=False):
+        head = {("", "Model"): METHODS[method], ("", "Train set"): SUBSETS[supervised]}
+        cells = {
+            (f"test on {SUBSETS[row['classes']]}", row["metric"]): row for _, row in rows.iterrows()
+        }
+        found += lines(head, cells, whose=("", WHOSE), digits=2)
+    return line_table(found, "AP and AP50 of class activation maps used as masks, percent")
+
+
+def tex(frame: pd.DataFrame, scale: str) -> str:
+    """Table 2 as LaTeX."""
+    caption = f"Mask AP, percent, of class activation maps used as masks, scale {scale}."
+    return latex(numbers(frame), caption, "tab:cam")
+
+
+def _difference(a: str, train_a: str, b: str, train_b: str) -> dict[str, str]:
+    name = f"{METHODS[a]} ({SUBSETS[train_a]}) − {METHODS[b]} ({SUBSETS[train_b]})"
+    return {"Difference in AP (train set)": name}

@@ -1,0 +1,44 @@
+"""The page of an experiment with several seeds: its numbers worked out by hand."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline import seeds as command
+from study.report.markdown import markdown
+from study.report.views import seeds
+
+THREE_SEEDS = Path(__file__).parents[1] / "reports/experiments/three_seeds"
+
+
+def per_class(aps):
+    """Mask AP of one novel class by (split, seed): (baseline, OPMask)."""
+    return pd.DataFrame(
+        {"run": f"{method}-R50-{split}", "method": method, "supervised": split, "seed": seed}
+        | {"supervision": "novel", "task": "segm", "AP": ap}
+        for (split, seed), pair in aps.items()
+        for method, ap in zip(("maskrcnn", "opmask"), pair, strict=True)
+    )
+
+
+def test_gains_are_of_seeds_that_both_methods_have():
+    frame = per_class({("voc", 0): (10, 12), ("voc", 1): (10, 11), ("voc", 2): (10, 9.5)})
+    found = seeds.gains(frame[:-1])  # OPMask's seed 2 is missing
+    assert found.to_dict("records") == [{0: 2.0, 1: 1.0}]
+    text = markdown(seeds.blocks(frame, "miniature"))
+    assert "ahead of its baseline in 2 of 3 pairs of trainings (two-sided sign test, p = 1." in text
+    assert "it is in 1 of 2 pairs" in text and "voc → non-voc +0.25." in text
+    row = next(line for line in text.splitlines() if line.startswith("| voc"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    # the standard deviation of 2, 1 and −0.5 is 1.258; Student's t of two degrees is 4.303
+    assert cells[1:] == ["+2.00", "+1.00", "−0.50", "+0.83 ± 1.26", "−2.29 to +3.96"]
+
+
+def test_the_committed_pages_are_those_of_their_csv_files(tmp_path):
+    shutil.copytree(THREE_SEEDS, tmp_path / "made")
+    for page in (tmp_path / "made").glob("*.md"):
+        page.unlink()
+    command.run([str(tmp_path / "made")])
+    for page in THREE_SEEDS.glob("*.md"):
+        assert (tmp_path / "made" / page.name).read_text() == page.read_text()
