@@ -4,12 +4,15 @@ Synthetic matches, of the size of val2017: 36,335 objects and 182,500 detections
 compares two runs on the classes outside `voc` and two on those outside `nonvoc`: 80 classes in all.
 """
 
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from benchmarks import timing
-from benchmarks.evaluator import _categories, splits
-from benchmarks.options import Options
+from benchmarks.evaluator import common_and_rare, splits
 from opmask.evaluation.bootstrap import paired_differences
 from opmask.evaluation.coco_ap import Matches
 
@@ -21,9 +24,9 @@ COMPARISONS = {"novel, both directions": ("nonvoc", "voc"), "all": ("all",)}
 def synthetic(images: int, objects: int, detections: int, seed: int) -> Matches:
     """Matches of a run on the same ground truth whatever the `seed`."""
     truth, rng = np.random.default_rng(0), np.random.default_rng([1, seed])
-    gt_category = _categories(truth, objects) - 1
+    gt_category = common_and_rare(truth, objects) - 1
     gt_image = truth.integers(0, images, objects)
-    category = np.sort(_categories(rng, detections) - 1)
+    category = np.sort(common_and_rare(rng, detections) - 1)
     score = rng.beta(1, 3, detections)
     order = np.lexsort((-score, category))
     # a detection's IoU with its object, if it has one: better for higher scores
@@ -44,17 +47,16 @@ def synthetic(images: int, objects: int, detections: int, seed: int) -> Matches:
     )
 
 
-def measure(options: Options) -> pd.DataFrame:
+def measure(options: Namespace) -> pd.DataFrame:
     """One row a set of comparisons: medians."""
     a, b = (synthetic(IMAGES, OBJECTS, DETECTIONS, seed) for seed in (1, 2))
-    ids = splits()
+    ids, repeats = splits(), options.repeats or 3
 
-    def compare(names: tuple[str, ...]) -> None:
+    def compare(names: Sequence[str]) -> None:
         for name in names:
             paired_differences([a], [b], ids[name], resamples=RESAMPLES)
 
-    actions = {label: lambda n=names: compare(n) for label, names in COMPARISONS.items()}
-    repeats = options.times(3)
+    actions = {label: partial(compare, names) for label, names in COMPARISONS.items()}
     seconds = timing.interleaved(actions, repeats, "bootstrap")
     rows = [{"classes": k, **seconds.median(k), "resamples": RESAMPLES} for k in actions]
     return pd.DataFrame(rows).assign(images=IMAGES, detections=DETECTIONS, repeats=repeats)

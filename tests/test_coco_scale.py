@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from benchmarks.data import synthetic_batch
-from benchmarks.models import Job
 from benchmarks.session import Session
+from benchmarks.variants import Job
 
 
 @pytest.mark.parametrize(("method", "backbone"), [("maskrcnn", "R50"), ("opmask", "R101")])
@@ -25,7 +25,7 @@ def test_a_training_step_and_an_inference(method, backbone):
     assert len(found) == 100
     assert found.pred_masks.shape == (100, 400, 533)
     before = model.roi_heads.mask_head.predictor.weight.clone()
-    losses = session.train()
+    losses = session.step()
     assert set(losses) == {"loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc"}
     assert all(math.isfinite(loss) for loss in losses.values())
     assert not torch.equal(before, model.roi_heads.mask_head.predictor.weight)
