@@ -264,9 +264,7 @@ def test_processes_side_by_side_share_the_time():
     wall = pd.DataFrame(seconds)
     rows = models.compare(Seconds(wall, wall), {models.OURS: 2, "one": 1, "two": 2})
     assert [row["ratio"] for row in rows] == [1, 3, 1]
-    assert [row["steps_per_s"] for row in rows] == [
-        models.STEPS * n for n in (1 / 2, 1 / 6, 1 / 4)
-    ]
+    assert [row["steps_per_s"] for row in rows] == [models.STEPS * n for n in (1 / 2, 1 / 6, 1 / 4)]
 
 
 def test_medians_are_over_starts_of_the_same_row():

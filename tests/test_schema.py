@@ -306,7 +306,7 @@ def test_choices_are_those_of_the_code():
     assert get_args(depths) == tuple(_TORCHVISION_FILES)
 
 
-README = (ROOT / "README.md").read_text()
+README = "\n".join(p.read_text() for p in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
 
 
 def test_what_the_readme_sets_on_the_command_line_is_valid():
