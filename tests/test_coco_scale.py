@@ -10,6 +10,7 @@ from benchmarks.session import Session
 from benchmarks.variants import Job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "backbone"), [("maskrcnn", "R50"), ("opmask", "R101")])
 def test_a_training_step_and_an_inference(method, backbone):
     session = Session(Job(method, backbone, "coco", precision="bf16", batch=1))

@@ -208,6 +208,7 @@ def test_boxes_overlap_often(miniature: Path) -> None:
     assert 0.4 < np.mean(overlaps) < 0.95
 
 
+@pytest.mark.slow
 def test_bytes_depend_on_the_seed_but_not_on_the_workers(miniature: Path, tmp_path: Path) -> None:
     build(tmp_path / "two", seed=0, workers=2, **SMALL)
     build(tmp_path / "other", seed=1, **SMALL)

@@ -226,6 +226,7 @@ def test_calibration_is_used_while_it_fits(params, monkeypatch):
     assert pace.known_paces(params, 2)["opmask-R50"].source == "finished runs"
 
 
+@pytest.mark.slow
 def test_calibrations_share_the_machine_as_the_sweep_does(params, monkeypatch):
     code = """
 import os, sys, time, pathlib
@@ -249,6 +250,7 @@ def test_a_failed_calibration_says_why(params, monkeypatch):
         pace.calibrate(["a-R50"], [{}])
 
 
+@pytest.mark.slow
 def test_calibration_without_data(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pace, "_train", None)
@@ -297,6 +299,7 @@ work = pathlib.Path("work_name").read_text()
 """
 
 
+@pytest.mark.slow
 def test_what_dvc_can_restore(params, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
 

@@ -23,6 +23,8 @@ from pycocotools import mask as mask_util
 from opmask.data.coco import load_manifest, read_json
 from opmask.evaluation.coco_ap import METRICS, evaluate
 
+pytestmark = pytest.mark.slow
+
 SETS = ("train", "val")
 HEIGHT, WIDTH = 80, 96  # of images 1 and 3
 Quirk = Callable[[dict], None]

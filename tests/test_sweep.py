@@ -116,6 +116,7 @@ def test_progress_is_read_from_the_trainings_own_log(tmp_path):
     assert part.iteration() == 0
 
 
+@pytest.mark.slow
 def test_a_run_has_its_place_in_the_environment_and_the_imports_at_hand(monkeypatch, tmp_path):
     """What a library reads at its start, as glibc does, must be there when the process starts."""
     code = """
@@ -168,6 +169,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_sweep_that_is_stopped_or_killed_lets_its_runs_save(number, tmp_path):
     (tmp_path / "lingering.py").write_text(LINGERING)
