@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from opmask.errors import UserError, main
-from study.spec.params import require
+from study.spec.run import require
 
 # name: (module.function, what it measures)
 BENCHMARKS = {

@@ -20,7 +20,6 @@ import yaml
 
 from benchmarks import timing
 from opmask.errors import UserError
-from study.report import facts
 
 
 def noop(options: Namespace) -> pd.DataFrame:
@@ -51,11 +50,12 @@ def records(clone: Path, scale: str) -> dict[str, Any]:
     if not files:
         raise UserError(f"{clone}: no finished training at scale {scale}")
     found = [json.loads(path.read_text()) for path in files]
+    commits = {f"{f['commit']}{'+changes' if f.get('dirty') else ''}" for f in found}
     return {
         "runs": len(found),
         "training_s": sum(f["wall_s"] for f in found),  # of which several side by side
         "peak_memory_gib": max(f["peak_memory_gib"] for f in found),
-        "commit": facts.distinct(map(facts.commit, found)),
+        "commit": "; ".join(sorted(commits)),
         "date": max(f["date"] for f in found),
     }
 

@@ -22,7 +22,8 @@ from benchmarks.data import miniature_images
 from benchmarks.session import Worker
 from benchmarks.variants import VARIANTS, Job
 from opmask.errors import UserError
-from study.spec.params import load_params, require
+from study.spec.params import load_params
+from study.spec.run import require
 
 REFERENCE = "opmask"  # whose times all ratios are to
 

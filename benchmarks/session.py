@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import resource
 import time
 from collections import defaultdict
@@ -18,7 +19,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from benchmarks import data
 from benchmarks.variants import VARIANTS, Job, build, calm, config
-from opmask.data.coco import load_training_dicts, read_json
+from opmask.data.coco import load_training_dicts
 from opmask.data.loader import build_loader
 from opmask.data.polygon_masks import SharedPolygonMasks
 from opmask.data.splits import resolve
@@ -143,7 +144,7 @@ class Session:
         self.model.eval()
         if self.job.data:
             val = self.manifest.val
-            records = read_json(val.annotations)["images"][:count]
+            records = json.loads(val.annotations.read_bytes())["images"][:count]
             ids = [c["id"] for c in self.manifest.categories]
             found = len(detect(self.model, self.cfg, records, val.images, ids))
         else:

@@ -191,7 +191,7 @@ def test_a_clone_is_recorded_with_its_own_commits(tmp_path):
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps({**about, "commit": "0123456789"}))
     row = dag.records(tmp_path, "miniature")
-    commits = "0123456789 (1 run); 0123456789 with uncommitted changes (1 run)"
+    commits = "0123456789; 0123456789+changes"
     expected = {"runs": 2, "training_s": 160, "peak_memory_gib": 0.75}
     assert row == expected | {"commit": commits, "date": "2026-01-03"}
     (written,) = write(pd.DataFrame([row]), tmp_path / "out.csv").to_dict("records")
