@@ -11,9 +11,9 @@ from benchmarks.variants import Job
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "backbone"), [("maskrcnn", "R50"), ("opmask", "R101")])
-def test_a_training_step_and_an_inference(method, backbone):
-    session = Session(Job(method, backbone, "coco", precision="bf16", batch=1))
+def test_a_training_step_and_an_inference():
+    """Of the largest model that the paper has."""
+    session = Session(Job("opmask", "R101", "coco", precision="bf16", batch=1))
     model, (image,) = session.model, synthetic_batch(1)
     # Untrained, without ImageNet weights, it moves all boxes beyond the image: keep the anchors.
     torch.nn.init.zeros_(model.proposal_generator.rpn_head.anchor_deltas.weight)
