@@ -27,8 +27,7 @@ BENCHMARKS = {
     "targets": ("targets.measure", "mask targets of COCO's polygons, against detectron2's loop"),
     "evaluator": ("evaluator.measure", "one AP evaluation for all splits, against pycocotools"),
     "overlap": ("overlap.measure", "class overlap of COCO's boxes, against a loop over images"),
-    "bootstrap": ("bootstrap.measure", "paired bootstrap over images"),
-    "smoke": ("dag.smoke", "`dvc repro` at scale smoke in a fresh clone"),
+    "bootstrap": ("evaluator.bootstrap", "paired bootstrap over images"),
     "noop": ("dag.noop", "`dvc repro` with nothing to do; needs --clone"),
     "miniature": ("dag.miniature", "`dvc repro` at scale miniature in a fresh clone; an hour"),
 }

@@ -1,4 +1,4 @@
-"""What `dvc repro` takes: with nothing to do, and from a fresh clone at a small scale.
+"""What `dvc repro` takes: with nothing to do, and from a fresh clone.
 
 A fresh clone is of the last commit, with its own DVC cache.
 """
@@ -33,14 +33,15 @@ def noop(options: Namespace) -> pd.DataFrame:
     return pd.DataFrame([{"stages": len(stages), **seconds.median("noop"), "repeats": repeats}])
 
 
-def smoke(_options: Namespace) -> pd.DataFrame:
-    """One row: `dvc repro` at scale smoke in a fresh clone."""
-    return _fresh("smoke")
-
-
 def miniature(_options: Namespace) -> pd.DataFrame:
-    """The same at scale miniature."""
-    return _fresh("miniature")
+    """One row: `dvc repro` as the repository has it, in a fresh clone."""
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder, "clone")
+        subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
+        started = time.monotonic()
+        _repro(clone, show=True)
+        seconds = time.monotonic() - started
+        return pd.DataFrame([{**records(clone, "miniature"), "total_s": seconds}])
 
 
 def records(clone: Path, scale: str) -> dict[str, Any]:
@@ -58,20 +59,6 @@ def records(clone: Path, scale: str) -> dict[str, Any]:
         "commit": "; ".join(sorted(commits)),
         "date": max(f["date"] for f in found),
     }
-
-
-def _fresh(scale: str) -> pd.DataFrame:
-    with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder, "clone")
-        subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
-        params = clone / "params.yaml"
-        text, changes = re.subn(r"(?m)^scale: \w+", f"scale: {scale}", params.read_text())
-        if changes != 1:
-            raise UserError("params.yaml: has not one line `scale: …`")
-        params.write_text(text)
-        started = time.monotonic()
-        _repro(clone, show=True)
-        return pd.DataFrame([{**records(clone, scale), "total_s": time.monotonic() - started}])
 
 
 def _up_to_date(clone: Path, *words: str) -> None:
