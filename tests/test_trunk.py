@@ -35,6 +35,7 @@ def train(cfg, data, work: Path, trunk: Trunk | None = None) -> dict[str, torch.
     return torch.load(final, weights_only=True)["model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["long", "short"])
 def test_a_branch_equals_a_training_of_its_own(first, data, tmp_path):
     schedules = {"long": (cfg(13, 11), (6, 10)), "short": (cfg(9, 7), (6,))}
