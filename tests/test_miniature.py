@@ -276,6 +276,7 @@ def be_killed(_item: tuple) -> list[dict]:
     return []
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_drawing_with_an_error() -> None:
     with pytest.raises(UserError, match="miniature val: a process was killed"):
         _mapped(be_killed, list(range(4)), 2, False, "val")

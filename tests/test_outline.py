@@ -259,6 +259,7 @@ def test_calibration_without_data(tmp_path, monkeypatch, capfd):
         pace.measure("opmask-R50", params, 1)
 
 
+@pytest.mark.slow
 def test_calibration_trains_for_real(tmp_path, monkeypatch):
     """Of a run and of a warm start; nothing but the times is left behind."""
     pytest.importorskip("torch")

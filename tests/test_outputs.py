@@ -64,6 +64,7 @@ def refused(trained: Path, capsys, *words) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_command_may_be_repeated_and_replaces_its_own(trained, photos):
     run(trained, photos, "--out", "out", *ALL)
     first = state()

@@ -110,6 +110,7 @@ def test_predictions_carry_the_users_classes(project, tmp_path):
     assert len(list(tmp_path.glob("*.png"))) == 5
 
 
+@pytest.mark.slow
 def test_the_set_can_be_checked_beforehand(project, capsys):
     annotations = "wetland/annotations/instances_train.json"
     data_command.run(["check", "--annotations", annotations, "--images", "wetland/train"])
