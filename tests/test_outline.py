@@ -226,7 +226,6 @@ def test_calibration_is_used_while_it_fits(params, monkeypatch):
     assert pace.known_paces(params, 2)["opmask-R50"].source == "finished runs"
 
 
-@pytest.mark.slow
 def test_calibrations_share_the_machine_as_the_sweep_does(params, monkeypatch):
     code = """
 import os, sys, time, pathlib
@@ -250,7 +249,6 @@ def test_a_failed_calibration_says_why(params, monkeypatch):
         pace.calibrate(["a-R50"], [{}])
 
 
-@pytest.mark.slow
 def test_calibration_without_data(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pace, "_train", None)
@@ -259,7 +257,6 @@ def test_calibration_without_data(tmp_path, monkeypatch, capfd):
         pace.measure("opmask-R50", params, 1)
 
 
-@pytest.mark.slow
 def test_calibration_trains_for_real(tmp_path, monkeypatch):
     """Of a run and of a warm start; nothing but the times is left behind."""
     pytest.importorskip("torch")

@@ -116,7 +116,6 @@ def test_progress_is_read_from_the_trainings_own_log(tmp_path):
     assert part.iteration() == 0
 
 
-@pytest.mark.slow
 def test_a_run_has_its_place_in_the_environment_and_the_imports_at_hand(monkeypatch, tmp_path):
     """What a library reads at its start, as glibc does, must be there when the process starts."""
     code = """
