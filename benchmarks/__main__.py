@@ -14,23 +14,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.options import Options
 from opmask.errors import UserError, main
-from study.spec.params import require
+from study.spec.run import require
 
 # name: (module.function, what it measures)
 BENCHMARKS = {
-    "step": ("step.measure", "a training step by method, against detectron2 and a plain one"),
-    "machine": ("machine.measure", "training images a second of all cores, against a plain one"),
-    "parts": ("parts.measure", "where a training step's time goes"),
-    "inference": ("inference.measure", "images a second, as an evaluation runs"),
-    "loader": ("loader.measure", "training images a second that one process loads"),
+    "step": ("models.step", "a training step by method, against detectron2 and a plain one"),
+    "machine": ("models.machine", "training images a second of all cores, against a plain one"),
+    "parts": ("models.parts", "where a training step's time goes"),
+    "inference": ("models.inference", "images a second, as an evaluation runs"),
+    "loader": ("models.loader", "training images a second that one process loads"),
     "targets": ("targets.measure", "mask targets of COCO's polygons, against detectron2's loop"),
     "evaluator": ("evaluator.measure", "one AP evaluation for all splits, against pycocotools"),
     "overlap": ("overlap.measure", "class overlap of COCO's boxes, against a loop over images"),
-    "bootstrap": ("bootstrap.measure", "paired bootstrap over images"),
-    "smoke": ("dag.smoke", "`dvc repro` at scale smoke in a fresh clone"),
-    "noop": ("dag.no_op", "`dvc repro` with nothing to do; needs --clone"),
+    "bootstrap": ("evaluator.bootstrap", "paired bootstrap over images"),
+    "noop": ("dag.noop", "`dvc repro` with nothing to do; needs --clone"),
     "miniature": ("dag.miniature", "`dvc repro` at scale miniature in a fresh clone; an hour"),
 }
 ASKED_FOR = ("noop", "miniature")  # not among those that run when none is named
@@ -38,7 +36,10 @@ OF_A_MODEL = ("step", "parts", "inference", "loader")  # depend on --scale and -
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The command line; every benchmark reads what concerns it. Defaults are README.md's.
+
+    Models start from the warm start's weights if it is there, and take one thread each.
+    """
     result = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
@@ -49,69 +50,53 @@ def parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="say what there is, and stop")
     add("--out", type=Path, default=Path("benchmarks/results"), help="folder of the CSV files")
     add("--repeats", type=int, default=0, help="turns of each; default: the benchmark's own")
-    models = result.add_argument_group("models")
-    add = models.add_argument
+    add = result.add_argument_group("models").add_argument
     add("--scale", default="miniature", help="of params.yaml: miniature, smoke or coco")
-    add("--backbones", nargs="+", default=["R50"])
-    add("--variants", nargs="+", default=[], help="of benchmarks/models.py, opmask beside them")
+    add("--backbone", default="R50")
+    add("--variants", nargs="+", default=[], help="of benchmarks/variants.py, opmask beside them")
     add("--device", choices=["cpu", "cuda"], default="cpu")
     add("--precision", choices=["fp32", "bf16"], default="", help="default: the scale's")
     add("--batch", type=int, default=0, help="images a step; default: the scale's")
     add("--starts", type=int, default=0, help="how often its processes start anew")
-    add("--threads", type=int, default=1, help="of each process")
-    add("--weights", type=Path, help="default: the warm start, if it is there")
     add = result.add_argument_group("data").add_argument
     add("--coco-boxes", type=Path, metavar="FILE", help="for overlap: npz of all boxes")
-    add("--clone", type=Path, metavar="DIR", help="for noop, miniature: where dvc repro finished")
-    add("--seconds", type=float, help="for miniature with --clone: what dvc repro took there")
+    add("--clone", type=Path, metavar="DIR", help="for noop: where `dvc repro` has finished")
     return result
 
 
 @main
 def run(argv: Sequence[str]) -> None:
     """Run the benchmarks that are named, or all but those that must be asked for."""
-    arguments = vars(parser().parse_args(argv))
-    names, out = arguments.pop("names"), arguments.pop("out")
-    if arguments.pop("list"):
+    options = parser().parse_args(argv)
+    if options.list:
         print("\n".join(f"{name:10} {text}" for name, (_, text) in BENCHMARKS.items()))
         return
-    for name in names:
+    for name in options.names:
         require(name, BENCHMARKS, "benchmarks")
-    several = {key: tuple(arguments[key]) for key in ("backbones", "variants")}
-    options = Options(**{**arguments, **several})
-    _check_device(options.device)
-    for name in names or [n for n in BENCHMARKS if n not in ASKED_FOR]:
-        measure(name, options, out)
+    if options.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError("--device: cuda is asked for, but torch finds no GPU; there is cpu")
+    for name in options.names or [n for n in BENCHMARKS if n not in ASKED_FOR]:
+        measure(name, options)
 
 
-def measure(name: str, options: Options, out: Path) -> pd.DataFrame:
-    """Run one benchmark, print its table, write `out/<name>.csv`."""
-    from benchmarks.environment import write  # torch: only where something is measured
+def measure(name: str, options: argparse.Namespace) -> pd.DataFrame:
+    """Run one benchmark, print its table, write `<--out>/<name>.csv`."""
+    from benchmarks.timing import write  # torch: only where something is measured
 
     module, function = BENCHMARKS[name][0].split(".")
     print(f"\n{name}: {BENCHMARKS[name][1]}", flush=True)
     results = getattr(importlib.import_module(f"benchmarks.{module}"), function)(options)
     print(results.to_string(index=False, float_format="{:.4g}".format), flush=True)
-    path = out / f"{stem(name, options)}.csv"
-    written = write(results, path, options.device if name in OF_A_MODEL else "cpu")
+    of_a_model = name in OF_A_MODEL  # another scale or a GPU: a file of its own
+    scale = f"-{options.scale}" if of_a_model and options.scale != "miniature" else ""
+    device = options.device if of_a_model else "cpu"
+    path = options.out / f"{name}{scale}{'-cuda' if device == 'cuda' else ''}.csv"
+    written = write(results, path, device)
     print(f"→ {path}", flush=True)
     return written
-
-
-def stem(name: str, options: Options) -> str:
-    """Of the CSV: models of another scale or on a GPU have files of their own."""
-    if name not in OF_A_MODEL:
-        return name
-    scale = "" if options.scale == "miniature" else f"-{options.scale}"
-    return f"{name}{scale}{'-cuda' if options.device == 'cuda' else ''}"
-
-
-def _check_device(device: str) -> None:
-    if device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UserError("--device: cuda is asked for, but torch finds no GPU; there is cpu")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What the models are given: miniature images made on the spot, or noise of COCO's size."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,27 @@ from opmask.data.splits import COCO_CLASSES
 from opmask.miniature.build import build
 
 HEIGHT, WIDTH, OBJECTS = 800, 1066, 8  # of a synthetic COCO image
-TRAIN_IMAGES, VAL_IMAGES = 128, 64
 
 
 def miniature_images(scale: dict[str, Any], folder: Path) -> None:
     """Build some images like those of a miniature `scale` of params.yaml; the same every time."""
     own = {key: scale["data"][key] for key in ("seed", "image_size")}
-    counts = {"train_images": TRAIN_IMAGES, "val_images": VAL_IMAGES}
+    counts = {"train_images": 128, "val_images": 64}
     floors = {"min_train_instances": 0, "min_val_instances": 0}
     build(folder, **own, **counts, **floors, progress=False)
 
 
-def manifest(folder: Path | None) -> Manifest:
-    """Of the images in `folder`, or of COCO's classes alone."""
-    nothing = ImageSet(Path(), Path(), {})
-    if folder is None:
+def manifest(folder: str) -> Manifest:
+    """Of the images in `folder`, or, where that is "", of COCO's classes alone."""
+    if not folder:
+        nothing = ImageSet(Path(), Path(), {})
         categories = [{"id": k, "name": name} for k, name in enumerate(COCO_CLASSES, 1)]
         return Manifest("coco", categories, nothing, nothing)
-    sets = {
-        name: ImageSet(folder / "annotations" / f"instances_{name}.json", folder / name, {})
+    train, val = (
+        ImageSet(Path(folder, "annotations", f"instances_{name}.json"), Path(folder, name), {})
         for name in ("train", "val")
-    }
-    return Manifest("miniature", load_categories(sets["train"].annotations), **sets)
+    )
+    return Manifest("miniature", load_categories(train.annotations), train, val)
 
 
 def synthetic_batch(
@@ -57,12 +55,3 @@ def synthetic_batch(
         size = {"height": HEIGHT, "width": WIDTH, "image_id": number}
         batch.append({"image": pixels, "instances": instances, **size})
     return batch
-
-
-def synthetic_batches(
-    images: int, masks: type[PolygonMasks] = PolygonMasks
-) -> Iterator[list[dict[str, Any]]]:
-    """The same batch for ever."""
-    batch = synthetic_batch(images, masks=masks)
-    while True:
-        yield batch

@@ -1,116 +1,239 @@
-"""The models that are compared, each built as its own trainer would."""
+"""Benchmarks of models: each in a process of its own, all doing the same in turn.
 
-from dataclasses import dataclass
+`opmask` is as trained by this project, `maskrcnn7` the same without the prior. `detectron2` is its
+own StandardROIHeads with the same layers and our settings, `detectron2-stock` without these.
+`plain` is a plain float32 transcription of the method.
+"""
+
+import os
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import torch
-from detectron2.config import CfgNode
-from detectron2.modeling import build_model
+import pandas as pd
 
-from benchmarks import plain_opmask  # noqa: F401  registers its heads
-from opmask.data.coco import Manifest
-from opmask.model.cpu import use_matrix_mask_layers, use_separable_roi_align
-from opmask.model.precision import use_precision
-from study.runs import jobs
+from benchmarks import timing
+from benchmarks.data import miniature_images
+from benchmarks.session import Worker
+from benchmarks.variants import VARIANTS, Job
+from opmask.errors import UserError
 from study.spec.params import load_params
-from study.spec.run import parse_run, specification
+from study.spec.run import require
+
+REFERENCE = "opmask"  # whose times all ratios are to
+
+Workers = Mapping[str, Worker]  # by variant
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A method of params.yaml on whose heads, in which precision.
+class Turns:
+    """What models do in turn, `Session.<action>(count)`, and how often unless asked otherwise."""
 
-    heads: `ours`; `detectron2`, its StandardROIHeads with the same layers; `plain`
-        (`plain_opmask`).
-    precision: "" is what the benchmark was asked for.
-    tuned: channels_last, the layers of `opmask.training` and, on CPU, memory that is kept.
-    """
+    action: str
+    count: int
+    repeats: int
+    at_coco: int = 1  # `count` at COCO's size on a CPU
 
-    method: str
-    heads: str = "ours"
-    precision: str = ""
-    tuned: bool = True
+    def rows(self, workers: Workers, options: Namespace) -> list[dict[str, Any]]:
+        """One a model: median seconds of one of `count`, ratios to REFERENCE, what it answered."""
+        repeats = options.repeats or self.repeats
+        large = options.scale == "coco" and options.device == "cpu"
+        count = self.at_coco if large else self.count
+        answers: dict[str, dict[str, Any]] = {}
 
+        def act(name: str) -> float:
+            answers[name] = workers[name].ask(self.action, count=count)
+            return answers[name].pop("cpu_s")
 
-VARIANTS = {
-    "opmask": Variant("opmask"),
-    "maskrcnn7": Variant("maskrcnn7"),  # the control: the same heads without the prior
-    "maskrcnn": Variant("maskrcnn"),
-    "fasterrcnn": Variant("fasterrcnn"),
-    "opmask-fp32": Variant("opmask", precision="fp32"),
-    "detectron2": Variant("maskrcnn7", heads="detectron2"),
-    "detectron2-stock": Variant("maskrcnn7", "detectron2", "fp32", tuned=False),
-    "plain": Variant("opmask", "plain", "fp32", tuned=False),
-}
-_HEADS = {
-    "detectron2": {
-        "ROI_HEADS": "StandardROIHeads",
-        "ROI_BOX_HEAD": "PooledBoxHead",
-        "ROI_MASK_HEAD": "MaskRCNNConvUpsampleHead",
-    },
-    "plain": {
-        "ROI_HEADS": "PlainOPMaskHeads",
-        "ROI_BOX_HEAD": "PlainBoxHead",
-        "ROI_MASK_HEAD": "MaskRCNNConvUpsampleHead",
-    },
-}
+        actions = {name: partial(act, name) for name in workers}
+        seconds = timing.interleaved(actions, repeats, self.action)
+        rows = []
+        for name, worker in workers.items():
+            times = {key: value / count for key, value in seconds.median(name).items()}
+            images = 1 if self.action == "infer" else worker.about["batch"]
+            numbers = {**times, **seconds.ratio(name, REFERENCE)}
+            numbers["images_per_s"] = images / times["wall_s"]
+            numbers |= answers[name] | {"repeats": repeats, "count": count}
+            rows.append({"variant": name, **_about(worker), **numbers})
+        return rows
 
 
-@dataclass(frozen=True)
-class Job:
-    """One model to build; plain values, so that it can be sent to another process."""
-
-    variant: str
-    backbone: str = "R50"
-    scale: str = "miniature"
-    device: str = "cpu"
-    precision: str = ""
-    batch: int = 0
-    data: str = ""  # folder of miniature images; "" for noise of COCO's size
-    weights: str = ""
+def step(options: Namespace) -> pd.DataFrame:
+    """A training step, loading the images included: one row a variant."""
+    turns = Turns("train", count=4, repeats=4)
+    return contest(options, list(VARIANTS), turns.rows, starts=5)
 
 
-def config(job: Job, manifest: Manifest) -> CfgNode:
-    """The run's own detectron2 config at the scale of `job`, with the heads of its variant.
+def inference(options: Namespace) -> pd.DataFrame:
+    """Images read, detected, masks written as RLE: one row a variant, of an image."""
+    compared = ("opmask", "maskrcnn7", "fasterrcnn", "opmask-fp32", "detectron2-stock")
+    return contest(options, compared, Turns("infer", count=64, repeats=5, at_coco=4).rows)
+
+
+def loader(options: Namespace) -> pd.DataFrame:
+    """Decoding, augmentation, boxes and masks, in one process: with masks and without, a batch.
 
     Raises:
-        UserError: the scale or backbone is unknown.
+        UserError: at scale coco, whose images are not here.
     """
-    params: dict[str, Any] = {**load_params(), "scale": job.scale}
-    variant = VARIANTS[job.variant]
-    run = parse_run(f"{variant.method}-{job.backbone}-voc", 0, params)
-    cfg = jobs.run_config(specification(run, params), manifest, job.weights)
-    cfg.MODEL.DEVICE = job.device
-    if job.device == "cpu" or torch.cuda.device_count() < 2:  # SyncBN needs several GPUs
-        cfg.MODEL.ROI_BOX_HEAD.NORM = cfg.MODEL.ROI_MASK_HEAD.NORM = "BN"
-    use_heads(cfg, variant.heads)
-    cfg.SOLVER.PRECISION = variant.precision or job.precision or cfg.SOLVER.PRECISION
-    cfg.SOLVER.IMS_PER_BATCH = job.batch or cfg.SOLVER.IMS_PER_BATCH
-    cfg.SOLVER.BASE_LR = 1e-4  # the models are to stay what they are while they are timed
-    return cfg
+    if options.scale == "coco":
+        raise UserError("loader: needs images, which scale coco does not draw; take miniature")
+    return contest(options, ("opmask", "fasterrcnn"), Turns("load", count=8, repeats=9).rows)
 
 
-def use_heads(cfg: CfgNode, heads: str) -> None:
-    """Let `cfg` name the heads of a `Variant.heads`."""
-    for part, name in _HEADS.get(heads, {}).items():
-        cfg.MODEL[part].NAME = name
+def parts(options: Namespace) -> pd.DataFrame:
+    """Where a step's time goes: one row a variant and part, milliseconds and share.
+
+    Forward passes of backbone (with FPN), RPN, RoI sampling, box head (with its RoIAlign and
+    losses), prior, mask head (likewise); the backward pass as a whole; loading and optimiser.
+    """
+    return contest(options, ("opmask", "maskrcnn7", "plain"), _parts)
 
 
-def build(cfg: CfgNode, *, tuned: bool) -> torch.nn.Module:
-    """The model of `cfg`; `tuned` as `opmask.training.trainer` builds it."""
-    torch.manual_seed(0)
-    model = build_model(cfg)
-    if tuned:
-        model = model.to(memory_format=torch.channels_last)
-        if cfg.MODEL.DEVICE == "cpu":
-            use_separable_roi_align(model)
-            use_matrix_mask_layers(model)
-    use_precision(model, cfg.SOLVER.PRECISION)
-    return model
+def _parts(workers: Workers, options: Namespace) -> list[dict[str, Any]]:
+    repeats = options.repeats or 15
+    rounds = [{n: w.ask("parts")["parts"] for n, w in workers.items()} for _ in range(repeats + 1)]
+    rows = []
+    for name, worker in workers.items():
+        seconds = pd.DataFrame([r[name] for r in rounds[1:]]).median()  # the first warms up
+        about = {"variant": name, **_about(worker), "repeats": repeats}
+        for part, value in seconds.sort_values(ascending=False).items():
+            rows.append({**about, "part": part, "ms": 1000 * value, "share": value / seconds.sum()})
+    return rows
 
 
-def calm(model: torch.nn.Module) -> None:
-    """Let a deep frozen network without ImageNet's weights not overflow."""
-    for name, scale in model.backbone.bottom_up.named_buffers():
-        if name.endswith("conv3.norm.weight"):
-            scale.fill_(0.2)
+def _about(worker: Worker) -> dict[str, Any]:
+    return {key: worker.about[key] for key in ("precision", "batch", "parameters_m")}
+
+
+def contest(
+    options: Namespace,
+    variants: Sequence[str],
+    measure: Callable[[Workers, Namespace], list[dict[str, Any]]],
+    starts: int = 1,
+) -> pd.DataFrame:
+    """The rows of `measure(workers, options)`.
+
+    Of `starts` times, unless `options` ask for another number, the medians: a process keeps the
+    memory that it got when it started, and for as long is a few per cent faster or slower.
+    """
+    for name in options.variants:
+        require(name, VARIANTS, "--variants")
+    others = [name for name in options.variants or variants if name != REFERENCE]
+    groups = [[REFERENCE, *others]]
+    if options.scale == "coco" and others:  # two such models fill a machine
+        groups = [[REFERENCE, other] for other in others]
+    rows: list[dict[str, Any]] = []
+    with reference(options) as job:
+        for number, group in enumerate(groups):
+            found = [
+                _together(options, job, group, measure) for _ in range(options.starts or starts)
+            ]
+            rows += [r for r in medians(found) if number == 0 or r["variant"] != REFERENCE]
+    about = {"backbone": options.backbone, "scale": options.scale, "device": options.device}
+    about |= {"weights": Path(job.weights).name or "random"}
+    return pd.DataFrame(rows).assign(**about)
+
+
+def _together(
+    options: Namespace, job: Job, variants: Sequence[str], measure: Callable[..., list[dict]]
+) -> list[dict[str, Any]]:
+    """The rows of variants that take turns."""
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(Worker(replace(job, variant=name), 1)) for name in variants
+        }
+        return measure(workers, options)
+
+
+def medians(starts: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows that several starts have in common: medians of the numbers, and how many starts."""
+    rows = pd.concat(map(pd.DataFrame, starts))
+    numbers = list(rows.select_dtypes("number"))
+    labels = [column for column in rows if column not in numbers]
+    found = rows.groupby(labels, sort=False)[numbers].median().reset_index()
+    return found.assign(starts=len(starts)).to_dict("records")
+
+
+@contextmanager
+def reference(options: Namespace) -> Iterator[Job]:
+    """REFERENCE as `options` ask for it, with its images; COCO's are noise.
+
+    Raises:
+        UserError: the scale's images are not drawn on the spot, nor is it COCO's.
+    """
+    params = load_params()
+    require(options.scale, params["scales"], "--scale")
+    scale, coco = params["scales"][options.scale], options.scale == "coco"
+    if not coco and scale["data"]["kind"] != "miniature":
+        raise UserError(
+            f"--scale: {options.scale} needs images of yours; there are miniature, coco"
+        )
+    warm = Path("runs", options.scale, "pretrain", "weights", f"{options.backbone}.pth")
+    weights = str(warm) if warm.exists() else ""
+    asked = options.backbone, options.scale, options.device, options.precision, options.batch
+    with tempfile.TemporaryDirectory() as folder:
+        if not coco:
+            miniature_images(scale, Path(folder))
+        yield Job(REFERENCE, *asked, data="" if coco else folder, weights=weights)
+
+
+# How a machine's cores are used: `dvc repro` trains a run a core, side by side, with one thread
+# each. PyTorch, if nobody says otherwise, trains one with a thread a core: so a plain transcription
+# of the method would. Variant, and whether side by side:
+OURS = "opmask, side by side"
+ARRANGEMENTS = {
+    OURS: ("opmask", True),
+    "opmask, one run": ("opmask", False),
+    "plain, one run": ("plain", False),
+    "plain, side by side": ("plain", True),
+}
+STEPS = 6  # between two turns
+
+
+def machine(options: Namespace) -> pd.DataFrame:
+    """Training images a second of the whole machine, on CPU: one row an arrangement."""
+    if options.device != "cpu" or options.scale == "coco":
+        raise UserError("machine: is of CPUs and of a scale whose images are drawn on the spot")
+    cores, repeats = os.cpu_count() or 1, options.repeats or 9
+    with reference(options) as basis, ExitStack() as stack:
+        teams = {}
+        for name, (variant, side_by_side) in ARRANGEMENTS.items():
+            count, threads = (cores, 1) if side_by_side else (1, cores)
+            job = replace(basis, variant=variant)
+            teams[name] = [stack.enter_context(Worker(job, threads)) for _ in range(count)]
+        actions = {name: partial(_train, team) for name, team in teams.items()}
+        seconds = timing.interleaved(actions, repeats, "machine")
+        rows = compare(seconds, {name: len(team) for name, team in teams.items()})
+    for row, (worker, *_) in zip(rows, teams.values(), strict=True):
+        row |= _about(worker)
+        row["images_per_s"] = row["batch"] * row.pop("steps_per_s")
+    shared = {"scale": options.scale, "backbone": options.backbone, "cores": cores}
+    return pd.DataFrame(rows).assign(**shared, repeats=repeats, steps=STEPS)
+
+
+def compare(seconds: timing.Seconds, processes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Rows from the seconds that each arrangement's processes, at the same time, take for STEPS.
+
+    `ratio` is how many times as fast OURS gets through the same number of steps.
+    """
+    return [
+        {
+            "arrangement": name,
+            "processes": count,
+            "steps_per_s": STEPS * count / seconds.median(name)["wall_s"],
+            "ratio": seconds.ratio(name, OURS)["ratio"] * processes[OURS] / count,
+        }
+        for name, count in processes.items()
+    ]
+
+
+def _train(team: Sequence[Worker]) -> float:
+    """Processor seconds of all, which train at the same time."""
+    started = [worker.start("train", count=STEPS) for worker in team]
+    return sum(future.result()["cpu_s"] for future in started)

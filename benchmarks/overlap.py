@@ -4,6 +4,8 @@
 it, boxes drawn at random: as many, on as many images, as train2017 has.
 """
 
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks import timing
-from benchmarks.options import Options
 from opmask.errors import UserError
 from study.analysis.overlap import READINGS, compute
 
@@ -44,22 +45,20 @@ def synthetic(boxes: int = BOXES, images: int = IMAGES, seed: int = 0) -> Arrays
 
 def plain(boxes: NDArray, image_ids: NDArray, category_ids: NDArray) -> pd.DataFrame:
     """What `overlap.compute` does, image by image: the same columns but the counts."""
+    classes, category = np.unique(category_ids, return_inverse=True)
+    sums = {name: np.zeros(len(classes)) for name in READINGS}
+    counts = {name: np.zeros(len(classes)) for name in READINGS}
     order = np.argsort(image_ids, kind="stable")
-    boxes, image_ids, category_ids = boxes[order], image_ids[order], category_ids[order]
-    classes = np.unique(category_ids)
-    sums = {name: np.zeros(classes.max() + 1) for name in READINGS}
-    counts = {name: np.zeros(classes.max() + 1) for name in READINGS}
-    ends = np.flatnonzero(np.diff(image_ids, append=-1)) + 1
-    for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        for name, value, count in _image(boxes[start:end], category_ids[start:end]):
-            np.add.at(sums[name], category_ids[start:end], value)
-            np.add.at(counts[name], category_ids[start:end], count)
+    for image in np.split(order, np.flatnonzero(np.diff(image_ids[order])) + 1):
+        for name, (total, count) in _image(boxes[image], category[image]).items():
+            np.add.at(sums[name], category[image], total)
+            np.add.at(counts[name], category[image], count)
     with np.errstate(invalid="ignore"):
-        means = {name: sums[name][classes] / counts[name][classes] for name in READINGS}
+        means = {name: sums[name] / counts[name] for name in READINGS}
     return pd.DataFrame({"category_id": classes, **means})
 
 
-def _image(boxes: NDArray, category: NDArray) -> list[tuple[str, NDArray, NDArray]]:
+def _image(boxes: NDArray, category: NDArray) -> dict[str, tuple[NDArray, NDArray | int]]:
     """Of every reading: each box's sum and count."""
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
@@ -69,37 +68,26 @@ def _image(boxes: NDArray, category: NDArray) -> list[tuple[str, NDArray, NDArra
     iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     np.fill_diagonal(iou, 0)
     other = category[:, None] != category
-    apart, ones = iou * other, np.ones(len(boxes))
-    return [
-        ("other_class", apart.sum(1), (apart > 0).sum(1)),
-        ("other_class_pairs", apart.sum(1), other.sum(1)),
-        ("any_overlapping", iou.sum(1), (iou > 0).sum(1)),
-        ("all_pairs", iou.sum(1), ones * (len(boxes) - 1)),
-        ("max_other_class", apart.max(1), ones),
-        ("max", iou.max(1), ones),
-    ]
+    apart = iou * other
+    return {
+        "other_class": (apart.sum(1), (apart > 0).sum(1)),
+        "other_class_pairs": (apart.sum(1), other.sum(1)),
+        "any_overlapping": (iou.sum(1), (iou > 0).sum(1)),
+        "all_pairs": (iou.sum(1), len(boxes) - 1),
+        "max_other_class": (apart.max(1), 1),
+        "max": (iou.max(1), 1),
+    }
 
 
-def measure(options: Options) -> pd.DataFrame:
+def measure(options: Namespace) -> pd.DataFrame:
     """One row: seconds of both, and their ratio; ValueError if they differ."""
     arrays = load(options.coco_boxes) if options.coco_boxes else synthetic()
-    results: dict[str, pd.DataFrame] = {}
-    actions = {
-        "ours": lambda: results.update(ours=compute(*arrays)),
-        "loop": lambda: results.update(loop=plain(*arrays)),
-    }
-    repeats = options.times(3)
-    seconds = timing.interleaved(actions, repeats, "overlap")
-    gap = np.nanmax(np.abs(results["ours"][list(READINGS)] - results["loop"][list(READINGS)]))
+    repeats = options.repeats or 3
+    found, wanted, row = timing.against(
+        "loop", partial(compute, *arrays), partial(plain, *arrays), repeats
+    )
+    gap = np.nanmax(np.abs(found[list(READINGS)] - wanted[list(READINGS)]))
     if not gap < 1e-9:
         raise ValueError(f"overlap: the loop's means differ by up to {gap}")
-    row = {
-        "data": "given" if options.coco_boxes else "random",
-        "boxes": len(arrays[0]),
-        **seconds.median("ours"),
-        "loop_s": seconds.median("loop")["wall_s"],
-        **seconds.ratio("loop", "ours"),
-        "largest_difference": gap,
-        "repeats": repeats,
-    }
-    return pd.DataFrame([row])
+    about = {"data": "given" if options.coco_boxes else "random", "boxes": len(arrays[0])}
+    return pd.DataFrame([{**about, **row, "largest_difference": gap, "repeats": repeats}])

@@ -1,24 +1,30 @@
-"""One model, ready to train and to detect."""
+"""One model, ready to train and to detect: here, or in a process of its own."""
 
+import functools
+import itertools
+import json
 import resource
+import time
+from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.solver import build_optimizer
 from detectron2.structures import PolygonMasks
 from detectron2.utils.events import EventStorage
+from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from benchmarks import data
-from benchmarks.clock import Clock
-from benchmarks.models import VARIANTS, Job, build, calm, config
-from opmask.data.coco import load_json, load_training_dicts
+from benchmarks.variants import VARIANTS, Job, build, calm, config
+from opmask.data.coco import load_training_dicts
 from opmask.data.loader import build_loader
 from opmask.data.polygon_masks import SharedPolygonMasks
 from opmask.data.splits import resolve
 from opmask.evaluation.inference import detect
+from opmask.training.hardware import KEEP_MEMORY
 from opmask.training.hooks import SafeCheckpointer
 
 # The parts of a model; what is left of its forward pass is `other`.
@@ -32,12 +38,41 @@ PARTS = [
 ]
 
 
+class Clock:
+    """`with clock("part")`; nested parts do not count twice. On a GPU it waits at both ends."""
+
+    def __init__(self, device: str):
+        self.device = device
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._stack: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        self._turn()
+        self._stack.append(part)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._stack.pop()
+
+    def _turn(self) -> None:
+        """Book the time since the last turn on the part that runs."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if self._stack:
+            self.seconds[self._stack[-1]] += now - self._since
+        self._since = now
+
+
 class Session:
-    """Trains and detects when asked; answers are plain values for JSON."""
+    """Trains and detects when asked; what it answers can be sent to another process."""
 
     def __init__(self, job: Job):
         self.job, self.iteration = job, 0
-        self.manifest = data.manifest(Path(job.data) if job.data else None)
+        self.manifest = data.manifest(job.data)
         self.cfg = config(job, self.manifest)
         self.model = build(self.cfg, tuned=VARIANTS[job.variant].tuned)
         if job.weights:
@@ -45,38 +80,31 @@ class Session:
         elif job.scale == "coco":
             calm(self.model)
         self.optimizer = build_optimizer(self.cfg, self.model)
-        self.batches = self._batches(self.cfg)
+        self.batches = self._batches()
         self.clock = Clock(job.device)
         self.watched = False
 
-    def _batches(self, cfg: CfgNode) -> Iterator[list[dict[str, Any]]]:
+    def _batches(self) -> Iterator[list[dict[str, Any]]]:
         if not self.job.data:
             masks = SharedPolygonMasks if VARIANTS[self.job.variant].tuned else PolygonMasks
-            return data.synthetic_batches(cfg.SOLVER.IMS_PER_BATCH, masks)
+            batch = data.synthetic_batch(self.cfg.SOLVER.IMS_PER_BATCH, masks=masks)
+            return itertools.repeat(batch)
         split = resolve("voc", self.manifest.categories)
         ids = [c["id"] for c in self.manifest.categories if c["name"] in split.supervised]
         train = self.manifest.train
         dicts, _ = load_training_dicts(train.annotations, train.images, ids)
-        return iter(build_loader(dicts, cfg))
+        return iter(build_loader(dicts, self.cfg))
 
     def ready(self) -> dict[str, Any]:
         """What the model is."""
         count = sum(p.numel() for p in self.model.parameters())
         settings = self.cfg.SOLVER
-        return {
-            "precision": settings.PRECISION,
-            "batch": settings.IMS_PER_BATCH,
-            "parameters_m": round(count / 1e6, 2),
-        }
+        about = {"precision": settings.PRECISION, "batch": settings.IMS_PER_BATCH}
+        return {**about, "parameters_m": round(count / 1e6, 2)}
 
-    def train(self, steps: int = 1) -> dict[str, float]:
-        """SGD steps as in detectron2's trainer, loading included; returns the last losses."""
+    def step(self) -> dict[str, torch.Tensor]:
+        """An SGD step as in detectron2's trainer, loading included; the losses."""
         self.model.train()
-        for _ in range(steps):
-            losses = self._step()
-        return {name: loss.item() for name, loss in losses.items()}
-
-    def _step(self) -> dict[str, torch.Tensor]:
         torch.manual_seed(self.iteration)  # every variant samples the same RoIs
         self.iteration += 1
         with self.clock("loader"):
@@ -91,40 +119,76 @@ class Session:
             self.optimizer.step()
         return losses
 
-    def parts(self, steps: int = 1) -> dict[str, float]:
-        """Seconds a step by part of the model, forward, and of the other things in a step."""
+    def train(self, count: int) -> dict[str, Any]:
+        """Do `count` steps; peak memory so far, GiB: of the GPU's, else of this process."""
+        for _ in range(count):
+            self.step()
+        if self.job.device == "cuda":
+            torch.cuda.synchronize()
+            return {"peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
+        return {"peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+    def parts(self) -> dict[str, Any]:
+        """Seconds of a step by part of the model, forward, and of the other things in a step."""
         if not self.watched:
             self.watched = True
             for module, name, part in PARTS:
-                if hasattr(owner := getattr(self.model, module), name):
-                    self.clock.watch(owner, name, part)
+                if function := getattr(owner := getattr(self.model, module), name, None):
+                    setattr(owner, name, self.clock(part)(function))
         self.clock.seconds.clear()
-        self.train(steps)
-        return {part: seconds / steps for part, seconds in self.clock.seconds.items()}
+        self.step()
+        return {"parts": dict(self.clock.seconds)}
 
-    def infer(self, images: int) -> dict[str, float]:
-        """Detect on validation images, or noise, as an evaluation does; masks as RLE included."""
+    def infer(self, count: int) -> dict[str, Any]:
+        """Detect on `count` validation images, or noise, as an evaluation does; masks as RLE."""
         self.model.eval()
         if self.job.data:
             val = self.manifest.val
-            records = load_json(val.annotations)["images"][:images]
+            records = json.loads(val.annotations.read_bytes())["images"][:count]
             ids = [c["id"] for c in self.manifest.categories]
             found = len(detect(self.model, self.cfg, records, val.images, ids))
         else:
-            (batch, found) = (next(self.batches)[:1], 0)
+            batch = next(self.batches)[:1]
             with torch.no_grad():
-                for _ in range(images):
-                    found += len(self.model(batch)[0]["instances"])
+                found = sum(len(self.model(batch)[0]["instances"]) for _ in range(count))
         if self.job.device == "cuda":
             torch.cuda.synchronize()
-        return {"detections_per_image": found / images}
+        return {"detections": found / count}
 
-    def load(self, batches: int) -> dict[str, int]:
-        """Read training batches and do nothing with them."""
-        return {"images": sum(len(next(self.batches)) for _ in range(batches))}
+    def load(self, count: int) -> dict[str, Any]:
+        """Read `count` training batches and do nothing with them."""
+        for _ in range(count):
+            next(self.batches)
+        return {}
 
-    def memory(self) -> dict[str, float]:
-        """Peak so far, GiB: of the GPU's memory, else of this process."""
-        if self.job.device == "cuda":
-            return {"gib": torch.cuda.max_memory_allocated() / 2**30}
-        return {"gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+class Worker(ProcessPoolExecutor):
+    """A session in a process of its own, which ends with this context.
+
+    Processes, because variants differ in their environment: threads, how memory is allocated.
+    """
+
+    def __init__(self, job: Job, threads: int):
+        tuned = VARIANTS[job.variant].tuned and job.device == "cpu"
+        memory = KEEP_MEMORY if tuned else {}
+        own = {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore", **memory}
+        super().__init__(1, env=own)
+        self.job = job
+        self.about = self.ask("ready")
+
+    def start(self, what: str, **arguments: Any) -> Future:
+        """Begin `Session.<what>(**arguments)`; its answer and `cpu_s`, the processor time."""
+        return self.submit(_do, self.job, what, arguments)
+
+    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+        """The same, waited for. BrokenProcessPool if the process ended."""
+        return self.start(what, **arguments).result()
+
+
+_session = functools.cache(Session)  # of a worker's process
+
+
+def _do(job: Job, what: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    session, started = _session(job), time.process_time()
+    answer = getattr(session, what)(**arguments)
+    return {**answer, "cpu_s": time.process_time() - started}

@@ -4,7 +4,7 @@ As in a training step with the paper's settings: 8 objects, 128 positive RoIs, 2
 object has 1.2 polygons of 24 points on average. tests/test_polygon_masks.py: both draw alike.
 """
 
-from functools import partial
+from argparse import Namespace
 
 import numpy as np
 import pandas as pd
@@ -12,32 +12,23 @@ import torch
 from detectron2.structures import PolygonMasks
 
 from benchmarks import timing
-from benchmarks.options import Options
 from opmask.data.polygon_masks import SharedPolygonMasks
 
 ROIS, POSITIVE, OBJECTS, POINTS, SIZE = 512, 128, 8, 24, 28
 
 
-def measure(options: Options) -> pd.DataFrame:
-    """One row a way: median milliseconds an image, and the ratio to ours."""
-    repeats = options.times(51)
+def measure(options: Namespace) -> pd.DataFrame:
+    """One row: seconds an image of both."""
+    repeats = options.repeats or 51
     polygons, matched, boxes = _image(np.random.default_rng(0))
-    ways = {"ours": SharedPolygonMasks(polygons), "detectron2": PolygonMasks(polygons)}
-    actions = {name: partial(_draw, masks, matched, boxes) for name, masks in ways.items()}
-    seconds = timing.interleaved(actions, repeats, "targets")
-    rows = [
-        {
-            "way": name,
-            "ms": 1000 * seconds.median(name)["wall_s"],
-            "ratio": seconds.ratio(name, "ours")["ratio"],
-        }
-        for name in ways
-    ]
-    return pd.DataFrame(rows).assign(rois=ROIS, positive=POSITIVE, objects=OBJECTS, repeats=repeats)
 
+    def draw(masks: PolygonMasks) -> torch.Tensor:
+        return masks[matched][torch.arange(POSITIVE)].crop_and_resize(boxes, SIZE)
 
-def _draw(masks: PolygonMasks, matched: torch.Tensor, boxes: torch.Tensor) -> None:
-    masks[matched][torch.arange(POSITIVE)].crop_and_resize(boxes, SIZE)
+    shared, own = SharedPolygonMasks(polygons), PolygonMasks(polygons)
+    *_, row = timing.against("detectron2", lambda: draw(shared), lambda: draw(own), repeats)
+    sizes = {"rois": ROIS, "positive": POSITIVE, "objects": OBJECTS}
+    return pd.DataFrame([{**row, **sizes, "repeats": repeats}])
 
 
 def _image(

@@ -1,12 +1,27 @@
-"""Comparisons that hold on a busy machine: in turn, within one run, medians over repeats."""
+"""Comparisons that hold on a busy machine: in turn, within one run, medians over repeats.
+
+And the rows they make, each with what a reader must know of its origin.
+"""
 
 import os
+import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import psutil
+import torch
 from tqdm import tqdm
+
+from study.runs import provenance
+
+PACKAGES = ("torch", "torchvision", "numpy", "pycocotools", "hotcoco", "dvc")
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,47 @@ def interleaved(
         cpu.append({name: seconds for name, (_, seconds) in times.items()})
     columns = list(actions)
     return Seconds(pd.DataFrame(wall, columns=columns), pd.DataFrame(cpu, columns=columns))
+
+
+def against(
+    rival: str, ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int
+) -> tuple[Any, Any, dict[str, float]]:
+    """What both compute, and the numbers of a row: our seconds, theirs, how many times ours."""
+    results: dict[str, Any] = {}
+
+    def act(name: str, function: Callable[[], Any]) -> None:
+        results[name] = function()
+
+    actions = {n: partial(act, n, f) for n, f in (("ours", ours), (rival, theirs))}
+    seconds = interleaved(actions, repeats, rival)
+    row = {**seconds.median("ours"), f"{rival}_s": seconds.median(rival)["wall_s"]}
+    return results["ours"], results[rival], row | seconds.ratio(rival, "ours")
+
+
+def write(results: pd.DataFrame, path: Path, device: str = "cpu") -> pd.DataFrame:
+    """Write `results` with machine, versions, commit and date in every row; returns that.
+
+    What `results` say of it themselves holds: they may be of another checkout than this.
+    """
+    frame = results.assign(**{k: v for k, v in _origin(device).items() if k not in results})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, index=False, float_format="%.4g")
+    return frame
+
+
+def _origin(device: str) -> dict[str, str]:
+    commit, dirty = provenance.current_commit()
+    memory = round(psutil.virtual_memory().total / 2**30)
+    versions = [f"{name} {version(name)}" for name in PACKAGES]
+    return {
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"{memory} GiB",
+        "cpu": provenance.cpu_name(),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else "",
+        "versions": "; ".join([f"Python {platform.python_version()}", *versions]),
+        "commit": f"{commit}{'+changes' if dirty else ''}",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
 
 
 def _timed(action: Callable[[], float | None]) -> tuple[float, float]:

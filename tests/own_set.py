@@ -63,7 +63,7 @@ def _corners(category: int, x: int, y: int, w: int, h: int) -> list[tuple[float,
 
 
 def own_params(root: Path, **changed) -> dict:
-    """params.yaml as README.md says, at the length of scale `smoke`, from random weights."""
+    """params.yaml as docs/own-data.md says, at the length of scale `smoke`, from random weights."""
     params = deepcopy(PARAMS)
     smoke = params["scales"]["smoke"]
     quick = {key: smoke[key] for key in ("schedule_factor", "checkpoint_period", "config")}

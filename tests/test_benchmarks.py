@@ -16,14 +16,11 @@ from hypothesis import strategies as st
 from tiny import tiny_cfg, write_images
 
 from benchmarks import __main__ as command_line
-from benchmarks import bootstrap, contest, dag, evaluator, machine, overlap, timing
-from benchmarks.clock import Clock
+from benchmarks import dag, evaluator, models, overlap, timing
 from benchmarks.data import miniature_images
-from benchmarks.environment import write
-from benchmarks.models import Job, build, use_heads
-from benchmarks.options import Options
-from benchmarks.timing import Seconds
-from benchmarks.worker import Worker
+from benchmarks.session import Clock, Worker
+from benchmarks.timing import Seconds, write
+from benchmarks.variants import Job, build, use_heads
 from opmask.data.coco import load_training_dicts
 from opmask.data.loader import build_loader
 from study.analysis.overlap import READINGS, compute
@@ -90,6 +87,7 @@ def test_detectron2s_own_heads_are_the_baseline(tmp_path):
     assert found[0] == pytest.approx(wanted[0], rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_bf16_trains_like_fp32(tmp_path):
     """The first losses of the heads differ by 0.5 % at most; after 200 iterations every loss does
     by 5 %, in the median of the last 50. RoIs are the same in both, not those of either's RPN."""
@@ -133,26 +131,18 @@ def test_the_plain_overlap_is_that_of_the_pipeline(rows):
 def test_both_evaluators_are_given_the_same(tmp_path):
     truth, detections = evaluator.synthetic(images=20, objects=150, detections=700)
     (path := tmp_path / "instances.json").write_text(json.dumps(truth))
-    for task in ("segm",):
-        found, wanted = (
-            evaluator.ours(path, detections, task),
-            evaluator.theirs(path, detections, task),
-        )
-        assert evaluator.compare(found, wanted) < 1e-6
-        assert 5 < wanted["all"][0] < 95
-        found["voc"][0] += 0.01
-        with pytest.raises(ValueError, match="differ on voc"):
-            evaluator.compare(found, wanted)
+    found, wanted = (of(path, detections, "segm") for of in (evaluator.ours, evaluator.theirs))
+    assert evaluator.compare(found, wanted) < 1e-6
+    assert 5 < wanted["all"][0] < 95
+    found["voc"][0] += 0.01
+    with pytest.raises(ValueError, match="differ on voc"):
+        evaluator.compare(found, wanted)
 
 
-def test_bootstrap_runs_share_their_ground_truth():
-    a, b = (bootstrap.synthetic(50, 400, 2000, seed) for seed in (1, 2))
-    np.testing.assert_array_equal(a.gt_category, b.gt_category)
-    np.testing.assert_array_equal(a.gt_image, b.gt_image)
-    assert not np.array_equal(a.matched, b.matched)
-    assert (np.diff(a.category) >= 0).all()
-    within = np.diff(a.category) == 0
-    assert (np.diff(a.score)[within] <= 0).all()
+def test_runs_share_their_ground_truth():
+    (a, found), (b, others) = (evaluator.synthetic(20, 50, 200, run) for run in (1, 2))
+    assert a == b and len(found) == len(others) == 200
+    assert found != others
 
 
 def test_interleaved_takes_turns(monkeypatch):
@@ -174,7 +164,7 @@ def test_interleaved_takes_turns(monkeypatch):
 
 def test_nested_parts_do_not_count_twice(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("benchmarks.clock.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("benchmarks.session.time.perf_counter", lambda: now[0])
     clock = Clock("cpu")
     with clock("outer"):
         now[0] += 1
@@ -187,18 +177,6 @@ def test_nested_parts_do_not_count_twice(monkeypatch):
     assert clock.seconds == {"outer": 3, "inner": 15}
 
 
-def test_time_goes_to_the_stage_that_dvc_names():
-    lines = [
-        (0, "started"),
-        (2, "Running stage 'data':"),
-        (3, "> python"),
-        (7, "Running stage 'train@a-0':"),
-        (20, "Running stage 'train@b-0':"),
-        (30, "ended"),
-    ]
-    assert dag.by_stage(lines) == {"start": 2, "data": 5, "train": 23}
-
-
 def test_a_clone_is_recorded_with_its_own_commits(tmp_path):
     runs = {
         "a-0": {"wall_s": 100, "peak_memory_gib": 0.5, "date": "2026-01-03"},
@@ -208,9 +186,9 @@ def test_a_clone_is_recorded_with_its_own_commits(tmp_path):
         file = tmp_path / "runs" / "miniature" / "train" / run / "provenance.json"
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps({**about, "commit": "0123456789"}))
-    (row,) = dag.miniature(Options(clone=tmp_path, seconds=170)).to_dict("records")
-    commits = "0123456789 (1 run); 0123456789 with uncommitted changes (1 run)"
-    expected = {"runs": 2, "training_s": 160, "peak_memory_gib": 0.75, "total_s": 170}
+    row = dag.records(tmp_path, "miniature")
+    commits = "0123456789; 0123456789+changes"
+    expected = {"runs": 2, "training_s": 160, "peak_memory_gib": 0.75}
     assert row == expected | {"commit": commits, "date": "2026-01-03"}
     (written,) = write(pd.DataFrame([row]), tmp_path / "out.csv").to_dict("records")
     assert written["commit"] == commits
@@ -218,12 +196,12 @@ def test_a_clone_is_recorded_with_its_own_commits(tmp_path):
     assert written["versions"].startswith("Python ")
 
 
+@pytest.mark.slow
 def test_a_session_answers_what_a_worker_asks(tmp_path):
     miniature_images(load_params()["scales"]["smoke"], tmp_path / "images")
     with Worker(Job("opmask", scale="smoke", data=str(tmp_path / "images")), threads=1) as worker:
-        assert worker.ask("ready")["precision"] == "bf16"
-        assert set(worker.ask("parts")) == {
-            "cpu_s",
+        assert worker.about["precision"] == "bf16"
+        assert set(worker.ask("parts")["parts"]) == {
             "loader",
             "backbone",
             "RPN",
@@ -235,21 +213,54 @@ def test_a_session_answers_what_a_worker_asks(tmp_path):
             "backward",
             "optimiser",
         }
-        assert worker.ask("load", batches=2)["images"] == 4
-        assert worker.ask("infer", images=2)["detections_per_image"] >= 0
-        with pytest.raises(RuntimeError, match="opmask: process ended with 1"):
+        assert worker.ask("train", count=1)["peak_memory_gib"] > 0.1
+        assert worker.ask("load", count=2)["cpu_s"] > 0
+        assert worker.ask("infer", count=2)["detections"] >= 0
+        with pytest.raises(AttributeError, match="no_such_thing"):
             worker.ask("no_such_thing")
+
+
+def test_a_row_is_of_one_step(monkeypatch):
+    """Two models do 4 steps of 2 images in 8 s and in 4 s; processor time is what they answer."""
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+
+    class Model:
+        about = {"precision": "bf16", "batch": 2, "parameters_m": 1.5}
+
+        def __init__(self, seconds: float):
+            self.seconds = seconds
+
+        def ask(self, what: str, count: int) -> dict:
+            assert (what, count) == ("train", 4)
+            now[0] += self.seconds * count
+            return {"peak_memory_gib": 0.5, "cpu_s": 3 * self.seconds * count}
+
+    options = command_line.parser().parse_args(["--repeats", "2"])
+    turns = models.Turns("train", count=4, repeats=9)
+    first, second = turns.rows({"opmask": Model(2), "plain": Model(1)}, options)
+    assert first["wall_s"] == 2 and first["cpu_s"] == 6 and first["ratio"] == 1
+    assert second == {
+        "variant": "plain",
+        **Model.about,
+        "wall_s": 1,
+        "cpu_s": 3,
+        "ratio": 0.5,
+        "cpu_ratio": 0.5,
+        "images_per_s": 2,
+        "peak_memory_gib": 0.5,
+        "repeats": 2,
+        "count": 4,
+    }
 
 
 def test_processes_side_by_side_share_the_time():
     """Two processes in 4 s do as many steps as one in 2 s: of the rounds' ratios 2.5, 3 and 4."""
-    seconds = {machine.OURS: [4.0, 4.0, 8.0], "one": [5.0, 6.0, 16.0], "two": [4.0, 8.0, 8.0]}
+    seconds = {models.OURS: [4.0, 4.0, 8.0], "one": [5.0, 6.0, 16.0], "two": [4.0, 8.0, 8.0]}
     wall = pd.DataFrame(seconds)
-    rows = machine.compare(Seconds(wall, wall), {machine.OURS: 2, "one": 1, "two": 2})
+    rows = models.compare(Seconds(wall, wall), {models.OURS: 2, "one": 1, "two": 2})
     assert [row["ratio"] for row in rows] == [1, 3, 1]
-    assert [row["steps_per_s"] for row in rows] == [
-        machine.STEPS * n for n in (1 / 2, 1 / 6, 1 / 4)
-    ]
+    assert [row["steps_per_s"] for row in rows] == [models.STEPS * n for n in (1 / 2, 1 / 6, 1 / 4)]
 
 
 def test_medians_are_over_starts_of_the_same_row():
@@ -258,7 +269,7 @@ def test_medians_are_over_starts_of_the_same_row():
         rows = zip(names, seconds, strict=True)
         return [{"variant": name, "wall_s": s, "part": "a", "repeats": 4} for name, s in rows]
 
-    rows = contest.medians([start(1, 9), start(3, 2), start(2, 4)])
+    rows = models.medians([start(1, 9), start(3, 2), start(2, 4)])
     assert [(r["variant"], r["wall_s"], r["part"], r["repeats"], r["starts"]) for r in rows] == [
         ("opmask", 2, "a", 4, 3),
         ("plain", 4, "a", 4, 3),
@@ -269,12 +280,12 @@ def test_csv_says_where_it_was_measured(tmp_path, capsys):
     def small(_options):
         return pd.DataFrame([{"seconds": 1.5}])
 
-    bootstrap.small = small
-    command_line.BENCHMARKS["small"] = ("bootstrap.small", "a test")
+    dag.small = small
+    command_line.BENCHMARKS["small"] = ("dag.small", "a test")
     try:
         command_line.run(["small", "--out", str(tmp_path)])
     finally:
-        del command_line.BENCHMARKS["small"], bootstrap.small
+        del command_line.BENCHMARKS["small"], dag.small
     row = pd.read_csv(tmp_path / "small.csv").iloc[0]
     assert row["seconds"] == 1.5
     for column in ("machine", "cpu", "versions", "commit", "date"):

@@ -262,6 +262,7 @@ def simulate(rng, images=60, classes=12, found=(0.8, 0.7)) -> list[Matches]:
     return runs
 
 
+@pytest.mark.slow
 def test_errors_and_coverage_where_the_truth_is_known():
     """Standard errors within 15 % of the sd over 300 new data sets; 95 % intervals cover ≥ 88 %.
 

@@ -137,6 +137,7 @@ def other_pythons():
     return [name for v in (11, 12, 13) if (name := shutil.which(f"python3.{v}"))]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not other_pythons(), reason="no other Python at hand")
 def test_another_python_finds_the_same():
     """Machines that share results need not share a version of Python."""
@@ -169,6 +170,11 @@ def copy(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def before() -> dict[str, codedigest.Digests]:
+    return {name: code.PROJECT.digests(f"pipeline.{name}") for name in STAGES}
+
+
 def functions(tree: ast.AST) -> list[ast.FunctionDef]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
@@ -187,12 +193,14 @@ def mutations() -> list[tuple[str, int]]:
         ]
         chosen += rng.sample(inside, 1) if inside else []
     rest = [one for name in found for one in found[name] if one not in chosen]
-    return chosen + rng.sample(rest, 30)
+    return chosen + rng.sample(rest, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "number"), mutations())
-def test_the_stages_that_hold_a_function_and_no_others_are_out_of_date(copy, module, number):
-    before = {name: code.PROJECT.digests(f"pipeline.{name}") for name in STAGES}
+def test_the_stages_that_hold_a_function_and_no_others_are_out_of_date(
+    copy, before, module, number
+):
     path = copy / code.PROJECT.files[module].relative_to(ROOT)
     source = path.read_text()
     try:

@@ -276,6 +276,7 @@ def write_scale(folder, kind, trained, make_runs=True):
 FIGURES = [f"figure{n}" for n in (1, 4, 5, 7, 8)]
 
 
+@pytest.mark.slow
 def test_pictures_of_photographs(tmp_path, monkeypatch, trained):
     write_scale(tmp_path, "coco", trained)
     monkeypatch.chdir(tmp_path)

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).with_name("kill_points.py")
 
 
+@pytest.mark.slow
 def test_a_fault_at_any_write_costs_nothing():
     """A sample of `kill_points.py`, which says how to go through all points.
 

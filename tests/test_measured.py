@@ -105,6 +105,7 @@ def write_environment(key, folder):
     (folder / "result").write_text(f"{key} {os.getpid()} {os.environ['OMP_NUM_THREADS']}")
 
 
+@pytest.mark.slow
 def test_several_are_measured_in_processes_of_their_own(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
@@ -146,6 +147,7 @@ def collect_lingering(root):
     collect(parts, root / "out", root / "cache", HARDWARE)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_processes(tmp_path):
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=collect_lingering, args=(tmp_path,))
@@ -177,6 +179,7 @@ def test_a_killed_process_is_reported_as_killed(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_processes_end_with_a_stage_that_is_terminated_or_killed(number, tmp_path):
     code = f"""

@@ -208,6 +208,7 @@ def test_boxes_overlap_often(miniature: Path) -> None:
     assert 0.4 < np.mean(overlaps) < 0.95
 
 
+@pytest.mark.slow
 def test_bytes_depend_on_the_seed_but_not_on_the_workers(miniature: Path, tmp_path: Path) -> None:
     build(tmp_path / "two", seed=0, workers=2, **SMALL)
     build(tmp_path / "other", seed=1, **SMALL)
@@ -275,6 +276,7 @@ def be_killed(_item: tuple) -> list[dict]:
     return []
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_drawing_with_an_error() -> None:
     with pytest.raises(UserError, match="miniature val: a process was killed"):
         _mapped(be_killed, list(range(4)), 2, False, "val")

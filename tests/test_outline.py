@@ -239,6 +239,7 @@ work = pathlib.Path("work_name").read_text()
 """
 
 
+@pytest.mark.slow
 def test_what_dvc_can_restore(params, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
 

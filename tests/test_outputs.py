@@ -64,6 +64,7 @@ def refused(trained: Path, capsys, *words) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_command_may_be_repeated_and_replaces_its_own(trained, photos):
     run(trained, photos, "--out", "out", *ALL)
     first = state()
@@ -89,6 +90,7 @@ def test_images_are_never_results(out, trained, photos, capsys):
     assert "photos/1.png: is one of the images given" in line
 
 
+@pytest.mark.slow
 def test_results_may_lie_among_the_images_and_are_no_images_then(trained, photos):
     before = state(photos)
     for _ in range(2):
@@ -119,6 +121,7 @@ def test_a_linked_folder_below_the_output_is_not_followed(trained, photos, capsy
     assert "is a link" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["mine.png", "nowhere.png", "photos/2.png"])
 def test_a_linked_file_is_not_followed(target, trained, photos, capsys):
     Path("mine.png").write_text("mine")
@@ -140,6 +143,7 @@ def test_a_hard_link_to_an_image_is_an_image(trained, photos, capsys):
     assert "out/1.png: is one of the images" in refused(trained, capsys, photos, "--out", "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["1.png", "more/3.png", "images.json", "detections.json", "2",
                                   "2/01_cat_0.93.png", "more", "1/x"])  # fmt: skip
 def test_files_of_others_are_not_overwritten(name, trained, photos, capsys):
@@ -157,6 +161,7 @@ def test_files_of_others_are_not_overwritten(name, trained, photos, capsys):
     run(trained, photos, "--out", "out", *ALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["1.png", "images.json", "2/*.png"])
 def test_a_result_that_somebody_changed_is_theirs(name, trained, photos, capsys):
     run(trained, photos, "--out", "out", *ALL)

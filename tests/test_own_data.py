@@ -42,6 +42,7 @@ def project(tmp_path_factory):
     os.chdir(before)
 
 
+@pytest.mark.slow
 def test_the_split_is_the_users_and_weak_classes_have_no_masks(project):
     splits = json.loads(Path("runs/own/splits.json").read_text())
     assert list(splits) == ["all", "wet"]
@@ -52,6 +53,7 @@ def test_the_split_is_the_users_and_weak_classes_have_no_masks(project):
     assert wet["novel"]["train_instances"] == 20
 
 
+@pytest.mark.slow
 def test_a_trained_run_knows_its_classes(project):
     for run in RUNS:
         cfg = yaml.safe_load(Path(f"runs/own/train/{run}-0/config.yaml").read_text())["MODEL"]
@@ -62,6 +64,7 @@ def test_a_trained_run_knows_its_classes(project):
     assert {one.state for one in progress(load_params())} == {"published"}
 
 
+@pytest.mark.slow
 def test_every_class_is_evaluated_by_its_supervision(project):
     table = pd.read_csv("reports/own/tables/per_class.csv")
     assert len(table) == len(RUNS) * 4 * 2
@@ -70,6 +73,7 @@ def test_every_class_is_evaluated_by_its_supervision(project):
     assert table["AP"].between(0, 100).all()
 
 
+@pytest.mark.slow
 def test_the_report_compares_the_users_runs_and_says_what_does_not_apply(project):
     rows = pd.read_csv("reports/own/tables/contrasts.csv").set_index("name")
     names = ["gain R50 wet", "prior R50 wet", "depth R50 wet"]
@@ -94,6 +98,7 @@ def _novel_ap(run: str) -> float:
     return metrics["novel"]["mask_AP"]
 
 
+@pytest.mark.slow
 def test_predictions_carry_the_users_classes(project, tmp_path):
     words = ["wetland/val", "--run", "runs/own/train/opmask-R50-wet-0", "--out", str(tmp_path)]
     predict.run([*words, "--threshold", "0", "--format", "coco", "--format", "overlay", "--prior"])
@@ -105,6 +110,7 @@ def test_predictions_carry_the_users_classes(project, tmp_path):
     assert len(list(tmp_path.glob("*.png"))) == 5
 
 
+@pytest.mark.slow
 def test_the_set_can_be_checked_beforehand(project, capsys):
     annotations = "wetland/annotations/instances_train.json"
     data_command.run(["check", "--annotations", annotations, "--images", "wetland/train"])

@@ -222,6 +222,7 @@ def test_an_unknown_scale_lists_the_scales(project, capsys):
     assert "mine, tiny" in error_of(data.run, capsys)
 
 
+@pytest.mark.slow
 def test_the_miniature_is_built_anew_with_a_relative_manifest(project):
     change(scale="tiny")
     stale = Path("data/tiny/stale")

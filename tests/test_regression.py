@@ -369,6 +369,7 @@ def project(tmp_path, monkeypatch):
     return tmp_path / "reports" / "miniature"
 
 
+@pytest.mark.slow
 def test_stage_writes_every_file_and_the_same_twice(project):
     run([])
     names = ["tables/regression.csv", "tables/regression_readings.csv", "tables/regression.md"]

@@ -23,6 +23,8 @@ from pycocotools import mask as mask_util
 from opmask.data.coco import load_json, load_manifest
 from opmask.evaluation.coco_ap import METRICS, evaluate
 
+pytestmark = pytest.mark.slow
+
 SETS = ("train", "val")
 HEIGHT, WIDTH = 80, 96  # of images 1 and 3
 Quirk = Callable[[dict], None]

@@ -243,6 +243,7 @@ def is_named(place: tuple, line: str) -> bool:
     return ".".join(words[:-2]) in line or any(word in line for word in words[-2:])
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(PLACES), HOW, MUTATIONS, NAMES)
 def test_any_change_is_refused_by_name_or_can_be_planned(place, how, value, name):
@@ -313,7 +314,7 @@ def test_choices_are_those_of_the_code():
     assert get_args(depths) == tuple(_TORCHVISION_FILES)
 
 
-README = (ROOT / "README.md").read_text()
+README = "\n".join(p.read_text() for p in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
 
 
 def test_what_the_readme_sets_on_the_command_line_is_valid():
@@ -387,6 +388,7 @@ for stage in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_no_stage_begins_with_parameters_that_are_wrong():
     """Each says so before anything is written, and before torch is imported."""
     write((ROOT / "params.yaml").read_text().replace("prior: true", "piror: true", 1))

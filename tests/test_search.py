@@ -293,6 +293,7 @@ def test_stage_without_held_out_images(project, capsys):
         stage.held_out(project / "runs" / "coco" / "train" / KEY)
 
 
+@pytest.mark.slow
 def test_a_real_snapshot_is_run_on_the_held_out_images_alone(tmp_path):
     import torch
     from detectron2.modeling import build_model

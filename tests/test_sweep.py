@@ -159,6 +159,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_sweep_that_is_stopped_or_killed_lets_its_runs_save(number, tmp_path):
     (tmp_path / "lingering.py").write_text(LINGERING)

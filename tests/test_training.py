@@ -70,6 +70,7 @@ def wait_for_checkpoint(process: subprocess.Popen, work: Path) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_resumed_training_equals_uninterrupted(number, data, tmp_path, uninterrupted):
     work = tmp_path / "work"
@@ -119,6 +120,7 @@ def interrupt_at(iterations: dict[int, str], monkeypatch) -> None:
     monkeypatch.setattr(trainer.SeedEveryIteration, "before_step", stop)
 
 
+@pytest.mark.slow
 def test_logs_of_an_interrupted_training_are_those_of_an_uninterrupted_one(
     data, tmp_path, monkeypatch
 ):

@@ -35,6 +35,7 @@ def train(cfg, data, work: Path, trunk: Trunk | None = None) -> dict[str, torch.
     return torch.load(final, weights_only=True)["model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["long", "short"])
 def test_a_branch_equals_a_training_of_its_own(first, data, tmp_path):
     schedules = {"long": (cfg(13, 11), (6, 10)), "short": (cfg(9, 7), (6,))}
@@ -58,6 +59,7 @@ def test_a_branch_equals_a_training_of_its_own(first, data, tmp_path):
     assert "model_0000005.pth" in names
 
 
+@pytest.mark.slow
 def test_it_starts_where_the_trunk_ends_and_not_before(data, tmp_path, monkeypatch):
     trunk = Trunk(tmp_path / "trunk", (6,))
     train(cfg(9, 7), data, tmp_path / "a", trunk)

@@ -189,6 +189,7 @@ def caffe2_names(state):
     return {name: value.numpy() for name, value in result.items()}
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_caffe2_pickle_reaches_every_layer_of_a_resnet(resnet, tmp_path):
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(caffe2_names(resnet.state_dict()), 2))

@@ -1,0 +1,86 @@
+"""What the documents say is so: numbers, links, commands."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "notebooks" / "README.md",
+]
+DIRECTIONS = {"voc → non-voc": "voc_to_nonvoc", "non-voc → voc": "nonvoc_to_voc"}
+
+
+def signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def test_gains_in_the_readme_are_those_of_the_report():
+    metrics = json.loads((ROOT / "reports/miniature/metrics.json").read_text())
+    table = pd.read_csv(ROOT / "reports/miniature/tables/table1.csv")
+    gains = table[
+        (table["method"] == "difference")
+        & (table["classes"] == "novel")
+        & (table["task"] == "segm")
+        & (table["metric"] == "AP")
+    ].set_index(["backbone", "direction"])
+    wanted = set()
+    for backbone, found in metrics.items():
+        for direction, key in DIRECTIONS.items():
+            one = found[key]
+            low, high = (signed(one[name], 2) for name in ("gain_low", "gain_high"))
+            wanted.add(
+                f"| {backbone[0]}-{backbone[1:]}-FPN | {direction} "
+                f"| {one['novel_AP_baseline']:.2f} | {one['novel_AP_opmask']:.2f} "
+                f"| **{signed(one['gain'], 2)}** | {low} to {high} "
+                f"| {signed(gains.loc[(backbone, direction), 'paper'], 1)} |"
+            )
+    rows = {line for line in README.splitlines() if "-FPN |" in line}
+    assert rows == wanted and len(rows) == 4
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
+    for link in (a or b for a, b in links):
+        if link.startswith("https://"):
+            continue
+        target, _, anchor = link.partition("#")
+        path = page.parent / target if target else page
+        assert path.exists(), link
+        if anchor:
+            titles = re.findall(r"(?m)^#+ (.*)$", path.read_text())
+            slugs = {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
+            assert anchor in slugs, link
+
+
+def test_the_modules_that_documents_name_exist():
+    text = "\n".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"python -m\s+((?:opmask|study|pipeline|benchmarks)[\w.]*\w)", text))
+    files = set(re.findall(r"`((?:opmask|study|pipeline|tests|benchmarks)/[\w/]+\.py)", text))
+    assert len(named) > 5 and len(files) > 5
+    assert [name for name in sorted(named) if importlib.util.find_spec(name) is None] == []
+    assert [file for file in sorted(files) if not (ROOT / file).exists()] == []
+
+
+def test_one_command_lints_everywhere():
+    """CI, the hosted workflow and pre-commit cannot ask for different things."""
+    run = (ROOT / ".ci/run").read_text()
+    assert "uv run .ci/lint" in run and "uv run pytest" in run
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for repo in hooks for hook in repo["hooks"]] == ["uv run .ci/lint"]
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
