@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from opmask.model.mask_layers import use_matrix_mask_layers
-from opmask.model.roi_align import use_separable_roi_align
 
 from benchmarks import plain_opmask  # noqa: F401  registers its heads
 from opmask.data.coco import Manifest
+from opmask.model.cpu import use_matrix_mask_layers, use_separable_roi_align
 from opmask.model.precision import use_precision
 from study.runs import jobs
 from study.spec.params import load_params

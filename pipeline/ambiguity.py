@@ -25,7 +25,7 @@ from study.labels import DIRECTIONS
 from study.report.render import write_page
 from study.report.views import ambiguity as view
 from study.spec.params import load_params
-from study.spec.results import evaluation_dir
+from study.spec.paths import DETECTIONS, Paths
 from study.spec.run import Run, all_runs
 
 _AP = ["backbone", "supervised", "method", "seed", "group", "AP"]
@@ -37,13 +37,13 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.ambiguity", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
-    scale, threshold = params["scale"], params["ambiguity"]["threshold"]
-    manifest = load_manifest(Path("data", scale, "manifest.json"))
+    paths, threshold = Paths.of(params), params["ambiguity"]["threshold"]
+    manifest = load_manifest(paths.manifest)
     data = load_json(manifest.val.annotations)
     objects = ambiguity.read_objects(data)
     frames, ap = [], pd.DataFrame(columns=_AP)
     for one in tqdm(compared_runs(params), desc="ambiguity", disable=None):
-        detections = read_detections(one, Path("runs", scale))
+        detections = read_detections(one, paths.evaluate)
         if detections is not None:
             novel = resolve(one.supervised, manifest.categories, params["splits"]).novel
             frame = ambiguity.describe(
@@ -53,7 +53,7 @@ def run(argv: Sequence[str]) -> None:
             rows = ambiguity.group_ap(data, frame, detections)
             ap = pd.concat([ap if len(ap) else None, rows.assign(**asdict(one))[_AP]])
     frame = pd.concat(frames) if frames else ambiguity.empty_frame(objects)
-    frame.round(4).to_csv(Path("runs", scale, "ambiguity.csv"), index=False)
+    frame.round(4).to_csv(paths.ambiguity, index=False)
     write_report(frame, ap, sorted(image["id"] for image in data["images"]), params, threshold)
 
 
@@ -68,9 +68,9 @@ def compared_runs(params: Mapping[str, Any]) -> list[Run]:
     return list(found.values())  # a configuration under two names once
 
 
-def read_detections(one: Run, runs_dir: Path) -> list[dict[str, Any]] | None:
+def read_detections(one: Run, evaluated: Path) -> list[dict[str, Any]] | None:
     """The run's COCO results, or None if it was not made."""
-    path = evaluation_dir(runs_dir, one) / "detections.json"
+    path = evaluated / one.key / DETECTIONS
     return json.loads(verified(path).read_text()) if path.is_file() else None
 
 
@@ -82,14 +82,14 @@ def write_report(
     threshold: float,
 ) -> None:
     """Tables and figure below `reports/<scale>/`."""
-    reports = Path("reports", params["scale"])
+    paths = Paths.of(params)
     table = effect_table(frame, ap, image_ids, **params["bootstrap"]).round(3)
-    (reports / "tables").mkdir(parents=True, exist_ok=True)
-    table.to_csv(reports / "tables" / "ambiguity.csv", index=False)
+    paths.tables.mkdir(parents=True, exist_ok=True)
+    table.to_csv(paths.tables / "ambiguity.csv", index=False)
     blocks = view.blocks(table, threshold)
-    write_page(reports / "tables" / "ambiguity.md", "The gain in ambiguous RoIs", blocks)
+    write_page(paths.tables / "ambiguity.md", "The gain in ambiguous RoIs", blocks)
     bins = bin_table(frame, image_ids, **params["bootstrap"])
-    ambiguity_figure(bins, threshold, reports / "figures")
+    ambiguity_figure(bins, threshold, paths.figures)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/tables/contrasts.csv` an
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline import stage
 from study.analysis.contrasts import CONTRASTS, contrast_table, further_contrasts
@@ -14,6 +13,7 @@ from study.analysis.resampling import Resampler
 from study.report.render import write_page
 from study.report.views import contrasts as view
 from study.spec.params import load_params
+from study.spec.paths import Paths
 from study.spec.results import read_per_class
 from study.spec.run import all_runs
 
@@ -24,16 +24,15 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.contrasts", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
-    scale, schedule = params["scale"], str(params["schedule"])
-    runs_dir, folder = Path("runs") / scale, Path("reports") / scale / "tables"
-    runs = [one for one in all_runs(params) if one.schedule == schedule]
-    per_class = read_per_class(runs_dir, runs)
+    paths = Paths.of(params)
+    runs = [one for one in all_runs(params) if one.schedule == str(params["schedule"])]
+    per_class = read_per_class(paths.runs, runs)
     # rounded once, so that every page that is written from it says the same
-    resampler = Resampler(runs_dir / "evaluate", per_class, **params["bootstrap"])
+    resampler = Resampler(paths.evaluate, per_class, **params["bootstrap"])
     table = contrast_table(resampler, (*CONTRASTS, *further_contrasts(runs))).round(4)
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "contrasts.csv", index=False)
-    write_page(folder / "contrasts.md", "Contrasts between runs", view.blocks(table))
+    paths.tables.mkdir(parents=True, exist_ok=True)
+    table.to_csv(paths.tables / "contrasts.csv", index=False)
+    write_page(paths.tables / "contrasts.md", "Contrasts between runs", view.blocks(table))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ Reads `reports/<scale>/{claims.csv,tables,figures}` and, of each training run,
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline import stage
 from study.report.html_page import html_page
 from study.report.inputs import read_inputs
 from study.spec.params import load_params
+from study.spec.paths import Paths
 from study.spec.run import all_runs
 
 
@@ -21,11 +21,10 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.page", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
-    scale, schedule = params["scale"], str(params["schedule"])
-    reports, runs_dir = Path("reports", scale), Path("runs", scale)
-    page = html_page(read_inputs(scale, schedule, all_runs(params), reports, runs_dir))
-    reports.mkdir(parents=True, exist_ok=True)
-    (reports / "index.html").write_text(page, encoding="utf-8")
+    paths = Paths.of(params)
+    page = html_page(read_inputs(paths, str(params["schedule"]), all_runs(params)))
+    paths.reports.mkdir(parents=True, exist_ok=True)
+    (paths.reports / "index.html").write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Reads `runs/<scale>/overlap.csv` and `runs/<scale>/evaluate/`; writes to `report
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline import stage
 from study.analysis import overlap
@@ -18,6 +17,7 @@ from study.figures.style import save
 from study.report.render import write_page
 from study.report.views import regression as view
 from study.spec.params import load_params
+from study.spec.paths import Paths
 from study.spec.results import read_per_class
 from study.spec.run import all_runs
 
@@ -28,16 +28,15 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.regression", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
-    scale, schedule = params["scale"], str(params["schedule"])
+    paths = Paths.of(params)
     reading = params["overlap"]["reading"]
-    runs_dir, reports = Path("runs") / scale, Path("reports") / scale
-    tables, figures = reports / "tables", reports / "figures"
+    tables, figures = paths.tables, paths.figures
     for folder in (tables, figures):
         folder.mkdir(parents=True, exist_ok=True)
 
-    runs = [one for one in all_runs(params) if one.schedule == schedule]
-    per_class = read_per_class(runs_dir, runs)
-    overlaps = overlap.load(runs_dir / "overlap.csv")
+    runs = [one for one in all_runs(params) if one.schedule == str(params["schedule"])]
+    per_class = read_per_class(paths.runs, runs)
+    overlaps = overlap.load(paths.overlap)
     points = class_points(per_class, overlaps, reading)
     table = regress(points, **params["bootstrap"])
     readings = regress_readings(per_class, overlaps)
@@ -45,7 +44,7 @@ def run(argv: Sequence[str]) -> None:
     # significant digits: p-values and slopes lie far apart
     table.to_csv(tables / "regression.csv", index=False, float_format="%.6g")
     readings.to_csv(tables / "regression_readings.csv", index=False, float_format="%.6g")
-    blocks = view.blocks(table, readings, points, overlaps, reading=reading, scale=scale)
+    blocks = view.blocks(table, readings, points, overlaps, reading=reading, scale=paths.scale)
     write_page(tables / "regression.md", "Class overlap and mask AP (Figure 3)", blocks)
     points["labelled"] = points.index.isin(largest_relative(points).index)
     points.to_csv(figures / "figure3.csv", index=False, float_format="%.6g")

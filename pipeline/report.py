@@ -8,7 +8,6 @@ Reads the ledger, tables and figures of `reports/<scale>/` and what the stages r
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from opmask.errors import UserError
 from pipeline import stage, write_json
@@ -17,10 +16,9 @@ from study.report.overview import metrics, render_index
 from study.report.readme import readme
 from study.runs.recorded import clear_recorded
 from study.spec.params import load_params
+from study.spec.paths import METRICS, README, Paths
 from study.spec.results import read_json, read_per_class, read_provenance, summarise
 from study.spec.run import all_runs
-
-REPORTS = Path("reports")
 
 
 @stage
@@ -30,28 +28,28 @@ def run(argv: Sequence[str]) -> None:
     parser.parse_args(argv)
     params = load_params()
     clear_recorded(params)  # the last stages have been recorded by now
-    scale, schedule = params["scale"], str(params["schedule"])
-    runs_dir, data_dir, folder = Path("runs") / scale, Path("data") / scale, REPORTS / scale
-    runs = all_runs(params)
-    path = folder / "tables" / "table1.csv"
+    paths, runs = Paths.of(params), all_runs(params)
+    path = paths.tables / "table1.csv"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the stage table1 first (dvc repro)")
-    warm_start = params["scales"][scale]["warm_start"]
-    credits = data_dir / "CREDITS.txt"  # only the embedded data set has one
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
+    warm_start = params["scales"][paths.scale]["warm_start"]
+    credits = paths.data / "CREDITS.txt"  # only the embedded data set has one
+    files = {str(path.relative_to(paths.reports)) for path in paths.reports.rglob("*.*")}
     inputs = replace(
-        read_inputs(scale, schedule, runs, folder, runs_dir),
+        read_inputs(paths, str(params["schedule"]), runs),
         files=files | {"index.html"},  # stage `page` writes it
-        provenance=read_provenance(runs_dir, runs),
-        summary=summarise(read_per_class(runs_dir, runs)),
-        manifest=read_json(data_dir / "manifest.json"),
+        provenance=read_provenance(paths.runs, runs),
+        summary=summarise(read_per_class(paths.runs, runs)),
+        manifest=read_json(paths.manifest),
         credits=credits.read_text(encoding="utf-8") if credits.is_file() else "",
         deepened={b: r["deepen"] for b, r in warm_start.items() if "deepen" in r},
     )
-    write_json(folder / "metrics.json", metrics(inputs.tables["table1"]))
-    (folder / "README.md").write_text(readme(inputs), encoding="utf-8")
-    by_scale = {path.parent.name: read_json(path) for path in REPORTS.glob("*/metrics.json")}
-    (REPORTS / "README.md").write_text(render_index(by_scale), encoding="utf-8")
+    write_json(paths.reports / METRICS, metrics(inputs.tables["table1"]))
+    (paths.reports / README).write_text(readme(inputs), encoding="utf-8")
+    by_scale = {
+        path.parent.name: read_json(path) for path in paths.all_reports.glob(f"*/{METRICS}")
+    }
+    (paths.all_reports / README).write_text(render_index(by_scale), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,9 @@ and a figure in `reports/<scale>/figures/`.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from opmask.data.coco import Manifest, load_manifest
+from opmask.data.coco import load_manifest
 from pipeline import stage
 from study.analysis.held_out import class_groups, read_curves
 from study.analysis.search import search_table
@@ -18,6 +16,7 @@ from study.figures import style
 from study.report.render import write_page
 from study.report.views import schedule_search as view
 from study.spec.params import load_params
+from study.spec.paths import Paths
 from study.spec.run import all_runs, schedules
 
 
@@ -27,27 +26,21 @@ def run(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.schedule_search", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
-    scale = params["scale"]
-    manifest = load_manifest(Path("data", scale, "manifest.json"))
-    report(Path("runs", scale, "search"), Path("reports", scale), manifest, params)
-
-
-def report(search_dir: Path, reports: Path, manifest: Manifest, params: Mapping[str, Any]) -> None:
-    """Table and figure of every run that was measured."""
-    runs, factor = all_runs(params), params["scales"][params["scale"]]["schedule_factor"]
-    curves = read_curves(search_dir, runs)
+    paths = Paths.of(params)
+    manifest = load_manifest(paths.manifest)
+    factor = params["scales"][paths.scale]["schedule_factor"]
+    curves = read_curves(paths.search, all_runs(params))
     groups = {
         name: class_groups(name, manifest.categories, params["splits"])
         for name in curves["supervised"].unique()
     }
-    table = search_table(search_dir, curves, groups, factor, **params["bootstrap"]).round(4)
-    tables, figures = reports / "tables", reports / "figures"
-    tables.mkdir(parents=True, exist_ok=True)
-    table.to_csv(tables / "schedule_search.csv", index=False)
-    write_page(tables / "schedule_search.md", "Schedule search", view.blocks(table))
+    table = search_table(paths.search, curves, groups, factor, **params["bootstrap"]).round(4)
+    paths.tables.mkdir(parents=True, exist_ok=True)
+    table.to_csv(paths.tables / "schedule_search.csv", index=False)
+    write_page(paths.tables / "schedule_search.md", "Schedule search", view.blocks(table))
     data = figure.figure_data(curves, table, factor)
-    style.save(figure.draw(data, schedules(params), factor), figures, "schedule_search")
-    data.to_csv(figures / "schedule_search.csv", index=False)
+    style.save(figure.draw(data, schedules(params), factor), paths.figures, "schedule_search")
+    data.to_csv(paths.figures / "schedule_search.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -232,7 +232,7 @@ def read_all() -> None:
     trained, evaluated = Path("runs/smoke/train", KEY), Path("runs/smoke/evaluate", KEY)
     found = find_trained(trained, "cpu")
     verified(found.weights)
-    read_trained(Path("runs/smoke"), [run])
+    read_trained(Path("runs/smoke/train"), [run])
     for name in ("snapshots", "held_out.json", "metrics.json"):
         verified(trained / name)
     read_one(evaluated / "per_class.csv", run)

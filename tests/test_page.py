@@ -31,6 +31,7 @@ from study.report.html_page import CODE, html_page
 from study.report.inputs import Inputs, TrainedRun, read_csv, read_inputs
 from study.report.views import claims, classes, runs
 from study.report.words import WORDS
+from study.spec.paths import Paths
 from study.spec.results import METRICS, summarise
 from study.spec.run import Run, parse_run
 from study.tables.table1 import table1
@@ -489,7 +490,7 @@ def test_the_stage_reads_files_and_writes_the_same_page_again(tmp_path, monkeypa
     stage.run([])
     assert (reports / "index.html").read_text() == text
     wanted = [parse_run(name, 0, params) for name in params["runs"]]
-    read = read_inputs("miniature", "130k", wanted, reports, Path("runs", params["scale"]))
+    read = read_inputs(Paths.of(params), "130k", wanted)
     assert [one.run.key for one in read.trained] == ["opmask-R50-voc-0"]
     (losses / "loss_mask.tsv").write_text("step\tother\n1\t2\n")
     with pytest.raises(SystemExit):

@@ -23,8 +23,8 @@ from study.labels import (
     shown_backbones,
     with_others,
 )
+from study.spec.paths import WEIGHTS
 
-WEIGHTS = "model_final.pth"  # of a trained run
 MIN_SIDE = 0.125  # of the image's shorter side: below, there is nothing to see
 THREE = {"largest gain": 1.0, "median": 0.5, "largest loss": 0.0}
 FIVE = {

@@ -12,6 +12,7 @@ import pandas as pd
 
 from opmask.errors import UserError
 from opmask.integrity import verified
+from study.spec.paths import LOSSES, PROVENANCE, Paths
 from study.spec.results import read_json
 from study.spec.run import Run
 
@@ -61,23 +62,21 @@ class Inputs:
         return not self.splits or "voc" in self.splits
 
 
-def read_inputs(
-    scale: str, schedule: str, runs: Sequence[Run], reports: Path, runs_dir: Path
-) -> Inputs:
-    """Everything below `reports` (`reports/<scale>`) and `runs_dir` that every page shows.
+def read_inputs(paths: Paths, schedule: str, runs: Sequence[Run]) -> Inputs:
+    """Everything that every page shows of the scale of `paths`.
 
     Raises UserError for a csv or json that cannot be read.
     """
-    claims = reports / "claims.csv"
+    claims = paths.reports / "claims.csv"
     return Inputs(
-        scale=scale,
+        scale=paths.scale,
         schedule=schedule,
-        tables=read_all(reports / "tables"),
-        figure_data=read_all(reports / "figures"),
-        pictures={path.stem: path for path in sorted((reports / "figures").glob("*.png"))},
+        tables=read_all(paths.tables),
+        figure_data=read_all(paths.figures),
+        pictures={path.stem: path for path in sorted(paths.figures.glob("*.png"))},
         claims=read_csv(claims) if claims.is_file() else None,
-        trained=read_trained(runs_dir, runs),
-        splits=read_json(runs_dir / "splits.json"),
+        trained=read_trained(paths.train, runs),
+        splits=read_json(paths.splits),
     )
 
 
@@ -97,13 +96,13 @@ def read_csv(path: Path, separator: str = ",") -> pd.DataFrame:
     return frame.astype(dict.fromkeys(text, object)).fillna(dict.fromkeys(text, ""))
 
 
-def read_trained(runs_dir: Path, runs: Sequence[Run]) -> list[TrainedRun]:
-    """The runs of `runs` that left a `provenance.json`, with the losses they left."""
+def read_trained(folder: Path, runs: Sequence[Run]) -> list[TrainedRun]:
+    """Those of `runs` that left a `provenance.json` in `folder` (`Paths.train`), with losses."""
     found = []
     for run in runs:
-        folder = runs_dir / "train" / run.key
-        if provenance := read_json(folder / "provenance.json"):
-            paths = sorted(verified(folder / "losses").glob("*.tsv"))
+        one = folder / run.key
+        if provenance := read_json(one / PROVENANCE):
+            paths = sorted(verified(one / LOSSES).glob("*.tsv"))
             found.append(TrainedRun(run, provenance, {path.stem: _curve(path) for path in paths}))
     return found
 
