@@ -40,13 +40,14 @@ def interleaved(
     for number in tqdm(range(repeats), unit="round", disable=None):
         for name in list(actions)[:: -1 if number % 2 else 1]:
             rounds[name].append(_timed(actions[name]))
-    frames = {name: pd.DataFrame(found) for name, found in rounds.items()}
-    first = next(iter(frames.values()))
-    for frame in reversed(frames.values()):  # `first`, which all are compared with, last
+    frames = [pd.DataFrame(found) for found in rounds.values()]
+    first = frames[0]
+    for frame in frames:
         frame["ratio"] = frame["wall_s"] / first["wall_s"]
         frame["cpu_ratio"] = frame["cpu_s"] / first["cpu_s"]
-    medians = [frame.median() for frame in frames.values()]
-    return pd.DataFrame(medians, index=pd.Index(list(actions), name=label))
+    return pd.DataFrame(
+        [frame.median() for frame in frames], index=pd.Index(list(actions), name=label)
+    )
 
 
 def _timed(action: Callable[[], Any]) -> dict[str, float]:
