@@ -14,24 +14,22 @@ from opmask.miniature.build import build
 HEIGHT, WIDTH, OBJECTS = 800, 1066, 8  # of a synthetic COCO image
 
 
-def miniature_images(scale: dict[str, Any], folder: Path) -> None:
-    """Build some images like those of a miniature `scale` of params.yaml; the same every time."""
-    own = {key: scale["data"][key] for key in ("seed", "image_size")}
-    counts = {"train_images": 128, "val_images": 64}
+def miniature_images(settings: dict[str, Any], folder: Path) -> None:
+    """Build some images like those of a scale's `data` in params.yaml; the same every time."""
+    own = {key: settings[key] for key in ("seed", "image_size")}
     floors = {"min_train_instances": 0, "min_val_instances": 0}
-    build(folder, **own, **counts, **floors, progress=False)
+    build(folder, **own, train_images=128, val_images=64, **floors, progress=False)
 
 
 def manifest(folder: str) -> Manifest:
     """Of the images in `folder`, or, where that is "", of COCO's classes alone."""
-    if not folder:
-        nothing = ImageSet(Path(), Path(), {})
-        categories = [{"id": k, "name": name} for k, name in enumerate(COCO_CLASSES, 1)]
-        return Manifest("coco", categories, nothing, nothing)
     train, val = (
         ImageSet(Path(folder, "annotations", f"instances_{name}.json"), Path(folder, name), {})
         for name in ("train", "val")
     )
+    if not folder:
+        categories = [{"id": k, "name": name} for k, name in enumerate(COCO_CLASSES, 1)]
+        return Manifest("coco", categories, train, val)
     return Manifest("miniature", load_categories(train.annotations), train, val)
 
 

@@ -10,7 +10,7 @@ compares them).
 """
 
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import ROI_BOX_HEAD_REGISTRY, ROI_HEADS_REGISTRY
 from detectron2.modeling.roi_heads import StandardROIHeads
@@ -46,18 +46,14 @@ class PooledBoxHead(PlainBoxHead):
 class PlainOPMaskHeads(StandardROIHeads):
     """Section 3 in the order in which the paper tells it."""
 
-    @configurable
-    def __init__(self, *, supervised_classes: list[int], **kwargs):
-        super().__init__(**kwargs)
-        classes = torch.as_tensor(supervised_classes)
+    def __init__(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]):
+        super().__init__(cfg, input_shape)
+        classes = torch.as_tensor(cfg.MODEL.OPMASK.SUPERVISED_CLASSES)
         self.register_buffer("supervised_classes", classes, persistent=False)
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        classes = list(cfg.MODEL.OPMASK.SUPERVISED_CLASSES)
-        return {**super().from_config(cfg, input_shape), "supervised_classes": classes}
-
-    def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]):
+    def _forward_box(
+        self, features: dict[str, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor]:
         boxes = [image.proposal_boxes for image in proposals]
         maps = self.box_head(self.box_pooler([features[f] for f in self.box_in_features], boxes))
         pooled = F.adaptive_avg_pool2d(maps, 1).flatten(1)
@@ -67,7 +63,9 @@ class PlainOPMaskHeads(StandardROIHeads):
             image.cams = part
         return self.box_predictor.losses(self.box_predictor(pooled), proposals)
 
-    def _forward_mask(self, features: dict[str, Tensor], proposals: list[Instances]):
+    def _forward_mask(
+        self, features: dict[str, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor]:
         positive = [image[image.gt_classes < self.num_classes] for image in proposals]
         boxes = [image.proposal_boxes for image in positive]
         x = self.mask_pooler([features[f] for f in self.mask_in_features], boxes)
@@ -82,16 +80,12 @@ class PlainOPMaskHeads(StandardROIHeads):
             for image in supervised
             if len(image)
         ]
-        targets = torch.cat(targets).to(logits)
-        return {"loss_mask": F.binary_cross_entropy_with_logits(logits[has_mask], targets)}
+        wanted = torch.cat(targets).to(logits)
+        return {"loss_mask": F.binary_cross_entropy_with_logits(logits[has_mask], wanted)}
 
     def object_mask_prior(self, positive: list[Instances], size: tuple[int, int]) -> Tensor:
         """`(N, 1, *size)`: each RoI's map of its true class, scaled to [0, 1] and resized."""
-        maps = []
-        for image in positive:
-            rows = torch.arange(len(image), device=image.cams.device)
-            maps.append(image.cams[rows, image.gt_classes])
-        cam = torch.cat(maps)
+        cam = torch.cat([image.cams[range(len(image)), image.gt_classes] for image in positive])
         low = cam.flatten(1).min(dim=1).values[:, None, None]
         high = cam.flatten(1).max(dim=1).values[:, None, None]
         scaled = (cam - low) / (high - low).clamp_min(1e-12)

@@ -1,4 +1,9 @@
-"""The models that are compared, each built as its own trainer would."""
+"""The models that are compared, each built as its own trainer would.
+
+`opmask` is as trained by this project, `maskrcnn7` the same without the prior. `detectron2` is its
+own StandardROIHeads with the same layers and our settings, `detectron2-stock` without these.
+`plain` is a plain float32 transcription of the method.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +16,7 @@ from benchmarks import plain_opmask  # noqa: F401  registers its heads
 from opmask.data.coco import Manifest
 from opmask.model.cpu import use_matrix_mask_layers, use_separable_roi_align
 from opmask.model.precision import use_precision
-from study.runs import jobs
+from study.runs.jobs import run_config
 from study.spec.params import load_params
 from study.spec.run import parse_run, specification
 
@@ -20,8 +25,7 @@ from study.spec.run import parse_run, specification
 class Variant:
     """A method of params.yaml on whose heads, in which precision.
 
-    heads: `ours`; `detectron2`, its StandardROIHeads with the same layers; `plain`
-        (`plain_opmask`).
+    heads: of _HEADS.
     precision: "" is what the benchmark was asked for.
     tuned: channels_last, the layers of `opmask.training` and, on CPU, memory that is kept.
     """
@@ -45,12 +49,8 @@ VARIANTS = {
 _PLAIN_PARTS = {"ROI_BOX_HEAD": "PlainBoxHead", "ROI_MASK_HEAD": "MaskRCNNConvUpsampleHead"}
 _HEADS = {
     "ours": {},
-    "detectron2": {
-        **_PLAIN_PARTS,
-        "ROI_HEADS": "StandardROIHeads",
-        "ROI_BOX_HEAD": "PooledBoxHead",
-    },
-    "plain": {**_PLAIN_PARTS, "ROI_HEADS": "PlainOPMaskHeads"},
+    "detectron2": _PLAIN_PARTS | {"ROI_HEADS": "StandardROIHeads", "ROI_BOX_HEAD": "PooledBoxHead"},
+    "plain": _PLAIN_PARTS | {"ROI_HEADS": "PlainOPMaskHeads"},
 }
 
 
@@ -68,16 +68,17 @@ class Job:
     weights: str = ""
 
 
-def config(job: Job, manifest: Manifest) -> CfgNode:
-    """The run's own detectron2 config at the scale of `job`, with the heads of its variant.
+def configure(job: Job, manifest: Manifest) -> tuple[CfgNode, dict[str, Any]]:
+    """The run's own detectron2 config at the scale of `job`, with the heads of its variant; the
+    run's specification.
 
     Raises:
         UserError: the scale or backbone is unknown.
     """
     params: dict[str, Any] = {**load_params(), "scale": job.scale}
     variant = VARIANTS[job.variant]
-    run = parse_run(f"{variant.method}-{job.backbone}-voc", 0, params)
-    cfg = jobs.run_config(specification(run, params), manifest, job.weights)
+    spec = specification(parse_run(f"{variant.method}-{job.backbone}-voc", 0, params), params)
+    cfg = run_config(spec, manifest, job.weights)
     cfg.MODEL.DEVICE = job.device
     if job.device == "cpu" or torch.cuda.device_count() < 2:  # SyncBN needs several GPUs
         cfg.MODEL.ROI_BOX_HEAD.NORM = cfg.MODEL.ROI_MASK_HEAD.NORM = "BN"
@@ -85,7 +86,7 @@ def config(job: Job, manifest: Manifest) -> CfgNode:
     cfg.SOLVER.PRECISION = variant.precision or job.precision or cfg.SOLVER.PRECISION
     cfg.SOLVER.IMS_PER_BATCH = job.batch or cfg.SOLVER.IMS_PER_BATCH
     cfg.SOLVER.BASE_LR = 1e-4  # the models are to stay what they are while they are timed
-    return cfg
+    return cfg, spec
 
 
 def use_heads(cfg: CfgNode, heads: str) -> None:
@@ -109,6 +110,6 @@ def build(cfg: CfgNode, *, tuned: bool) -> torch.nn.Module:
 
 def calm(model: torch.nn.Module) -> None:
     """Let a deep frozen network without ImageNet's weights not overflow."""
-    for name, scale in model.backbone.bottom_up.named_buffers():
-        if name.endswith("conv3.norm.weight"):
+    for name, scale in model.named_buffers():
+        if name.startswith("backbone.bottom_up") and name.endswith("conv3.norm.weight"):
             scale.fill_(0.2)

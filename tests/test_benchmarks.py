@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+from concurrent.futures import Future
 from functools import partial
 
 import numpy as np
@@ -11,19 +12,16 @@ import pytest
 import torch
 from detectron2.solver import build_optimizer
 from detectron2.utils.events import EventStorage
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny import tiny_cfg, write_images
 
 from benchmarks import __main__ as command_line
-from benchmarks import dag, evaluator, models, overlap, timing
+from benchmarks import dag, evaluator, models, timing
 from benchmarks.data import miniature_images
-from benchmarks.session import Clock, Worker
-from benchmarks.timing import Seconds, write
+from benchmarks.session import PARTS, STEP, Clock, Worker
 from benchmarks.variants import Job, build, use_heads
 from opmask.data.coco import load_training_dicts
 from opmask.data.loader import build_loader
-from study.analysis.overlap import READINGS, compute
+from opmask.errors import UserError
 from study.spec.params import load_params
 
 
@@ -108,35 +106,12 @@ def test_bf16_trains_like_fp32(tmp_path):
     assert last["bf16"]["loss_mask"] < 0.95 * losses["bf16"].loc[0, "loss_mask"]
 
 
-boxes = st.lists(
-    st.tuples(*[st.floats(0, 1, width=32)] * 4, st.integers(0, 4), st.sampled_from([1, 3, 7])),
-    min_size=1,
-    max_size=30,
-)
-
-
-@settings(deadline=None, max_examples=50)
-@given(boxes)
-def test_the_plain_overlap_is_that_of_the_pipeline(rows):
-    values = np.array(rows)
-    corners = np.concatenate(
-        [np.minimum(values[:, :2], values[:, 2:4]), np.maximum(values[:, :2], values[:, 2:4])],
-        axis=1,
-    )
-    arguments = corners, values[:, 4].astype(int), values[:, 5].astype(int)
-    found, wanted = compute(*arguments), overlap.plain(*arguments)
-    pd.testing.assert_frame_equal(found[["category_id", *READINGS]], wanted, check_dtype=False)
-
-
 def test_both_evaluators_are_given_the_same(tmp_path):
     truth, detections = evaluator.synthetic(images=20, objects=150, detections=700)
     (path := tmp_path / "instances.json").write_text(json.dumps(truth))
-    found, wanted = (of(path, detections, "segm") for of in (evaluator.ours, evaluator.theirs))
-    assert evaluator.compare(found, wanted) < 1e-6
-    assert 5 < wanted["all"][0] < 95
-    found["voc"][0] += 0.01
-    with pytest.raises(ValueError, match="differ on voc"):
-        evaluator.compare(found, wanted)
+    found, wanted = (of(path, detections) for of in (evaluator.ours, evaluator.theirs))
+    pd.testing.assert_frame_equal(found, wanted, rtol=0, atol=1e-6)
+    assert list(found) == ["voc", "nonvoc", "all"] and 5 < wanted.loc["AP", "all"] < 95
 
 
 def test_runs_share_their_ground_truth():
@@ -149,23 +124,23 @@ def test_interleaved_takes_turns(monkeypatch):
     calls, now = [], [0.0]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
 
-    def act(name: str, seconds: float) -> float:
+    def act(name: str, seconds: float) -> dict[str, float]:
         calls.append(name)
         now[0] += seconds * (5 if len(calls) > 6 else 1)  # a machine that becomes busy
-        return seconds
+        return {"cpu_s": 2 * seconds}
 
     actions = {"a": partial(act, "a", 1), "b": partial(act, "b", 3)}
-    seconds = timing.interleaved(actions, 3)
+    rows = timing.interleaved(actions, 3)
     assert calls == ["a", "b", "a", "b", "b", "a", "a", "b"]
-    assert seconds.wall["a"].tolist() == [1, 1, 5]
-    assert seconds.median("b") == {"wall_s": 3, "cpu_s": 3}
-    assert seconds.ratio("b", "a") == {"ratio": 3, "cpu_ratio": 3}
+    assert rows.index.tolist() == ["a", "b"] and rows.index.name == "way"
+    assert rows.loc["a"].to_dict() == {"wall_s": 1, "cpu_s": 2, "ratio": 1, "cpu_ratio": 1}
+    assert rows.loc["b"].to_dict() == {"wall_s": 3, "cpu_s": 6, "ratio": 3, "cpu_ratio": 3}
 
 
 def test_nested_parts_do_not_count_twice(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("benchmarks.session.time.perf_counter", lambda: now[0])
-    clock = Clock("cpu")
+    clock = Clock(float)
     with clock("outer"):
         now[0] += 1
         with clock("inner"):
@@ -174,45 +149,43 @@ def test_nested_parts_do_not_count_twice(monkeypatch):
     now[0] += 100
     with clock("inner"):
         now[0] += 5
-    assert clock.seconds == {"outer": 3, "inner": 15}
+    assert clock == {"outer": 3, "inner": 15}
 
 
-def test_a_clone_is_recorded_with_its_own_commits(tmp_path):
-    runs = {
-        "a-0": {"wall_s": 100, "peak_memory_gib": 0.5, "date": "2026-01-03"},
-        "b-0": {"wall_s": 60, "peak_memory_gib": 0.75, "date": "2026-01-02", "dirty": True},
-    }
+def test_what_the_trainings_of_a_clone_took(tmp_path):
+    runs = {"a-0": {"wall_s": 100, "peak_memory_gib": 0.5}}
+    runs["b-0"] = {"wall_s": 60, "peak_memory_gib": 0.75}
     for run, about in runs.items():
         file = tmp_path / "runs" / "miniature" / "train" / run / "provenance.json"
         file.parent.mkdir(parents=True)
-        file.write_text(json.dumps({**about, "commit": "0123456789"}))
-    row = dag.records(tmp_path, "miniature")
-    commits = "0123456789; 0123456789+changes"
-    expected = {"runs": 2, "training_s": 160, "peak_memory_gib": 0.75}
-    assert row == expected | {"commit": commits, "date": "2026-01-03"}
-    (written,) = write(pd.DataFrame([row]), tmp_path / "out.csv").to_dict("records")
-    assert written["commit"] == commits
-    assert written["date"] == "2026-01-03"
-    assert written["versions"].startswith("Python ")
+        file.write_text(json.dumps(about))
+    (row,) = dag.trainings(tmp_path, "miniature").to_dict("records")
+    assert row == {"runs": 2, "training_s": 160, "peak_memory_gib": 0.75}
+    with pytest.raises(UserError, match="no finished training at scale coco"):
+        dag.trainings(tmp_path, "coco")
+
+
+@pytest.mark.parametrize(("ran", "stale"), [(["code"], None), (["code", "train@a"], "train@a")])
+def test_noop_lets_only_stages_run_that_always_do(ran, stale, tmp_path, monkeypatch):
+    stages = {"code": {"cmd": "a", "always_changed": True}, "train": {"foreach": [], "do": {}}}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": stages}))
+    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {"code": {}, "train@a": {}}}))
+    output = "\n".join(f"Running stage '{name}':\n> true" for name in ran)
+    monkeypatch.setattr(dag, "_repro", lambda clone, *words: output)
+    options = command_line.parser().parse_args(["--clone", str(tmp_path)])
+    if stale is None:
+        assert dag.noop(options)["stages"].tolist() == [2]
+    else:
+        with pytest.raises(UserError, match=f"not up to date: stage '{stale}'"):
+            dag.noop(options)
 
 
 @pytest.mark.slow
 def test_a_session_answers_what_a_worker_asks(tmp_path):
-    miniature_images(load_params()["scales"]["smoke"], tmp_path / "images")
+    miniature_images(load_params()["scales"]["smoke"]["data"], tmp_path / "images")
     with Worker(Job("opmask", scale="smoke", data=str(tmp_path / "images")), threads=1) as worker:
-        assert worker.about["precision"] == "bf16"
-        assert set(worker.ask("parts")["parts"]) == {
-            "loader",
-            "backbone",
-            "RPN",
-            "RoI sampling",
-            "box head",
-            "prior",
-            "mask head",
-            "other",
-            "backward",
-            "optimiser",
-        }
+        assert worker.ask("ready")["precision"] == "bf16"
+        assert {*PARTS, *STEP} < set(worker.ask("parts", count=1))
         assert worker.ask("train", count=1)["peak_memory_gib"] > 0.1
         assert worker.ask("load", count=2)["cpu_s"] > 0
         assert worker.ask("infer", count=2)["detections"] >= 0
@@ -220,77 +193,90 @@ def test_a_session_answers_what_a_worker_asks(tmp_path):
             worker.ask("no_such_thing")
 
 
-def test_a_row_is_of_one_step(monkeypatch):
-    """Two models do 4 steps of 2 images in 8 s and in 4 s; processor time is what they answer."""
+class FakeWorker:
+    """Does things in `seconds` each of a clock that starts at `now`; twice that in CPU time."""
+
+    def __init__(self, now: list[float], seconds: float, beside: bool = False):
+        self.now, self.seconds = now, 0 if beside else seconds
+        self.cpu = 2 * seconds
+
+    def ask(self, what: str) -> dict:
+        assert what == "ready"
+        return {"precision": "bf16", "batch": 2}
+
+    def start(self, what: str, count: int) -> Future:
+        assert (what, count) == ("train", 4)
+        self.now[0] += self.seconds * count
+        (future := Future()).set_result({"images": 2 * count, "cpu_s": self.cpu * count})
+        return future
+
+
+def test_a_row_is_of_one_step_and_ratios_of_an_image(monkeypatch):
+    """One model does a step of 2 images in 2 s, two side by side one each in 3 s."""
     now = [0.0]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
-
-    class Model:
-        about = {"precision": "bf16", "batch": 2, "parameters_m": 1.5}
-
-        def __init__(self, seconds: float):
-            self.seconds = seconds
-
-        def ask(self, what: str, count: int) -> dict:
-            assert (what, count) == ("train", 4)
-            now[0] += self.seconds * count
-            return {"peak_memory_gib": 0.5, "cpu_s": 3 * self.seconds * count}
-
-    options = command_line.parser().parse_args(["--repeats", "2"])
-    turns = models.Turns("train", count=4, repeats=9)
-    first, second = turns.rows({"opmask": Model(2), "plain": Model(1)}, options)
-    assert first["wall_s"] == 2 and first["cpu_s"] == 6 and first["ratio"] == 1
+    pair = [FakeWorker(now, 3), FakeWorker(now, 3, beside=True)]
+    teams = {"one": [FakeWorker(now, 2)], "two": pair}
+    first, second = models.race(teams, "train", 4, 2).reset_index().to_dict("records")
+    assert first["wall_s"] == 2 and first["cpu_s"] == 4 and first["ratio"] == 1
     assert second == {
-        "variant": "plain",
-        **Model.about,
-        "wall_s": 1,
-        "cpu_s": 3,
-        "ratio": 0.5,
-        "cpu_ratio": 0.5,
-        "images_per_s": 2,
-        "peak_memory_gib": 0.5,
-        "repeats": 2,
-        "count": 4,
+        "variant": "two",
+        "precision": "bf16",
+        "batch": 2,
+        "processes": 2,
+        "wall_s": 3,
+        "cpu_s": 12,
+        "ratio": 0.75,
+        "cpu_ratio": 1.5,
+        "images_per_s": 4 / 3,
     }
-
-
-def test_processes_side_by_side_share_the_time():
-    """Two processes in 4 s do as many steps as one in 2 s: of the rounds' ratios 2.5, 3 and 4."""
-    seconds = {models.OURS: [4.0, 4.0, 8.0], "one": [5.0, 6.0, 16.0], "two": [4.0, 8.0, 8.0]}
-    wall = pd.DataFrame(seconds)
-    rows = models.compare(Seconds(wall, wall), {models.OURS: 2, "one": 1, "two": 2})
-    assert [row["ratio"] for row in rows] == [1, 3, 1]
-    assert [row["steps_per_s"] for row in rows] == [models.STEPS * n for n in (1 / 2, 1 / 6, 1 / 4)]
 
 
 def test_medians_are_over_starts_of_the_same_row():
     def start(*seconds):
-        names = ("opmask", "plain")
-        rows = zip(names, seconds, strict=True)
-        return [{"variant": name, "wall_s": s, "part": "a", "repeats": 4} for name, s in rows]
+        names = pd.Index(["plain", "opmask"], name="variant")
+        return pd.DataFrame({"precision": "bf16", "wall_s": seconds}, index=names)
 
     rows = models.medians([start(1, 9), start(3, 2), start(2, 4)])
-    assert [(r["variant"], r["wall_s"], r["part"], r["repeats"], r["starts"]) for r in rows] == [
-        ("opmask", 2, "a", 4, 3),
-        ("plain", 4, "a", 4, 3),
-    ]
+    assert rows[["variant", "wall_s"]].values.tolist() == [["plain", 2], ["opmask", 4]]
 
 
-def test_csv_says_where_it_was_measured(tmp_path, capsys):
+def test_parts_are_shares_of_a_step(monkeypatch):
+    def contest(_options, teams, action, **_):
+        assert action == "parts" and list(teams) == ["opmask", "maskrcnn7", "plain"]
+        seconds = {"backbone": [0.1, 0.2], "prior": [0.3, np.nan], "backward": [0.6, 0.2]}
+        return pd.DataFrame({"variant": ["opmask", "plain"], "batch": 4, **seconds})
+
+    monkeypatch.setattr(models, "contest", contest)
+    rows = models.parts(command_line.parser().parse_args([]))
+    assert rows["part"].tolist() == ["backward", "prior", "backbone", "backbone", "backward"]
+    assert rows["ms"].tolist() == pytest.approx([600, 300, 100, 200, 200])
+    assert rows["share"].tolist() == pytest.approx([0.6, 0.3, 0.1, 0.5, 0.5])
+
+
+def test_csv_says_where_it_was_measured(tmp_path, monkeypatch):
     def small(_options):
+        """A test."""
         return pd.DataFrame([{"seconds": 1.5}])
 
-    dag.small = small
-    command_line.BENCHMARKS["small"] = ("dag.small", "a test")
-    try:
-        command_line.run(["small", "--out", str(tmp_path)])
-    finally:
-        del command_line.BENCHMARKS["small"], dag.small
+    monkeypatch.setitem(command_line.BENCHMARKS, "small", small)
+    command_line.run(["small", "--scale", "coco", "--out", str(tmp_path)])
     row = pd.read_csv(tmp_path / "small.csv").iloc[0]
     assert row["seconds"] == 1.5
     for column in ("machine", "cpu", "versions", "commit", "date"):
         assert row[column]
     assert f"torch {torch.__version__.split('+')[0]}" in row["versions"]
+
+
+def test_another_scale_has_a_file_of_its_own(tmp_path, monkeypatch):
+    def step(_options):
+        """A test."""
+        return pd.DataFrame([{"seconds": 1.5}])
+
+    monkeypatch.setitem(command_line.BENCHMARKS, "step", step)
+    monkeypatch.setattr(command_line, "OF_A_MODEL", (step,))
+    command_line.run(["step", "--scale", "coco", "--out", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["step-coco.csv"]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +286,7 @@ def test_csv_says_where_it_was_measured(tmp_path, capsys):
         (["noop"], "noop: needs --clone"),
         (["step", "--scale", "coco_small"], "there are miniature, coco"),
         (["step", "--variants", "mine"], "--variants: 'mine' is unknown; there are opmask"),
-        (["overlap", "--coco-boxes", "nowhere.npz"], "nowhere.npz"),
+        (["loader", "--scale", "coco"], "coco has noise in place of images"),
     ],
 )
 def test_mistakes_are_named(arguments, message, capsys):
