@@ -4,7 +4,6 @@ Reads `runs/<scale>/ambiguity.csv`, detections and weights. Writes `figureN.csv`
 by which rule) to `reports/<scale>/figures/`, and `figureN.{png,svg}` to `picture_folders`.
 """
 
-import argparse
 import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -15,27 +14,21 @@ from matplotlib.figure import Figure
 from opmask.data.coco import Manifest, load_json, load_manifest
 from opmask.evaluation.rois import Roi
 from opmask.integrity import verified
-from pipeline import stage
+from pipeline.reporting import Scale, report_stage
 from study.analysis import gallery
 from study.figures import gallery as drawing
 from study.figures import pictures
 from study.labels import BACKBONES, BASELINE, NOT_RUN, OURS
-from study.spec.params import load_params
 from study.spec.paths import DETECTIONS, WEIGHTS, Paths
-from study.spec.run import Run, all_runs
+from study.spec.run import Run
 
 CREDIT = "Drawings: Twemoji, CC BY 4.0, and OpenMoji, CC BY-SA 4.0; see NOTICE."
 
 
-@stage
-def run(argv: Sequence[str]) -> None:
+@report_stage
+def run(scale: Scale) -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.gallery", description=__doc__)
-    parser.parse_args(argv)
-    params = load_params()
-    schedule = str(params["schedule"])
-    runs = [one for one in all_runs(params) if one.schedule == schedule]
-    draw_all(params["scale"], runs)
+    draw_all(scale.paths.scale, scale.scheduled)
 
 
 def picture_folders(kind: str, scale: str) -> list[Path]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from study.report.blocks import Block
@@ -40,3 +41,13 @@ def page(title: str, blocks: Sequence[Block]) -> str:
 def write_page(path: Path, title: str, blocks: Sequence[Block]) -> None:
     """`page` as a file."""
     path.write_text(page(title, blocks), encoding="utf-8")
+
+
+def write_table(
+    path: Path, table: pd.DataFrame, title: str, blocks: Sequence[Block], tex: str = ""
+) -> None:
+    """A table as csv, at `path`; beside it its page and, where it has one, its LaTeX."""
+    table.to_csv(path, index=False)
+    write_page(path.with_suffix(".md"), title, blocks)
+    if tex:
+        path.with_suffix(".tex").write_text(tex, encoding="utf-8")
