@@ -1,7 +1,8 @@
 """Stage `gallery`: the pictures of the paper, figures 1, 4, 5, 7 and 8, chosen by written rules.
 
 Reads `runs/<scale>/ambiguity.csv`, detections and weights. Writes `figureN.csv` (what was chosen,
-by which rule) to `reports/<scale>/figures/`, and `figureN.{png,svg}` to `picture_folders`.
+by which rule) to `reports/<scale>/figures/`, and `figureN.{png,svg}` there and to
+`runs/<scale>/figures/`: photographs to the latter alone.
 """
 
 import json
@@ -9,7 +10,6 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from opmask.data.coco import Manifest, load_json, load_manifest
 from opmask.evaluation.rois import Roi
@@ -29,12 +29,6 @@ CREDIT = "Drawings: Twemoji, CC BY 4.0, and OpenMoji, CC BY-SA 4.0; see NOTICE."
 def run(scale: Scale) -> None:
     """Command line of the stage."""
     draw_all(scale.paths.scale, scale.scheduled)
-
-
-def picture_folders(kind: str, scale: str) -> list[Path]:
-    """Where pictures go: photographs (data kind `coco`) never into the committed reports."""
-    paths = Paths(scale)
-    return [paths.pictures] if kind == "coco" else [paths.pictures, paths.figures]
 
 
 def draw_all(scale: str, runs: Sequence[Run]) -> None:
@@ -61,24 +55,30 @@ def draw_all(scale: str, runs: Sequence[Run]) -> None:
     wanted |= pictures.wanted_priors(rois.values(), detections, class_index)
     maps = prior_maps(wanted, scenes, paths.train)
 
+    sheets: list[tuple[str, pd.DataFrame, list, list[str], Sequence[str]]] = []
     for name, picks in rois.items():
         panels, labels = pictures.roi_rows(picks, scenes, detections, maps, class_index)
-        figure = drawing.grid(panels, pictures.ROI_TITLES, labels, credit(picks, manifest))
-        write(figure, name, picks, scale, manifest, scenes)
+        sheets.append((name, picks, panels, labels, pictures.ROI_TITLES))
     for name, picks in whole.items():
         panels, labels = pictures.image_rows(picks, frame, scenes, detections)
-        text = credit(picks, manifest)
-        figure = drawing.grid(panels, pictures.IMAGE_TITLES, labels, text)
-        write(figure, name, picks, scale, manifest, scenes)
+        sheets.append((name, picks, panels, labels, pictures.IMAGE_TITLES))
     found = {m: [maps[key, roi] for roi in cam_rois] if key else [] for m, key in cam_runs.items()}
     names = {c["id"]: c["name"] for c in manifest.categories}
     cams.insert(3, "category", cams["category_id"].map(names))
     panels, labels, numbers = pictures.cam_rows(cams, scenes, found)
-    titles = pictures.cam_titles(cam_runs)
-    figure = drawing.grid(panels, titles, labels, credit(cams, manifest))
     numbers["run"] = numbers["method"].map(cam_runs).replace("", NOT_RUN)
     picks = cams.merge(numbers, on="annotation_id")
-    write(figure, "figure7", picks, scale, manifest, scenes)
+    sheets.append(("figure7", picks, panels, labels, pictures.cam_titles(cam_runs)))
+
+    # photographs never go into the committed reports
+    folders = [paths.pictures] if manifest.kind == "coco" else [paths.pictures, paths.figures]
+    paths.figures.mkdir(parents=True, exist_ok=True)
+    for name, picks, panels, labels, titles in sheets:
+        figure = drawing.grid(panels, titles, labels, credit(picks, manifest))
+        drawing.save_picture(figure, folders, name)
+        files = [scenes.images[i]["file_name"] if pd.notna(i) else "" for i in picks["image_id"]]
+        table = picks.assign(file_name=files, rule=gallery.RULES[name]).round(4)
+        table.to_csv(paths.figures / f"{name}.csv", index=False)
 
 
 def read_detections(picks: Iterable[pd.DataFrame], evaluated: Path) -> dict[str, list[dict]]:
@@ -116,23 +116,6 @@ def credit(picks: pd.DataFrame, manifest: Manifest) -> str:
         shown = picks["backbone"].dropna().map(BACKBONES).unique()
         parts += [f"Backbone: {', '.join(shown)}."] if len(shown) else []
     return " ".join([*parts, *([CREDIT] if manifest.kind == "miniature" else [])])
-
-
-def write(
-    figure: Figure,
-    name: str,
-    picks: pd.DataFrame,
-    scale: str,
-    manifest: Manifest,
-    scenes: pictures.Scenes,
-) -> None:
-    """The figure, and beside the reports' other data what it shows."""
-    drawing.save_picture(figure, picture_folders(manifest.kind, scale), name)
-    files = [scenes.images[i]["file_name"] if pd.notna(i) else "" for i in picks["image_id"]]
-    table = picks.assign(file_name=files, rule=gallery.RULES[name]).round(4)
-    folder = Paths(scale).figures
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / f"{name}.csv", index=False)
 
 
 if __name__ == "__main__":

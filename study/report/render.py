@@ -1,5 +1,7 @@
 """Blocks into files: the templates beside this module, which see blocks and no data frames."""
 
+import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from study.format import interval, number, p_text, signed
 from study.report.blocks import Block
 from study.report.html import body_rows, head_rows, inline, kind_of
 from study.report.markdown import markdown, text
@@ -14,23 +17,30 @@ from study.report.markdown import markdown, text
 
 def render(template: str, **context: Any) -> str:
     """One of `templates/` filled in; what goes into HTML is escaped."""
+    return _environment(template.partition(".")[2]).get_template(template).render(context)
+
+
+def say(sentence: str, *values: Any) -> str:
+    """A macro of `templates/sentences.md.j2`, on one line."""
+    sentences = _environment("md.j2").get_template("sentences.md.j2").module
+    return " ".join(str(getattr(sentences, sentence)(*values)).split())
+
+
+@functools.cache
+def _environment(kind: str) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=template.endswith(".html.j2"),
+        autoescape=kind == "html.j2",
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        keep_trailing_newline=template.endswith(".md.j2"),
+        keep_trailing_newline=kind == "md.j2",
     )
-    environment.filters |= {
-        "inline": inline,
-        "head_rows": head_rows,
-        "body_rows": body_rows,
-        "kind_of": kind_of,
-        "markdown": markdown,
-        "text": text,
-    }
-    return environment.get_template(template).render(context)
+    functions = (inline, head_rows, body_rows, kind_of, markdown, text, number, signed, p_text)
+    environment.filters |= {function.__name__: function for function in functions}
+    environment.globals["interval"] = interval
+    environment.tests["nan"] = math.isnan
+    return environment
 
 
 def page(title: str, blocks: Sequence[Block]) -> str:

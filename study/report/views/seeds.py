@@ -8,6 +8,7 @@ from scipy import stats
 from study.format import interval, number, p_text, signed
 from study.labels import BASELINE, DIRECTIONS, OURS
 from study.report.blocks import Block, Bullets, Table
+from study.report.words import WORDS
 
 CHOSEN_ON = 0  # the seed with which iterations and learning rate were chosen
 
@@ -28,31 +29,27 @@ def blocks(per_class: pd.DataFrame, scale: str) -> list[Block]:
     fairer = "; ".join(
         f"{DIRECTIONS[split]} {signed(row[others].mean(), 2)}" for split, row in found.iterrows()
     )
-    names = sorted({name for name in per_class["run"] if name.count("-") == 2})
+    words = {
+        name: words.format(
+            scale=scale,
+            trainings=len(seeds),
+            chosen_on=CHOSEN_ON,
+            seeds=", ".join(map(str, seeds)),
+            seed_list=",".join(map(str, seeds)),
+            runs=",".join(sorted({name for name in per_class["run"] if name.count("-") == 2})),
+            ahead=_ahead(found.stack()),
+            ahead_otherwise=_ahead(found[others].stack()),
+            fairer=fairer,
+        )
+        for name, words in WORDS["seeds"].items()
+    }
     return [
-        f"Runs of Table 1 at scale `{scale}`, each trained {len(seeds)} times (seeds "
-        f"{', '.join(map(str, seeds))}; data and warm start are the same): how much of a gain is "
-        "the training's own noise?",
-        f"```sh\nuv run dvc exp run -S 'seeds=[{','.join(map(str, seeds))}]' \\\n"
-        f"  -S 'runs=[{','.join(names)}]'\n```",
-        Bullets(
-            [
-                "[table1.md](table1.md): means with the spread over seeds, and gains with "
-                "intervals over images.",
-                "[contrasts.md](contrasts.md): the same gains with the spread of their differences "
-                "over seeds, and intervals over images and over classes. Rows of runs that take no "
-                'part are "not run".',
-                "[per_class.csv](per_class.csv): every class of every run.",
-            ]
-        ),
-        f"What it says: **OPMask is ahead of its baseline in {_ahead(found.stack())}**. Settings "
-        f"were chosen with seed {CHOSEN_ON}; of the other seeds it is in "
-        f"{_ahead(found[others].stack())}.",
+        words["question"],
+        words["command"],
+        Bullets(WORDS["files_of_seeds"]),
+        words["signs"],
         _table(found),
-        f"How large a gain is, {len(seeds)} trainings do not say: the intervals are Student's over "
-        f"the seeds. Seed {CHOSEN_ON}, of which the report of [{scale}](../../{scale}/README.md) "
-        "is made, had a part in choosing iterations and learning rate; the others had none, and "
-        f"are the fairer estimate: {fairer}.",
+        words["sizes"],
     ]
 
 
