@@ -5,7 +5,6 @@ runs), `reports/<scale>/tables/ambiguity.{csv,md}` and `reports/<scale>/figures/
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
 
 import pandas as pd
@@ -22,7 +21,6 @@ from study.labels import DIRECTIONS
 from study.report.render import write_table
 from study.report.views import ambiguity as view
 from study.spec.paths import DETECTIONS
-from study.spec.run import Run
 
 _AP = ["backbone", "supervised", "method", "seed", "group", "AP"]
 
@@ -35,7 +33,12 @@ def run(scale: Scale) -> None:
     data = load_json(manifest.val.annotations)
     objects = ambiguity.read_objects(data)
     frames, ap = [], pd.DataFrame(columns=_AP)
-    for one in tqdm(compared_runs(scale.scheduled), desc="ambiguity", disable=None):
+    compared = {  # a configuration under two names once
+        (one.configuration, one.seed): one
+        for one in scale.scheduled
+        if one.method in METHODS and one.supervised in DIRECTIONS
+    }
+    for one in tqdm(compared.values(), desc="ambiguity", disable=None):
         path = paths.evaluate / one.key / DETECTIONS
         if path.is_file():
             detections = json.loads(verified(path).read_text())
@@ -54,17 +57,6 @@ def run(scale: Scale) -> None:
     blocks = view.blocks(table, threshold)
     write_table(paths.tables / "ambiguity.csv", table, "The gain in ambiguous RoIs", blocks)
     ambiguity_figure(bin_table(frame, image_ids, **bootstrap), threshold, paths.figures)
-
-
-def compared_runs(scheduled: Iterable[Run]) -> list[Run]:
-    """Those of the comparison, in the paper's two directions; a configuration under two names
-    once."""
-    found = {
-        (one.method, one.backbone, one.supervised, one.seed): one
-        for one in scheduled
-        if one.method in METHODS and one.supervised in DIRECTIONS
-    }
-    return list(found.values())
 
 
 if __name__ == "__main__":

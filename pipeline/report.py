@@ -30,7 +30,7 @@ def run(scale: Scale) -> None:
     credits = paths.data / "CREDITS.txt"  # only the embedded data set has one
     files = {str(path.relative_to(paths.reports)) for path in paths.reports.rglob("*.*")}
     inputs = replace(
-        read_inputs(paths, str(params["schedule"]), runs),
+        read_inputs(paths, scale.schedule, runs),
         files=files | {"index.html"},  # stage `page` writes it
         provenance=read_provenance(paths.runs, runs),
         summary=summarise(read_per_class(paths.runs, runs)),

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from study.format import interval, number, p_text, signed
 from study.report.blocks import Block
-from study.report.html import body_rows, head_rows, inline, kind_of
+from study.report.html import body_rows, head_rows, inline
 from study.report.markdown import markdown, text
 
 
@@ -36,7 +36,7 @@ def _environment(kind: str) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=kind == "md.j2",
     )
-    functions = (inline, head_rows, body_rows, kind_of, markdown, text, number, signed, p_text)
+    functions = (inline, head_rows, body_rows, markdown, text, number, signed, p_text)
     environment.filters |= {function.__name__: function for function in functions}
     environment.globals["interval"] = interval
     environment.tests["nan"] = math.isnan

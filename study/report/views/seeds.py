@@ -7,8 +7,8 @@ from scipy import stats
 
 from study.format import interval, number, p_text, signed
 from study.labels import BASELINE, DIRECTIONS, OURS
-from study.report.blocks import Block, Bullets, Table
-from study.report.words import WORDS
+from study.report.blocks import Table
+from study.report.render import render
 
 CHOSEN_ON = 0  # the seed with which iterations and learning rate were chosen
 
@@ -22,35 +22,24 @@ def gains(per_class: pd.DataFrame) -> pd.DataFrame:
     return gap.loc[[split for split in DIRECTIONS if split in gap.index]].dropna(axis="columns")
 
 
-def blocks(per_class: pd.DataFrame, scale: str) -> list[Block]:
+def seeds_page(per_class: pd.DataFrame, scale: str) -> str:
     """The page, of the experiment's `per_class.csv`."""
     found = gains(per_class)
-    seeds, others = list(found), [seed for seed in found if seed != CHOSEN_ON]
-    fairer = "; ".join(
-        f"{DIRECTIONS[split]} {signed(row[others].mean(), 2)}" for split, row in found.iterrows()
-    )
-    words = {
-        name: words.format(
-            scale=scale,
-            trainings=len(seeds),
-            chosen_on=CHOSEN_ON,
-            seeds=", ".join(map(str, seeds)),
-            seed_list=",".join(map(str, seeds)),
-            runs=",".join(sorted({name for name in per_class["run"] if name.count("-") == 2})),
-            ahead=_ahead(found.stack()),
-            ahead_otherwise=_ahead(found[others].stack()),
-            fairer=fairer,
-        )
-        for name, words in WORDS["seeds"].items()
-    }
-    return [
-        words["question"],
-        words["command"],
-        Bullets(WORDS["files_of_seeds"]),
-        words["signs"],
-        _table(found),
-        words["sizes"],
+    others = found.drop(columns=CHOSEN_ON, errors="ignore")
+    fairer = [
+        f"{DIRECTIONS[str(split)]} {signed(ap, 2)}" for split, ap in others.mean(axis=1).items()
     ]
+    return render(
+        "seeds.md.j2",
+        scale=scale,
+        seeds=list(found),
+        chosen_on=CHOSEN_ON,
+        runs=sorted({name for name in per_class["run"] if name.count("-") == 2}),
+        ahead=_ahead(found.stack()),
+        ahead_otherwise=_ahead(others.stack()),
+        gains=_table(found),
+        fairer="; ".join(fairer),
+    )
 
 
 def _ahead(gap: Iterable[float]) -> str:
