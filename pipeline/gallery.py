@@ -1,47 +1,34 @@
 """Stage `gallery`: the pictures of the paper, figures 1, 4, 5, 7 and 8, chosen by written rules.
 
 Reads `runs/<scale>/ambiguity.csv`, detections and weights. Writes `figureN.csv` (what was chosen,
-by which rule) to `reports/<scale>/figures/`, and `figureN.{png,svg}` to `picture_folders`.
+by which rule) to `reports/<scale>/figures/`, and `figureN.{png,svg}` there and to
+`runs/<scale>/figures/`: photographs to the latter alone.
 """
 
-import argparse
 import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from opmask.data.coco import Manifest, load_json, load_manifest
 from opmask.evaluation.rois import Roi
 from opmask.integrity import verified
-from pipeline import stage
+from pipeline.reporting import Scale, report_stage
 from study.analysis import gallery
 from study.figures import gallery as drawing
 from study.figures import pictures
 from study.labels import BACKBONES, BASELINE, NOT_RUN, OURS
-from study.spec.params import load_params
 from study.spec.paths import DETECTIONS, WEIGHTS, Paths
-from study.spec.run import Run, all_runs
+from study.spec.run import Run
 
 CREDIT = "Drawings: Twemoji, CC BY 4.0, and OpenMoji, CC BY-SA 4.0; see NOTICE."
 
 
-@stage
-def run(argv: Sequence[str]) -> None:
+@report_stage
+def run(scale: Scale) -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.gallery", description=__doc__)
-    parser.parse_args(argv)
-    params = load_params()
-    schedule = str(params["schedule"])
-    runs = [one for one in all_runs(params) if one.schedule == schedule]
-    draw_all(params["scale"], runs)
-
-
-def picture_folders(kind: str, scale: str) -> list[Path]:
-    """Where pictures go: photographs (data kind `coco`) never into the committed reports."""
-    paths = Paths(scale)
-    return [paths.pictures] if kind == "coco" else [paths.pictures, paths.figures]
+    draw_all(scale.paths.scale, scale.scheduled)
 
 
 def draw_all(scale: str, runs: Sequence[Run]) -> None:
@@ -68,24 +55,30 @@ def draw_all(scale: str, runs: Sequence[Run]) -> None:
     wanted |= pictures.wanted_priors(rois.values(), detections, class_index)
     maps = prior_maps(wanted, scenes, paths.train)
 
+    sheets: list[tuple[str, pd.DataFrame, list, list[str], Sequence[str]]] = []
     for name, picks in rois.items():
         panels, labels = pictures.roi_rows(picks, scenes, detections, maps, class_index)
-        figure = drawing.grid(panels, pictures.ROI_TITLES, labels, credit(picks, manifest))
-        write(figure, name, picks, scale, manifest, scenes)
+        sheets.append((name, picks, panels, labels, pictures.ROI_TITLES))
     for name, picks in whole.items():
         panels, labels = pictures.image_rows(picks, frame, scenes, detections)
-        text = credit(picks, manifest)
-        figure = drawing.grid(panels, pictures.IMAGE_TITLES, labels, text)
-        write(figure, name, picks, scale, manifest, scenes)
+        sheets.append((name, picks, panels, labels, pictures.IMAGE_TITLES))
     found = {m: [maps[key, roi] for roi in cam_rois] if key else [] for m, key in cam_runs.items()}
     names = {c["id"]: c["name"] for c in manifest.categories}
     cams.insert(3, "category", cams["category_id"].map(names))
     panels, labels, numbers = pictures.cam_rows(cams, scenes, found)
-    titles = pictures.cam_titles(cam_runs)
-    figure = drawing.grid(panels, titles, labels, credit(cams, manifest))
     numbers["run"] = numbers["method"].map(cam_runs).replace("", NOT_RUN)
     picks = cams.merge(numbers, on="annotation_id")
-    write(figure, "figure7", picks, scale, manifest, scenes)
+    sheets.append(("figure7", picks, panels, labels, pictures.cam_titles(cam_runs)))
+
+    # photographs never go into the committed reports
+    folders = [paths.pictures] if manifest.kind == "coco" else [paths.pictures, paths.figures]
+    paths.figures.mkdir(parents=True, exist_ok=True)
+    for name, picks, panels, labels, titles in sheets:
+        figure = drawing.grid(panels, titles, labels, credit(picks, manifest))
+        drawing.save_picture(figure, folders, name)
+        files = [scenes.images[i]["file_name"] if pd.notna(i) else "" for i in picks["image_id"]]
+        table = picks.assign(file_name=files, rule=gallery.RULES[name]).round(4)
+        table.to_csv(paths.figures / f"{name}.csv", index=False)
 
 
 def read_detections(picks: Iterable[pd.DataFrame], evaluated: Path) -> dict[str, list[dict]]:
@@ -123,23 +116,6 @@ def credit(picks: pd.DataFrame, manifest: Manifest) -> str:
         shown = picks["backbone"].dropna().map(BACKBONES).unique()
         parts += [f"Backbone: {', '.join(shown)}."] if len(shown) else []
     return " ".join([*parts, *([CREDIT] if manifest.kind == "miniature" else [])])
-
-
-def write(
-    figure: Figure,
-    name: str,
-    picks: pd.DataFrame,
-    scale: str,
-    manifest: Manifest,
-    scenes: pictures.Scenes,
-) -> None:
-    """The figure, and beside the reports' other data what it shows."""
-    drawing.save_picture(figure, picture_folders(manifest.kind, scale), name)
-    files = [scenes.images[i]["file_name"] if pd.notna(i) else "" for i in picks["image_id"]]
-    table = picks.assign(file_name=files, rule=gallery.RULES[name]).round(4)
-    folder = Paths(scale).figures
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / f"{name}.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,7 @@ Reads `runs/<scale>/overlap.csv` and `runs/<scale>/evaluate/`; writes to `report
 `figures/figure3.png`, `.svg` and its points, `.csv`.
 """
 
-import argparse
-from collections.abc import Sequence
-
-from pipeline import stage
+from pipeline.reporting import Scale, report_stage
 from study.analysis import overlap
 from study.analysis.class_points import class_points, largest_relative
 from study.analysis.regression import regress, regress_readings
@@ -16,26 +13,15 @@ from study.figures.figure3 import figure3
 from study.figures.style import save
 from study.report.render import write_page
 from study.report.views import regression as view
-from study.spec.params import load_params
-from study.spec.paths import Paths
 from study.spec.results import read_per_class
-from study.spec.run import all_runs
 
 
-@stage
-def run(argv: Sequence[str]) -> None:
+@report_stage
+def run(scale: Scale) -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.regression", description=__doc__)
-    parser.parse_args(argv)
-    params = load_params()
-    paths = Paths.of(params)
-    reading = params["overlap"]["reading"]
-    tables, figures = paths.tables, paths.figures
-    for folder in (tables, figures):
-        folder.mkdir(parents=True, exist_ok=True)
-
-    runs = [one for one in all_runs(params) if one.schedule == str(params["schedule"])]
-    per_class = read_per_class(paths.runs, runs)
+    params, paths = scale.params, scale.paths
+    tables, figures, reading = paths.tables, paths.figures, params["overlap"]["reading"]
+    per_class = read_per_class(paths.runs, scale.scheduled)
     overlaps = overlap.load(paths.overlap)
     points = class_points(per_class, overlaps, reading)
     table = regress(points, **params["bootstrap"])

@@ -5,30 +5,24 @@ Reads the ledger, tables and figures of `reports/<scale>/` and what the stages r
 `reports/README.md`, which sets all scales with a `metrics.json` side by side.
 """
 
-import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 
 from opmask.errors import UserError
-from pipeline import stage, write_json
+from pipeline import write_json
+from pipeline.reporting import Scale, report_stage
 from study.report.inputs import read_inputs
 from study.report.overview import metrics, render_index
 from study.report.readme import readme
 from study.runs.recorded import clear_recorded
-from study.spec.params import load_params
-from study.spec.paths import METRICS, README, Paths
+from study.spec.paths import METRICS, README
 from study.spec.results import read_json, read_per_class, read_provenance, summarise
-from study.spec.run import all_runs
 
 
-@stage
-def run(argv: Sequence[str]) -> None:
+@report_stage
+def run(scale: Scale) -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.report", description=__doc__)
-    parser.parse_args(argv)
-    params = load_params()
+    params, paths, runs = scale.params, scale.paths, scale.runs
     clear_recorded(params)  # the last stages have been recorded by now
-    paths, runs = Paths.of(params), all_runs(params)
     path = paths.tables / "table1.csv"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the stage table1 first (dvc repro)")
@@ -36,7 +30,7 @@ def run(argv: Sequence[str]) -> None:
     credits = paths.data / "CREDITS.txt"  # only the embedded data set has one
     files = {str(path.relative_to(paths.reports)) for path in paths.reports.rglob("*.*")}
     inputs = replace(
-        read_inputs(paths, str(params["schedule"]), runs),
+        read_inputs(paths, scale.schedule, runs),
         files=files | {"index.html"},  # stage `page` writes it
         provenance=read_provenance(paths.runs, runs),
         summary=summarise(read_per_class(paths.runs, runs)),

@@ -25,10 +25,8 @@ def run(argv: Sequence[str]) -> None:
     table, pairs = (read_csv(folder / f"{name}.csv") for name in ("table1", "contrasts"))
     write_page(folder / "table1.md", "Table 1", table1.blocks(table, scale))
     write_page(folder / "contrasts.md", "Contrasts between runs", contrasts.blocks(pairs))
-    per_class = read_csv(folder / "per_class.csv")
-    write_page(
-        folder / "README.md", "Several seeds of a comparison", seeds.blocks(per_class, scale)
-    )
+    page = seeds.seeds_page(read_csv(folder / "per_class.csv"), scale)
+    (folder / "README.md").write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,40 +4,28 @@ Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/tables/table1.{csv,md,te
 and `per_class.csv`, of all runs.
 """
 
-import argparse
-from collections.abc import Sequence
-
-from pipeline import stage
+from pipeline.reporting import Scale, report_stage
 from study.analysis.resampling import Resampler
-from study.report.render import write_page
+from study.report.render import write_table
 from study.report.views import table1 as view
-from study.spec.params import load_params
-from study.spec.paths import Paths
 from study.spec.results import read_per_class, summarise
-from study.spec.run import all_runs
 from study.tables.table1 import novel_gains, table1
 
 
-@stage
-def run(argv: Sequence[str]) -> None:
+@report_stage
+def run(scale: Scale) -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.table1", description=__doc__)
-    parser.parse_args(argv)
-    params = load_params()
-    paths = Paths.of(params)
-    runs = [one for one in all_runs(params) if one.schedule == str(params["schedule"])]
-    per_class = read_per_class(paths.runs, runs)
-    resampler = Resampler(paths.evaluate, per_class, **params["bootstrap"])
-    gains = novel_gains(resampler, per_class["backbone"])
+    params, paths = scale.params, scale.paths
+    per_class = read_per_class(paths.runs, scale.scheduled)
+    gains = novel_gains(
+        Resampler(paths.evaluate, per_class, **params["bootstrap"]), per_class["backbone"]
+    )
     # rounded once, so that every page that is written from it says the same
     table = table1(summarise(per_class), gains).round(4)
-    folder = paths.tables
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "table1.csv", index=False)
-    everything = read_per_class(paths.runs, all_runs(params))
-    everything.round(2).to_csv(folder / "per_class.csv", index=False)
-    write_page(folder / "table1.md", "Table 1", view.blocks(table, paths.scale))
-    (folder / "table1.tex").write_text(view.tex(table, paths.scale), encoding="utf-8")
+    tex = view.tex(table, paths.scale)
+    write_table(paths.tables / "table1.csv", table, "Table 1", view.blocks(table, paths.scale), tex)
+    everything = read_per_class(paths.runs, scale.runs)
+    everything.round(2).to_csv(paths.tables / "per_class.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import seeds as command
-from study.report.markdown import markdown
 from study.report.views import seeds
 
 THREE_SEEDS = Path(__file__).parents[1] / "reports/experiments/three_seeds"
@@ -26,7 +25,7 @@ def test_gains_are_of_seeds_that_both_methods_have():
     frame = per_class({("voc", 0): (10, 12), ("voc", 1): (10, 11), ("voc", 2): (10, 9.5)})
     found = seeds.gains(frame[:-1])  # OPMask's seed 2 is missing
     assert found.to_dict("records") == [{0: 2.0, 1: 1.0}]
-    text = markdown(seeds.blocks(frame, "miniature"))
+    text = seeds.seeds_page(frame, "miniature")
     assert "ahead of its baseline in 2 of 3 pairs of trainings (two-sided sign test, p = 1." in text
     assert "it is in 1 of 2 pairs" in text and "voc → non-voc +0.25." in text
     row = next(line for line in text.splitlines() if line.startswith("| voc"))

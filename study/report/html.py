@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from markupsafe import Markup, escape
 
 from study.format import MISSING
-from study.report.blocks import Bullets, Heading, Table
+from study.report.blocks import Table
 
 FIXED = "\N{NO-BREAK SPACE}"
 
@@ -24,12 +25,6 @@ def inline(text: object) -> Markup:
     html = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html)
     html = re.sub(r"(?<![\w*])\*(?!\s)([^*]+)(?<!\s)\*(?![\w*])", r"<em>\1</em>", html)
     return Markup(html)
-
-
-def kind_of(block: object) -> str:
-    """table | bullets | heading | text, for a template that has no isinstance."""
-    kinds = {Table: "table", Bullets: "bullets", Heading: "heading"}
-    return next((kind for of, kind in kinds.items() if isinstance(block, of)), "text")
 
 
 @dataclass(frozen=True)
@@ -82,10 +77,7 @@ def head_rows(table: Table) -> list[list[Cell]]:
     names = [Cell(name, header=True, left=n < table.left) for n, (_, name) in enumerate(pairs)]
     if not any(group for group, _ in pairs):
         return [names]
-    groups: list[list[Any]] = []  # label, columns
-    for label, _ in pairs:
-        if groups and label and groups[-1][0] == label:
-            groups[-1][1] += 1
-        else:
-            groups.append([label, 1])
-    return [[Cell(label, columns=count, header=True) for label, count in groups], names]
+    # what has no group stands by itself
+    runs = groupby(enumerate(pairs), key=lambda one: one[1][0] or one[0])
+    labels = [[label for _, (label, _) in run] for _, run in runs]
+    return [[Cell(one[0], columns=len(one), header=True) for one in labels], names]

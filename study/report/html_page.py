@@ -7,7 +7,7 @@ import pandas as pd
 
 from study.analysis.comparison import comparisons
 from study.report.blocks import Block
-from study.report.embedded import EmbeddedImage, embed
+from study.report.embedded import embed
 from study.report.inputs import Inputs
 from study.report.render import render
 from study.report.views import (
@@ -25,19 +25,28 @@ from study.report.views import (
     table3,
 )
 from study.report.views.rows import caveats
+from study.report.words import WORDS
 
 # Of the published code, named once in the page; the only address in it.
 CODE = "https://github.com/dbtimp/OPMask"
 _ENLARGED = {True: 2.0, False: 1.5}  # on a screen, against print: pictures, charts
-_TITLES = {
-    "table1": "Table 1: novel classes",
-    "table2": "Table 2: class activation maps as masks",
-    "table3": "Table 3: schedules",
+# What a table is shown as, of its frame and the scale.
+_VIEWS: dict[str, Callable[[pd.DataFrame, str], list[Block]]] = {
+    "table1": lambda frame, _: table1.metrics(frame),  # the gains are in the summary
+    "table2": table2.blocks,
+    "table3": table3.blocks,
+    "contrasts": lambda frame, _: contrasts.blocks(frame),
+    "schedule_search": lambda frame, _: schedule_search.blocks(frame),
+    "regression": lambda frame, _: regression.tests(frame),
 }
 
 
 def html_page(inputs: Inputs) -> str:
     """The HTML, complete in itself. A section without data is empty and says "not run"."""
+    made = {
+        name: view(inputs.tables[name], inputs.scale) if name in inputs.tables else []
+        for name, view in _VIEWS.items()
+    }
     return render(
         "page.html.j2",
         scale=inputs.scale,
@@ -49,10 +58,17 @@ def html_page(inputs: Inputs) -> str:
         counts=claims.counts(inputs.claims),
         styles=claims.STYLES,
         claims=claims.entries(inputs.claims),
-        tables={name: (title, _table(name, inputs)) for name, title in _TITLES.items()},
-        figures=[_figure(one, inputs) for one in figures.figures(inputs)],
-        contrasts=_made(inputs, "contrasts", contrasts.blocks),
-        search=_made(inputs, "schedule_search", schedule_search.blocks),
+        tables={name: (title, made[name]) for name, title in WORDS["tables"].items()},
+        figures=[
+            (
+                one,
+                embed(one.path, _ENLARGED[one.name in figures.PICTURES]) if one.path else None,
+                made["regression"] if one.name == "figure3" else [],
+            )
+            for one in figures.figures(inputs)
+        ],
+        contrasts=made["contrasts"],
+        search=made["schedule_search"],
         explorer=classes.explorer_data(inputs.tables.get("per_class")),
         losses=runs.LOSSES,
         runs=runs.run_lines(inputs.trained),
@@ -71,28 +87,6 @@ def _summary(inputs: Inputs) -> dict[str, Any]:
     seeds = [one.seeds for one in comparisons(frame)]
     blocks = [table1.gains(frame), *summary.findings(inputs), caveats(inputs.scale, seeds)]
     return {"lead": lead, "summary": blocks, "seeds": max(seeds, default=0)}
-
-
-def _table(name: str, inputs: Inputs) -> list[Block]:
-    if name not in inputs.tables:
-        return []
-    frame = inputs.tables[name]
-    if name == "table1":  # without the gains, which are in the summary
-        return table1.metrics(frame)
-    return (table2 if name == "table2" else table3).blocks(frame, inputs.scale)
-
-
-def _made(inputs: Inputs, name: str, blocks: Callable[[pd.DataFrame], list[Block]]) -> list[Block]:
-    return blocks(inputs.tables[name]) if name in inputs.tables else []
-
-
-def _figure(
-    one: figures.Figure, inputs: Inputs
-) -> tuple[figures.Figure, EmbeddedImage | None, list[Block]]:
-    """A figure, its picture, and the statistics beside it."""
-    picture = embed(one.path, _ENLARGED[one.name in figures.PICTURES]) if one.path else None
-    more = _made(inputs, "regression", regression.tests) if one.name == "figure3" else []
-    return one, picture, more
 
 
 def _compute(inputs: Inputs) -> list[Block]:

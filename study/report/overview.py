@@ -22,8 +22,8 @@ from study.labels import (
     shown_backbones,
     with_others,
 )
-from study.report.blocks import Bullets, Table
-from study.report.render import page
+from study.report.blocks import Table
+from study.report.render import render
 from study.report.sentences import headline
 from study.report.views.summary import scale_in_words
 from study.report.words import WORDS
@@ -90,21 +90,10 @@ def render_index(by_scale: Mapping[str, Mapping[str, Any]]) -> str:
         row |= {scale: _gain_cell(found[scale][index]) for scale in scales}
         rows.append(row | {"Paper": signed(one.paper_gain)})
     lines = [
-        f"[`{scale}`]({scale}/README.md) ({scale_in_words(scale)}). "
-        f"{headline(from_metrics(by_scale[scale]), scale)}"
+        (scale, scale_in_words(scale), headline(from_metrics(by_scale[scale]), scale))
         for scale in scales
     ]
-    return page(
-        "Reports",
-        [
-            "What each scale says about the paper's main result: OPMask against its Mask R-CNN "
-            "baseline on classes without masks in training.",
-            Bullets(lines) if lines else "No scale has been run.",
-            "Gain in mask AP of novel classes, OPMask − baseline, with its 95 % interval (paired "
-            "bootstrap over validation images):",
-            Table(pd.DataFrame(rows), left=2),
-        ],
-    )
+    return render("reports.md.j2", scales=lines, gains=Table(pd.DataFrame(rows), left=2))
 
 
 def _rank(scale: str) -> int:

@@ -8,8 +8,9 @@ import pandas as pd
 from study.analysis.ambiguity_effect import CONTRAST_NAMES, CONTRASTS, GROUPS
 from study.analysis.comparison import backbones_run, shown
 from study.format import interval, number, signed
-from study.labels import BACKBONES, DIRECTIONS, NOT_RUN, shown_backbones
+from study.labels import DIRECTIONS, NOT_RUN, place, shown_backbones
 from study.report.blocks import Block, Bullets, Heading, Table
+from study.report.render import say
 from study.report.words import WORDS
 
 
@@ -36,37 +37,14 @@ def sentences(frame: pd.DataFrame) -> list[str]:
         & (frame["classes"] == "novel")
         & (frame["contrast"] == "-".join(CONTRASTS[0]))
     ].set_index(["backbone", "supervised", "group"])
-    found = []
-    for backbone, supervised in product(shown_backbones(backbones_run(frame)), DIRECTIONS):
-        name = f"{BACKBONES[backbone]}, {DIRECTIONS[supervised]}"
-        ambiguous, clean, difference = (chosen.loc[backbone, supervised, g] for g in GROUPS)
-        if not difference["seeds"]:
-            found.append(f"{name}: {NOT_RUN}.")
-            continue
-        found.append(
-            f"{name}: in ambiguous RoIs ({ambiguous['instances']:.0f} instances) the mean mask IoU "
-            f"of novel classes is {_distance(ambiguous)} with OPMask than with the "
-            f"baseline, in clean ones ({clean['instances']:.0f}) {_distance(clean)}. The "
-            f"two gains differ by {signed(difference['gain'])} (interval "
-            f"{interval(difference['low'], difference['high'])}): {verdict(difference)}."
+    return [
+        say(
+            "ambiguity",
+            place(backbone, supervised),
+            *(chosen.loc[backbone, supervised, group] for group in GROUPS),
         )
-    return found
-
-
-def _distance(cell: pd.Series) -> str:
-    """`2.0 points higher (+0.5 to +3.5)`, of a gain in percent with its interval."""
-    points = number(abs(cell["gain"]))
-    way = "lower" if cell["gain"] < 0 else "higher"
-    return f"{points} points {way} ({interval(cell['low'], cell['high'])})"
-
-
-def verdict(difference: pd.Series) -> str:
-    """Which way the gain's difference, ambiguous − clean, points by its interval."""
-    if difference["low"] > 0:
-        return "the gain is larger where RoIs are ambiguous, as the paper explains it"
-    if difference["high"] < 0:
-        return "the gain is smaller where RoIs are ambiguous, against the paper's explanation"
-    return "whether the gain depends on ambiguity is not decided"
+        for backbone, supervised in product(shown_backbones(backbones_run(frame)), DIRECTIONS)
+    ]
 
 
 def _table(frame: pd.DataFrame, key: str) -> Table:
@@ -76,7 +54,7 @@ def _table(frame: pd.DataFrame, key: str) -> Table:
     for (backbone, supervised, value), cells in frame.groupby(
         ["backbone", "supervised", key], sort=False
     ):
-        row = {"runs": f"{BACKBONES[backbone]}, {DIRECTIONS[supervised]}"}
+        row = {"runs": place(backbone, supervised)}
         row[key] = names.get(value, value)
         for _, cell in cells.iterrows():
             row[cell["group"]] = _cell_text(cell)

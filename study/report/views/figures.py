@@ -89,15 +89,6 @@ def _picked(data: pd.DataFrame) -> list[str]:
     return parts
 
 
-def _regression_counts(data: pd.DataFrame) -> list[str]:
-    classes = int(data[["maskrcnn", "opmask"]].notna().any(axis=1).sum())
-    return [f"n = {classes} classes.", _seeds(data["seeds"])]
-
-
-def _class_counts(data: pd.DataFrame) -> list[str]:
-    return [_seeds(data["seeds"])]
-
-
 def _instance_counts(data: pd.DataFrame) -> list[str]:
     main = data[data["contrast"] == "opmask-maskrcnn"]
     counts = main.groupby(["backbone", "supervised"])["instances"].sum()
@@ -108,18 +99,17 @@ def _instance_counts(data: pd.DataFrame) -> list[str]:
     return [f"n = {instances} instances a panel.", _seeds(main["seeds"])]
 
 
-def _search_counts(data: pd.DataFrame) -> list[str]:
-    return [f"Seeds: {data['seed'].nunique()}."]
-
-
 def _seeds(column: pd.Series) -> str:
     low, high = int(column.min()), int(column.max())
     return f"Seeds: {low}." if low == high else f"Seeds: {low} to {high}."
 
 
 _COUNTS: dict[str, Callable[[pd.DataFrame], list[str]]] = {
-    "figure3": _regression_counts,
-    "figure6": _class_counts,
+    "figure3": lambda data: [
+        f"n = {data[['maskrcnn', 'opmask']].notna().any(axis=1).sum()} classes.",
+        _seeds(data["seeds"]),
+    ],
+    "figure6": lambda data: [_seeds(data["seeds"])],
     "ambiguity": _instance_counts,
-    "schedule_search": _search_counts,
+    "schedule_search": lambda data: [f"Seeds: {data['seed'].nunique()}."],
 }

@@ -14,6 +14,7 @@ from study.claims.findings import needed_correlation
 from study.format import MISSING, interval, number, p_cell, p_text, signed
 from study.labels import BACKBONES, BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS
 from study.report.blocks import Block, Bullets, Heading, Table
+from study.report.render import say
 from study.report.words import WORDS
 
 PAPER_ALPHA = 0.01  # the level the paper names
@@ -45,12 +46,20 @@ def blocks(
     return [
         f"**{finding(frame)}**",
         "![Figure 3](../figures/figure3.png)",
-        _what(points, reading, scale),
+        say(
+            "points",
+            points["seeds"].max(),
+            BACKBONES[BACKBONE],
+            reading,
+            READINGS[reading],
+            scale,
+        ),
         _fits(by),
         Heading("Do the two models differ?"),
         *_difference(by),
         Heading("Is it about novel classes?"),
-        f"{WORDS['regression']['control']} {_control_sentence(by)}",
+        f"{WORDS['regression']['control']} "
+        + say("novelty", by.loc[f"{BASELINE}_novelty", "slope"], ALPHA),
         _control(by),
         Heading("Influence of single classes"),
         _influence(by),
@@ -66,18 +75,19 @@ def blocks(
 def finding(frame: pd.DataFrame) -> str:
     """What is found, in two or three sentences, whichever way it went."""
     by = _by(frame)
-    texts = [_model_sentence(by, model) for model in MODELS]
-    gap = by.loc[DIFFERENCE, "slope"]
-    if np.isnan(gap["p"]):
-        return " ".join([*texts, "The two models cannot be compared."])
-    verb = "differ" if gap["p"] < ALPHA else "are not shown to differ"
-    texts.append(
-        f"The two slopes {verb}: OPMask's is {_per_step(gap)} AP per {STEP} IoU "
-        f"{'above' if gap['value'] > 0 else 'below'} Mask R-CNN's (95 % interval "
-        f"{_cells(by, DIFFERENCE, _SLOPE)['95 % interval']}, p {p_text(gap['p'])}, paired within "
-        "classes)."
-    )
-    return " ".join(texts)
+    models = [
+        say(
+            "slope",
+            METHODS[model],
+            by.loc[model, "slope"],
+            by.loc[model, "r"],
+            paper.figure3(model, "p"),
+            PAPER_ALPHA,
+            STEP,
+        )
+        for model in MODELS
+    ]
+    return " ".join([*models, say("slopes_differ", by.loc[DIFFERENCE, "slope"], ALPHA, STEP)])
 
 
 def tests(frame: pd.DataFrame) -> list[Block]:
@@ -138,34 +148,6 @@ def _by(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.set_index(["model", "quantity"])
 
 
-def _model_sentence(by: pd.DataFrame, model: str) -> str:
-    slope, r = by.loc[model, "slope"], by.loc[model, "r"]
-    if np.isnan(slope["p"]):
-        why = NOT_RUN if slope["n"] == 0 else "no regression possible, nothing varies"
-        return f"{METHODS[model]}: {why}."
-    significant = slope["p"] < PAPER_ALPHA
-    verb = "falls" if slope["value"] < 0 else "rises"
-    return (
-        f"{METHODS[model]}'s AP of novel classes {verb} with class overlap by {_per_step(slope)} "
-        f"AP per {STEP} IoU (r {signed(r['value'], 2)}, p {p_text(slope['p'])}, "
-        f"{'' if significant else 'not '}significant at {PAPER_ALPHA}; paper: "
-        f"p {p_text(paper.figure3(model, 'p'))})."
-    )
-
-
-def _what(points: pd.DataFrame, reading: str, scale: str) -> str:
-    seeds = points["seeds"].max()
-    text = (
-        f"Each point is a class: its mask AP from the run where it is novel (both directions "
-        f"joined, {BACKBONES[BACKBONE]}, {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}) "
-        f"against its mean IoU in the training set, read as `{reading}`: the mean over "
-        f"{READINGS[reading]}. Each regression is ordinary least squares."
-    )
-    if scale != "coco":
-        text += " At this scale classes overlap in other ways than in COCO: see the signs alone."
-    return text
-
-
 def _control(by: pd.DataFrame) -> Table:
     labels = {"": "novel", "_supervised": "supervised", "_novelty": "novel − supervised"}
     rows = [
@@ -174,19 +156,6 @@ def _control(by: pd.DataFrame) -> Table:
         for suffix, label in labels.items()
     ]
     return Table(pd.DataFrame(rows), left=2)
-
-
-def _control_sentence(by: pd.DataFrame) -> str:
-    slope = by.loc[f"{BASELINE}_novelty", "slope"]
-    if np.isnan(slope["p"]):
-        return f"For Mask R-CNN: {'nothing varies' if slope['n'] else NOT_RUN}."
-    if slope["value"] < 0 and slope["p"] < ALPHA:
-        found = "is negative, which agrees with that explanation"
-    elif slope["p"] < ALPHA:
-        found = "is positive, as if all APs just shrank: no evidence for that explanation"
-    else:
-        found = "is not shown to differ from 0: no evidence for that explanation"
-    return f"For Mask R-CNN that slope (p {p_text(slope['p'])}) {found}."
 
 
 def _influence(by: pd.DataFrame) -> Table:
@@ -271,7 +240,3 @@ def _named(row: pd.Series) -> str:
     # without this class nothing is left to measure by
     value = "∞" if np.isinf(row["value"]) else number(row["value"], 2)
     return f"{value} ({row['category']})"
-
-
-def _per_step(row: pd.Series) -> str:
-    return number(abs(row["value"]) * STEP, 1)

@@ -4,9 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from study.format import MISSING, interval, number, signed
+from study.format import MISSING, number, signed
 from study.labels import DIRECTIONS, NOT_RUN
 from study.report.blocks import Block, Table, Whisker, whiskers
+from study.report.render import say
 from study.report.words import WORDS
 
 
@@ -20,20 +21,8 @@ def blocks(frame: pd.DataFrame) -> list[Block]:
 
 def _finding(frame: pd.DataFrame) -> str:
     """Where the novel classes were best, and what longer training did to them."""
-    parts = []
-    for row in frame.query("classes == 'novel' and choice != 'compromise'").to_dict("records"):
-        if row["seeds"] and row["choice"] == "best":
-            parts.append(
-                f"{DIRECTIONS.get(row['supervised'], row['supervised'])}: novel classes are best "
-                f"at {row['thousands']:.0f}k of {row['last_thousands']:.0f}k."
-            )
-        elif row["seeds"]:
-            parts.append(
-                f"From {row['thousands']:.0f}k to the end their mask AP changes by "
-                f"{signed(-row['drop'], 2)} ({interval(-row['high'], -row['low'])}): "
-                f"{row['verdict']}."
-            )
-    return " ".join(parts) or f"The schedule search was {NOT_RUN}."
+    rows = frame.query("classes == 'novel' and choice != 'compromise'").to_dict("records")
+    return say("schedule_search", rows, DIRECTIONS)
 
 
 def _line(row: dict[Any, Any]) -> dict[str, str | Whisker]:

@@ -7,7 +7,8 @@ from scipy import stats
 
 from study.format import interval, number, p_text, signed
 from study.labels import BASELINE, DIRECTIONS, OURS
-from study.report.blocks import Block, Bullets, Table
+from study.report.blocks import Table
+from study.report.render import render
 
 CHOSEN_ON = 0  # the seed with which iterations and learning rate were chosen
 
@@ -21,39 +22,24 @@ def gains(per_class: pd.DataFrame) -> pd.DataFrame:
     return gap.loc[[split for split in DIRECTIONS if split in gap.index]].dropna(axis="columns")
 
 
-def blocks(per_class: pd.DataFrame, scale: str) -> list[Block]:
+def seeds_page(per_class: pd.DataFrame, scale: str) -> str:
     """The page, of the experiment's `per_class.csv`."""
     found = gains(per_class)
-    seeds, others = list(found), [seed for seed in found if seed != CHOSEN_ON]
-    fairer = "; ".join(
-        f"{DIRECTIONS[split]} {signed(row[others].mean(), 2)}" for split, row in found.iterrows()
-    )
-    names = sorted({name for name in per_class["run"] if name.count("-") == 2})
-    return [
-        f"Runs of Table 1 at scale `{scale}`, each trained {len(seeds)} times (seeds "
-        f"{', '.join(map(str, seeds))}; data and warm start are the same): how much of a gain is "
-        "the training's own noise?",
-        f"```sh\nuv run dvc exp run -S 'seeds=[{','.join(map(str, seeds))}]' \\\n"
-        f"  -S 'runs=[{','.join(names)}]'\n```",
-        Bullets(
-            [
-                "[table1.md](table1.md): means with the spread over seeds, and gains with "
-                "intervals over images.",
-                "[contrasts.md](contrasts.md): the same gains with the spread of their differences "
-                "over seeds, and intervals over images and over classes. Rows of runs that take no "
-                'part are "not run".',
-                "[per_class.csv](per_class.csv): every class of every run.",
-            ]
-        ),
-        f"What it says: **OPMask is ahead of its baseline in {_ahead(found.stack())}**. Settings "
-        f"were chosen with seed {CHOSEN_ON}; of the other seeds it is in "
-        f"{_ahead(found[others].stack())}.",
-        _table(found),
-        f"How large a gain is, {len(seeds)} trainings do not say: the intervals are Student's over "
-        f"the seeds. Seed {CHOSEN_ON}, of which the report of [{scale}](../../{scale}/README.md) "
-        "is made, had a part in choosing iterations and learning rate; the others had none, and "
-        f"are the fairer estimate: {fairer}.",
+    others = found.drop(columns=CHOSEN_ON, errors="ignore")
+    fairer = [
+        f"{DIRECTIONS[str(split)]} {signed(ap, 2)}" for split, ap in others.mean(axis=1).items()
     ]
+    return render(
+        "seeds.md.j2",
+        scale=scale,
+        seeds=list(found),
+        chosen_on=CHOSEN_ON,
+        runs=sorted({name for name in per_class["run"] if name.count("-") == 2}),
+        ahead=_ahead(found.stack()),
+        ahead_otherwise=_ahead(others.stack()),
+        gains=_table(found),
+        fairer="; ".join(fairer),
+    )
 
 
 def _ahead(gap: Iterable[float]) -> str:

@@ -74,15 +74,11 @@ def metrics(frame: pd.DataFrame) -> list[Block]:
 
 def tex(frame: pd.DataFrame, scale: str) -> str:
     """Table 1 as LaTeX, a table a direction."""
-    captions = [
-        f"Mask AP of novel classes, percent: {direction}, scale {scale}."
-        for direction in DIRECTIONS.values()
-    ]
+    tables = zip(_directions(shown(frame)), DIRECTIONS.items(), strict=True)
+    caption = "Mask AP of novel classes, percent: {}, scale {}."
     return "\n".join(
-        latex(table, caption, f"tab:novel-{supervised}")
-        for table, caption, supervised in zip(
-            _directions(shown(frame)), captions, DIRECTIONS, strict=True
-        )
+        latex(table, caption.format(direction, scale), f"tab:novel-{supervised}")
+        for table, (supervised, direction) in tables
     )
 
 
