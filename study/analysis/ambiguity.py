@@ -90,7 +90,8 @@ def to_rle(shape: list[list[float]] | Rle, size: tuple[int, int]) -> Rle:
 
 
 def box_window(box: Sequence[float], size: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the pixels whose centres lie in an xywh box, at least one of each."""
+    """Rows and columns of the pixels whose centres lie in an xywh box; at least the next one, for
+    boxes thinner than a pixel (`opmask.data.cleaning` leaves none beside the image)."""
     x, y, w, h = box
     slices = []
     for low, high, length in ((y, y + h, size[0]), (x, x + w, size[1])):
