@@ -26,7 +26,7 @@ from study.analysis.regression import regress
 from study.analysis.resampling import Resampler
 from study.analysis.search import search_table
 from study.claims import arithmetic
-from study.claims.ledger import CLAIMS, COLUMNS, Claim, Graded, grade, ledger_table, parse_rule
+from study.claims.ledger import CLAIMS, Claim, Graded, grade, ledger_table, parse_rule
 from study.claims.rules import Equal, Side, Significance, holm
 from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables
 from study.claims.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, judge, needs
@@ -36,6 +36,10 @@ from study.spec.results import METRICS, read_per_class, summarise
 from study.tables.table1 import table1
 from study.tables.table2 import table2
 from study.tables.table3 import table3
+
+COLUMNS = ["id", "section", "sentence", "reading", "kind", "source", "test", "rule", "paper",
+           "cell", "value", "low", "high", "unit", "seeds", "cells", "cells_run", "cells_for",
+           "cells_against", "verdict", "needs"]  # fmt: skip
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 DRAWS = {"resamples": 10, "seed": 0}
