@@ -25,8 +25,8 @@ from study.analysis.held_out import read_curves
 from study.analysis.regression import regress
 from study.analysis.resampling import Resampler
 from study.analysis.search import search_table
-from study.claims import arithmetic, findings
-from study.claims.ledger import CLAIMS, COLUMNS, Claim, Graded, grade, ledger_table, parse_rule
+from study.claims import arithmetic
+from study.claims.ledger import CLAIMS, Claim, Graded, grade, ledger_table, parse_rule
 from study.claims.rules import Equal, Side, Significance, holm
 from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables
 from study.claims.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, judge, needs
@@ -36,6 +36,10 @@ from study.spec.results import METRICS, read_per_class, summarise
 from study.tables.table1 import table1
 from study.tables.table2 import table2
 from study.tables.table3 import table3
+
+COLUMNS = ["id", "section", "sentence", "reading", "kind", "source", "test", "rule", "paper",
+           "cell", "value", "low", "high", "unit", "seeds", "cells", "cells_run", "cells_for",
+           "cells_against", "verdict", "needs"]  # fmt: skip
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 DRAWS = {"resamples": 10, "seed": 0}
@@ -461,33 +465,7 @@ def test_arithmetic_on_the_papers_numbers(tmp_path):
 def test_costs_by_hand():
     assert arithmetic.box_head_macs() == pytest.approx(1.2e9, rel=0.02)
     assert arithmetic.prior_macs() == 1024 * 80 * 49
-    weights, macs = arithmetic.deeper_head()
-    assert weights == 3 * (256 * 256 * 9 + 512) and macs == 3 * 256 * 256 * 9 * 196
     assert arithmetic.field(1) == 3 and arithmetic.field(7) == 15
-
-
-@given(st.integers(1, 14), st.integers(1, 20))
-def test_pixels_that_see_the_whole_map(convs, size):
-    seen = np.eye(size, dtype=bool)
-    for _ in range(convs):  # one dimension: a pixel sees what its neighbours saw
-        wider = np.pad(seen, ((1, 1), (0, 0)))
-        seen = wider[:-2] | wider[1:-1] | wider[2:]
-    assert arithmetic.seeing_all(convs, size) == seen.all(axis=1).sum() ** 2
-
-
-def test_findings_are_what_the_papers_tables_say():
-    (row,) = findings.inconsistent_rows()
-    assert row[:4] == ("Mask R-CNN", "voc", "AP50", 1.9) and row[4] == pytest.approx(1.75)
-    assert 0.6 < findings.needed_correlation() < 0.7
-    assert findings.below("ShapeMask") == [("non-voc → voc", "APs", -0.2),
-                                           ("non-voc → voc", "APm", -2.1),
-                                           ("voc → non-voc", "APm", -1.1)]  # fmt: skip
-    text = " ".join(sum(findings.findings().values(), []))
-    for fact in ("(20 × 4.0 + 60 × 1.0) / 80 = 1.75", "cat ranks 1 to 8 of 80 and person 33 to 45",
-                 "r = −0.328 and r = −0.148", "“improves … by 13.0 AP” is the largest of four",
-                 "the others are 9.4, 10.1, 12.2", "gives up 1.1 AP", "In 2 of 4 cells",
-                 "4 of the 196 pixels", "differ by 0.6 at most", "0.28 to 0.36"):  # fmt: skip
-        assert fact in text, fact
 
 
 def test_every_claim_is_declared_in_full():

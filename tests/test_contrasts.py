@@ -1,5 +1,6 @@
 """Contrasts against `paired_difference`, a naive loop, scipy and numbers worked out by hand."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from opmask.evaluation.weighted_ap import weighted_ap
 from pipeline import contrasts as stage
 from study import paper
 from study.analysis.contrasts import CONTRASTS, Contrast, contrast_table
-from study.analysis.resampling import Resampler, class_interval, p_value
+from study.analysis.resampling import Resampler, class_interval, p_value, resample
 from study.report.markdown import markdown
 from study.report.views import contrasts as view
 from study.spec.results import METRICS, read_per_class
@@ -102,6 +103,18 @@ def test_spread_of_seeds_pairs_equal_seeds(tmp_path):
     assert row["seeds"] == 2 and row["tested"] == 12
     assert row["sd"] == pytest.approx(np.std([ap[0] - ap[2], ap[1] - ap[3]], ddof=1))
     assert f"± {row['sd']:.2f}" in markdown(view.blocks(table))
+
+
+@pytest.mark.parametrize("name", ["image_ids", "category_ids", "gt_image", "gt_category"])
+def test_only_runs_on_one_ground_truth_are_subtracted(name):
+    one, *_ = simulate(np.random.default_rng(0), found=(0.9,))
+    other = dataclasses.replace(one, **{name: getattr(one, name)[::-1]})
+    a, b = (resample({0: matches}, resamples=3, seed=0)["AP"] for matches in (one, other))
+    assert not (a - a).draws.any()
+    with pytest.raises(ValueError, match="same ground truth"):
+        a - b
+    with pytest.raises(ValueError, match="same ground truth"):
+        resample({0: one, 1: other}, resamples=3, seed=0)
 
 
 @given(

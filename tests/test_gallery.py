@@ -31,7 +31,7 @@ NOVEL = CLASSES[2:]
 @given(st.lists(st.floats(-1, 1), max_size=30))
 def test_quantiles_by_hand(values):
     frame = pd.DataFrame({"order": values, "annotation_id": range(len(values))}, dtype=float)
-    picks = at_quantiles(frame, "order", THREE)
+    picks = at_quantiles(frame, frame["order"], THREE)
     ordered = sorted(values)
     if not values:
         assert not len(picks)
@@ -52,7 +52,8 @@ def test_quantiles_by_hand(values):
     ],
 )
 def test_a_pick_is_called_what_it_is(values, names):
-    assert at_quantiles(pd.DataFrame({"order": values}), "order", THREE)["pick"].tolist() == names
+    frame = pd.DataFrame({"order": values})
+    assert at_quantiles(frame, frame["order"], THREE)["pick"].tolist() == names
 
 
 def found(method, backbone="R50", seed=0, supervised="voc", count=9, **columns):

@@ -7,7 +7,7 @@ their masks, or with their boxes where they have no mask.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,10 +48,14 @@ def read_objects(data: Mapping[str, Any]) -> Objects:
     rows, masks, rivals = [], [], []
     for image in data["images"]:
         size = image["height"], image["width"]
-        for annotation, own, others in _with_rivals(by_image[image["id"]], size):
+        annotations = by_image[image["id"]]
+        regions = [_region(annotation, size) for annotation in annotations]
+        covered = np.sum([np.zeros(size, bool), *regions], axis=0, dtype=np.uint16)
+        for annotation, own in zip(annotations, regions, strict=True):
             if annotation["iscrowd"] or "segmentation" not in annotation:
                 continue
             window = box_window(annotation["bbox"], size)
+            others = covered > own  # by at least one other
             rival = np.zeros(size, np.uint8, order="F")
             rival[window] = others[window] & ~own[window]
             masks.append(mask_util.encode(np.asfortranarray(own, np.uint8)))
@@ -60,16 +64,6 @@ def read_objects(data: Mapping[str, Any]) -> Objects:
             rows.append((*ids, int(own.sum()), *annotation["bbox"], others[window].mean()))
     columns = ["image_id", "annotation_id", "category_id", "area", "x", "y", "width", "height"]
     return Objects(pd.DataFrame(rows, columns=[*columns, "ambiguity"]), masks, rivals)
-
-
-def _with_rivals(
-    annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]
-) -> Iterator[tuple[Mapping[str, Any], NDArray[np.bool_], NDArray[np.bool_]]]:
-    """(annotation, own region, union of all other regions) of one image, regions (H, W) bool."""
-    regions = [_region(annotation, size) for annotation in annotations]
-    count = np.sum([np.zeros(size, bool), *regions], axis=0, dtype=np.uint16)
-    for annotation, own in zip(annotations, regions, strict=True):
-        yield annotation, own, count > own
 
 
 def _region(annotation: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -90,7 +84,8 @@ def to_rle(shape: list[list[float]] | Rle, size: tuple[int, int]) -> Rle:
 
 
 def box_window(box: Sequence[float], size: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the pixels whose centres lie in an xywh box, at least one of each."""
+    """Rows and columns of the pixels whose centres lie in an xywh box; at least the next one, for
+    boxes thinner than a pixel (`opmask.data.cleaning` leaves none beside the image)."""
     x, y, w, h = box
     slices = []
     for low, high, length in ((y, y + h, size[0]), (x, x + w, size[1])):

@@ -34,14 +34,8 @@ FIVE = {
     "lower quartile": 0.25,
     "largest loss": 0.0,
 }
-SIZES = {
-    "smallest": 0.0,
-    "rank 20\N{NO-BREAK SPACE}%": 0.2,
-    "rank 40\N{NO-BREAK SPACE}%": 0.4,
-    "rank 60\N{NO-BREAK SPACE}%": 0.6,
-    "rank 80\N{NO-BREAK SPACE}%": 0.8,
-    "largest": 1.0,
-}
+_RANKS = {f"rank {rank}\N{NO-BREAK SPACE}%": rank / 100 for rank in (20, 40, 60, 80)}
+SIZES = {"smallest": 0.0, **_RANKS, "largest": 1.0}
 DIRECTION_OF = {"figure5": "voc", "figure8": "nonvoc"}
 _SIZE = "with a box whose sides are an eighth of the image's shorter side or more"
 _FOUND = "that both methods found (same class, box IoU of 0.5)"
@@ -99,23 +93,24 @@ def best_pair(frame: pd.DataFrame, supervised: str) -> pd.DataFrame:
     return left.merge(right, on="annotation_id", suffixes=("_opmask", "_baseline"))
 
 
-def at_quantiles(frame: pd.DataFrame, column: str, named: Mapping[str, float]) -> pd.DataFrame:
-    """The rows at fixed quantiles of `column` (the nearest rank), with `pick` and `value`.
+def at_quantiles(
+    frame: pd.DataFrame, values: pd.Series, named: Mapping[str, float]
+) -> pd.DataFrame:
+    """The rows at fixed quantiles of their `values` (the nearest rank), with `pick` and `value`.
 
     Equal values go by image and annotation; a row is taken once, by its first name. A "largest
     loss" that is none is called "smallest gain", and a "largest gain" below zero "smallest loss".
     """
-    keys = [key for key in (column, "image_id", "annotation_id") if key in frame]
-    ordered = frame.dropna(subset=column).sort_values(keys).reset_index(drop=True)
+    frame = frame.assign(value=values).dropna(subset="value")
+    keys = [key for key in ("value", "image_id", "annotation_id") if key in frame]
+    ordered = frame.sort_values(keys).reset_index(drop=True)
     ranks = {name: int(np.floor(q * (len(ordered) - 1) + 0.5)) for name, q in named.items()}
     first = {rank: name for name, rank in reversed(ranks.items()) if len(ordered)}
     picked = ordered.loc[[rank for rank in dict.fromkeys(ranks.values()) if rank in first]]
     names = [first[rank] for rank in picked.index]
-    values = picked[column].to_numpy()
     other = {("largest loss", True): "smallest gain", ("largest gain", False): "smallest loss"}
-    names = [other.get((n, bool(v >= 0)), n) for n, v in zip(names, values, strict=True)]
-    picked = picked.assign(value=values)
-    picked.insert(0, "pick", names)
+    gains = picked["value"] >= 0
+    picked.insert(0, "pick", [other.get((n, g), n) for n, g in zip(names, gains, strict=True)])
     return picked.reset_index(drop=True)
 
 
@@ -136,33 +131,28 @@ def ambiguous_rois(frame: pd.DataFrame, images: Images) -> pd.DataFrame:
 
     A direction without one has a row whose `pick` says why, the rest missing.
     """
-
-    def candidates(pair: pd.DataFrame) -> pd.DataFrame:
-        value = pair["mask_iou_opmask"] - pair["mask_iou_baseline"]
-        return pair.assign(order=value)[pair["ambiguous"]]
-
-    return _both_directions(frame, images, candidates)
+    ious = "mask_iou_opmask", "mask_iou_baseline"
+    return _both_directions(frame, images, ious, lambda pair: pair["ambiguous"])
 
 
 def perforated_masks(frame: pd.DataFrame, images: Images) -> pd.DataFrame:
     """Figure 4: as `ambiguous_rois`; `value` is the baseline's perforation minus OPMask's."""
-
-    def candidates(pair: pd.DataFrame) -> pd.DataFrame:
-        value = pair["perforation_baseline"] - pair["perforation_opmask"]
-        holes = pair[["perforation_baseline", "perforation_opmask"]].max(axis=1) > 0
-        return pair.assign(order=value)[holes]
-
-    return _both_directions(frame, images, candidates)
+    holes = "perforation_baseline", "perforation_opmask"
+    return _both_directions(frame, images, holes, lambda pair: pair[[*holes]].max(axis=1) > 0)
 
 
 def _both_directions(
-    frame: pd.DataFrame, images: Images, candidates: Callable[[pd.DataFrame], pd.DataFrame]
+    frame: pd.DataFrame,
+    images: Images,
+    difference: tuple[str, str],
+    eligible: Callable[[pd.DataFrame], pd.Series],
 ) -> pd.DataFrame:
+    """Of the eligible large instances, THREE by the difference of two columns."""
     found = []
     for supervised in DIRECTIONS:
         pair = best_pair(frame, supervised)
-        picks = candidates(pair[is_large(pair, images)])
-        picks = at_quantiles(picks, "order", THREE).drop(columns="order")
+        large = pair[is_large(pair, images) & eligible(pair)]
+        picks = at_quantiles(large, large[difference[0]] - large[difference[1]], THREE)
         if not len(picks):  # a row that says why
             why = "no such instance" if len(pair) else NOT_RUN
             columns = ["pick", *pair.columns, "value"]
@@ -187,7 +177,7 @@ def whole_images(frame: pd.DataFrame, figure: str) -> pd.DataFrame:
     several = images[images["instances"] >= 2]
     images = several if len(several) else images
     gain = images["mask_iou_opmask"] - images["mask_iou_baseline"]
-    return at_quantiles(images.assign(order=gain), "order", FIVE).drop(columns="order")
+    return at_quantiles(images, gain, FIVE)
 
 
 def by_size(data: Mapping[str, Any]) -> pd.DataFrame:
@@ -205,7 +195,7 @@ def by_size(data: Mapping[str, Any]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=columns)
     frame = frame[is_large(frame, images)]
     area = (frame["width"] * frame["height"]).astype(float)
-    return at_quantiles(frame.assign(order=area), "order", SIZES).drop(columns="order")
+    return at_quantiles(frame, area, SIZES)
 
 
 def cam_runs(runs: Sequence, trained: Path) -> dict[str, str]:
@@ -214,7 +204,7 @@ def cam_runs(runs: Sequence, trained: Path) -> dict[str, str]:
     All classes supervised before one direction, R-50 before R-101, lowest seed first. `runs` are
     `plan.Run`s of the global schedule; `trained` is `runs/<scale>/train`.
     """
-    order = {"all": 0, **{name: n for n, name in enumerate(("voc", "nonvoc"), 1)}}
+    order = {"all": 0, "voc": 1, "nonvoc": 2}
     names, result = with_others(run.backbone for run in runs), {}
     for method in ("fasterrcnn", BASELINE, OURS):
         found = [

@@ -16,12 +16,7 @@ from scipy import stats
 from statsmodels.regression.linear_model import OLS, RegressionResultsWrapper
 from statsmodels.tools import add_constant
 
-from study.analysis.class_points import (
-    MODELS,
-    NOVELTY,
-    SUPERVISED_APS,
-    class_points,
-)
+from study.analysis.class_points import MODELS, NOVELTY, SUPERVISED_APS, class_points
 from study.analysis.estimate import NAN
 from study.analysis.overlap import READINGS
 from study.labels import BASELINE, DIFFERENCE, OURS

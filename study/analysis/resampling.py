@@ -5,7 +5,7 @@ images weigh as in `opmask.evaluation.bootstrap`, whose intervals these are.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,21 @@ class Resampled:
 
     by_seed: pd.DataFrame  # index seed, columns category ids: on the images themselves
     draws: NDArray[np.float64]  # (1 + resamples, K) mean over seeds; row 0 is no resample
+    truth: tuple[NDArray[np.int_], ...]  # of `ground_truth`: what both sides of a difference share
 
     def of(self, category_ids: Sequence[int]) -> "Resampled":
         """The same on some of the classes."""
         found = self.by_seed.columns.get_indexer(pd.Index(category_ids))
-        return Resampled(self.by_seed[list(category_ids)], self.draws[:, found])
+        return replace(self, by_seed=self.by_seed[list(category_ids)], draws=self.draws[:, found])
 
     def __sub__(self, other: "Resampled") -> "Resampled":
-        """The difference, of seeds that both have: they share initialisation and image order."""
+        """The difference, of seeds that both have: they share initialisation and image order.
+
+        Raises ValueError if the two were not matched to the same ground truth.
+        """
+        _check_same(self.truth, other.truth)
         by_seed = (self.by_seed - other.by_seed).dropna(how="all")
-        return Resampled(by_seed, self.draws - other.draws)
+        return Resampled(by_seed, self.draws - other.draws, self.truth)
 
     def estimate(self) -> Estimate:
         """Mean over classes, absent ones left out, with its interval, p, and spread over seeds."""
@@ -107,19 +112,36 @@ class Resampler:
 
 
 def resample(by_seed: Mapping[Any, Matches], *, resamples: int, seed: int) -> dict[str, Resampled]:
-    """Each of `weighted_ap.METRICS` of one configuration from its runs, on all their classes."""
+    """Each of `weighted_ap.METRICS` of one configuration from its runs, on all their classes.
+
+    Raises ValueError if the runs were not matched to the same ground truth.
+    """
     found = {}
+    truth = ground_truth(next(iter(by_seed.values())))
     for name, matches in by_seed.items():
+        _check_same(truth, ground_truth(matches))
         weights = data_and_draws(len(matches.image_ids), resamples, seed)
         found[name] = weighted_metrics(matches, weights)
     draws = np.mean(list(found.values()), axis=0)
     ids = matches.category_ids
     return {
         metric: Resampled(
-            pd.DataFrame({name: aps[n, 0] for name, aps in found.items()}, index=ids).T, draws[n]
+            pd.DataFrame({name: aps[n, 0] for name, aps in found.items()}, index=ids).T,
+            draws[n],
+            truth,
         )
         for n, metric in enumerate(METRICS)
     }
+
+
+def ground_truth(matches: Matches) -> tuple[NDArray[np.int_], ...]:
+    """What detections were matched to: ids of images and classes, then both of every object."""
+    return matches.image_ids, matches.category_ids, matches.gt_image, matches.gt_category
+
+
+def _check_same(a: Sequence[NDArray], b: Sequence[NDArray]) -> None:
+    if not all(map(np.array_equal, a, b)):
+        raise ValueError("runs to compare were not matched to the same ground truth")
 
 
 def p_value(draws: NDArray[np.float64]) -> float:

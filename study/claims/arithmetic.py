@@ -13,11 +13,11 @@ from study.labels import DIRECTIONS
 
 _ARITHMETIC = "arithmetic on the paper's tables: are its sentences consistent with them?"
 _EVERY_READING = "every reading of `study/analysis/overlap.py` on all 849,942 boxes of train2017"
-# Section 3.1 and the authors' code: channels of the box head, RoI sizes (pixels), mask channels.
+# Section 3.1 and the authors' code: channels of the box head, RoI sizes (pixels).
 BOX_CHANNELS, BOX_SIZE = (256, 512, 1024, 1024, 1024), 7
-MASK_CHANNELS, MASK_SIZE, KERNEL = 256, 14, 3
+MASK_SIZE, KERNEL = 14, 3
 CLASSES = 80
-OURS_CONVS, BASELINE_CONVS = 7, 4  # of the mask head
+MASK_CONVS = 7
 
 
 def exact(name: str, value: float, stated: float = NAN) -> Estimate:
@@ -57,7 +57,7 @@ def overlap_ranks(_: Table) -> Iterator[Estimate]:
 def receptive_field(_: Table) -> Iterator[Estimate]:
     """Receptive field of the mask head's 3×3 convolutions against the side of its input."""
     name = f"receptive field minus side of the map, {MASK_SIZE}×{MASK_SIZE}"
-    yield exact(name, field(OURS_CONVS) - MASK_SIZE)
+    yield exact(name, field(MASK_CONVS) - MASK_SIZE)
 
 
 @evidence("section 3.1, equation 1", "counted", COST, DEFINITION)
@@ -78,12 +78,6 @@ def field(convs: int) -> int:
     return 1 + (KERNEL - 1) * convs
 
 
-def seeing_all(convs: int, size: int) -> int:
-    """How many pixels of a size × size map see all of it through `convs` 3×3 convolutions."""
-    reach = (KERNEL - 1) // 2 * convs
-    return sum(p - reach <= 0 and p + reach >= size - 1 for p in range(size)) ** 2
-
-
 def prior_macs() -> int:
     """Multiply-adds a RoI of the 1×1 convolution that makes the maps of all classes."""
     return BOX_CHANNELS[-1] * CLASSES * BOX_SIZE**2
@@ -93,11 +87,3 @@ def box_head_macs() -> int:
     """Multiply-adds a RoI of the box head's four 3×3 convolutions."""
     pairs = zip(BOX_CHANNELS[:-1], BOX_CHANNELS[1:], strict=True)
     return sum(a * b for a, b in pairs) * KERNEL**2 * BOX_SIZE**2
-
-
-def deeper_head() -> tuple[int, int]:
-    """(weights, multiply-adds a RoI) of the mask head's convolutions beyond the baseline's four,
-    batch norm's two parameters a channel included in the weights."""
-    more = OURS_CONVS - BASELINE_CONVS
-    kernel = MASK_CHANNELS**2 * KERNEL**2
-    return more * (kernel + 2 * MASK_CHANNELS), more * kernel * MASK_SIZE**2

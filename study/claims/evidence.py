@@ -6,14 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 from study import paper
-from study.analysis.estimate import (
-    CLASSES,
-    MIN_SEEDS,
-    Estimate,
-    mean_over_classes,
-    minus,
-    number,
-)
+from study.analysis.estimate import CLASSES, MIN_SEEDS, Estimate, mean_over_classes, minus, number
 from study.claims.sources import IMAGES, JOINED, Table, evidence, numeric
 from study.labels import BACKBONES, DIFFERENCE, DIRECTIONS, METHODS, MODELS, WITH_MASKS
 

@@ -18,9 +18,6 @@ from study.claims.verdict import deciding, judge, needs
 from study.labels import NOT_RUN
 
 FOR, AGAINST, NEITHER = "for", "against", "neither"
-COLUMNS = ["id", "section", "sentence", "reading", "kind", "source", "test", "rule", "paper",
-           "cell", "value", "low", "high", "unit", "seeds", "cells", "cells_run", "cells_for",
-           "cells_against", "verdict", "needs"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ def ledger_table(graded: Sequence[Graded]) -> pd.DataFrame:
     not said); cells, cells_run, cells_for, cells_against; verdict (`verdict.VERDICTS`); needs (what
     an undecided one would need, else empty).
     """
-    return pd.DataFrame([_row(one) for one in graded], columns=COLUMNS)
+    return pd.DataFrame([_row(one) for one in graded])
 
 
 def _row(one: Graded) -> dict[str, object]:

@@ -53,19 +53,16 @@ def figure6_table(resampler: Resampler) -> pd.DataFrame:
 
 def _point(resampler: Resampler, supervised: str, which: str) -> dict[str, tuple[Estimate, int]]:
     """AP of both methods and their difference, and the number of classes; 0 where not run."""
-    names = {method: f"{method}-{BACKBONE}-{supervised}" for method in (BASELINE, OURS)}
-    found: dict[str, Resampled] = {}
-    for method, name in names.items():
-        if resampled := resampler.ap(name):
-            found[method] = resampled.of(resampler.classes(name, which))
-    if len(found) == len(names):
-        found[DIFFERENCE] = found[OURS] - found[BASELINE]
-    nothing = Estimate(), 0
+    found: dict[str, Resampled | None] = {}
+    for method in (BASELINE, OURS):
+        name = f"{method}-{BACKBONE}-{supervised}"
+        one = resampler.ap(name)
+        found[method] = one and one.of(resampler.classes(name, which))
+    ours, baseline = found[OURS], found[BASELINE]
+    found[DIFFERENCE] = ours - baseline if ours and baseline else None
     return {
-        method: (found[method].estimate(), found[method].draws.shape[1])
-        if method in found
-        else nothing
-        for method in (*names, DIFFERENCE)
+        method: (one.estimate(), one.draws.shape[1]) if one else (Estimate(), 0)
+        for method, one in found.items()
     }
 
 

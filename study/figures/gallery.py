@@ -66,13 +66,11 @@ def square_window(box: Sequence[float]) -> tuple[int, int, int]:
 def crop(array: NDArray, window: tuple[int, int, int], fill: int) -> NDArray:
     """The `window` of an `(H, W, …)` array, `fill` where it lies outside."""
     left, top, side = window
-    result = np.full((side, side, *array.shape[2:]), fill, array.dtype)
-    rows = slice(max(0, top), max(0, min(array.shape[0], top + side)))
-    columns = slice(max(0, left), max(0, min(array.shape[1], left + side)))
-    part = array[rows, columns]
-    at = max(0, -top), max(0, -left)
-    result[at[0] : at[0] + part.shape[0], at[1] : at[1] + part.shape[1]] = part
-    return result
+    below, beyond = top + side - array.shape[0], left + side - array.shape[1]
+    around = [(max(0, -top), max(0, below)), (max(0, -left), max(0, beyond))]
+    around += [(0, 0)] * (array.ndim - 2)
+    top, left = max(0, top), max(0, left)
+    return np.pad(array, around, constant_values=fill)[top : top + side, left : left + side]
 
 
 def grid(

@@ -15,21 +15,9 @@ from opmask.evaluation.weighted_ap import METRICS as BOOTSTRAPPED
 from study import paper
 from study.analysis.estimate import NAN, Estimate
 from study.analysis.resampling import Resampler
-from study.labels import (
-    BASELINE,
-    DIFFERENCE,
-    DIRECTIONS,
-    METHODS,
-    OURS,
-    with_others,
-)
+from study.labels import BASELINE, DIFFERENCE, DIRECTIONS, METHODS, OURS, with_others
 from study.spec.results import METRICS
-from study.tables.cells import (
-    CELL,
-    as_columns,
-    cell,
-    difference,
-)
+from study.tables.cells import CELL, as_columns, cell, difference
 
 # (classes, task, metric): the paper's six, then what gives them their context
 _PAPER_CELLS = [("novel", "segm", metric) for metric in METRICS]

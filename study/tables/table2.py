@@ -18,13 +18,7 @@ from study import paper
 from study.analysis.resampling import Resampler
 from study.spec.results import read_one, read_per_class
 from study.spec.run import Run
-from study.tables.cells import (
-    CELL,
-    as_columns,
-    by_seed,
-    cell,
-    difference,
-)
+from study.tables.cells import CELL, as_columns, by_seed, cell, difference
 from study.tables.table2_rows import BACKBONE, METHODS
 
 SUBSETS = {"all": "all", "voc": "voc", "nonvoc": "non-voc"}  # of classes, as the paper has them

@@ -20,13 +20,7 @@ from study import paper
 from study.analysis.estimate import NAN, Estimate
 from study.analysis.resampling import Resampler
 from study.labels import DIRECTIONS
-from study.tables.cells import (
-    CELL,
-    as_columns,
-    by_seed,
-    cell,
-    difference,
-)
+from study.tables.cells import CELL, as_columns, by_seed, cell, difference
 
 # (task, classes): title
 COLUMNS = {
@@ -107,10 +101,8 @@ def _rows(
     """Per-class results of one training configuration, in one task, on one class subset."""
     backbone, schedule, supervised = key
     task, classes = column
-    found = per_class[
-        (per_class["backbone"] == backbone)
-        & (per_class["schedule"].astype(str) == schedule)
-        & (per_class["supervised"] == supervised)
-        & (per_class["task"] == task)
-    ]
+    found = per_class.query(
+        "backbone == @backbone and schedule == @schedule and supervised == @supervised and "
+        "task == @task"
+    )
     return found if classes == "all" else found[found["supervision"] == "novel"]

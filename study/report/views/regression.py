@@ -10,7 +10,7 @@ from study import paper
 from study.analysis.class_points import BACKBONE, MODELS, RELATIVE_FLOOR, largest_relative
 from study.analysis.overlap import READINGS
 from study.analysis.regression import implied_r
-from study.claims.findings import needed_correlation
+from study.claims.findings import NEEDED_CORRELATION
 from study.format import MISSING, interval, number, p_cell, p_text, signed
 from study.labels import BACKBONES, BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS
 from study.report.blocks import Block, Bullets, Heading, Table
@@ -123,7 +123,7 @@ def _difference(by: pd.DataFrame) -> list[Block]:
             r=[number(-implied_r(value, CLASSES), 2) for value in p],
             classes=CLASSES,
             alpha=ALPHA,
-            enough=needed_correlation(),
+            enough=NEEDED_CORRELATION,
         ),
         Table(pd.DataFrame(rows)),
     ]
