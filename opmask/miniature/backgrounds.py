@@ -1,36 +1,28 @@
 """Simple varied backgrounds: sky over ground, wall over floor, a table top seen from above."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
-GROUNDS = {  # RGB of the lower part (or table top) by scene
-    "street": ((120, 120, 124), (150, 143, 132), (95, 98, 104)),
-    "field": ((112, 150, 74), (168, 158, 92), (92, 128, 70), (190, 168, 118)),
-    "sport": ((104, 156, 84), (216, 192, 148), (232, 238, 244), (186, 116, 84), (84, 136, 172)),
-    "kitchen": ((176, 160, 140), (198, 196, 190), (140, 108, 82)),
-    "living": ((150, 112, 80), (176, 164, 150), (120, 104, 112)),
-    "bathroom": ((190, 204, 210), (160, 176, 172), (206, 200, 190)),
-    "table": ((164, 120, 82), (212, 204, 194), (128, 88, 62), (148, 170, 176), (186, 120, 112)),
-    "desk": ((182, 150, 112), (206, 206, 206), (92, 80, 74), (150, 160, 150)),
-}
+from opmask.miniature.catalogue import SceneType
+
 SKIES = ((150, 190, 230), (196, 214, 228), (232, 206, 176), (168, 174, 182), (120, 160, 206))
 WALLS = ((222, 212, 192), (188, 206, 208), (208, 186, 180), (176, 186, 160), (224, 224, 226))
 
 
-def background(
-    rng: np.random.Generator, scene: str, layout: str, horizon: float, size: int
-) -> np.ndarray:
+def background(rng: np.random.Generator, scene: SceneType, horizon: float, size: int) -> np.ndarray:
     """RGB float32 (size, size, 3), 0..255; `horizon` is a fraction of the height."""
-    ground = _jittered(rng, GROUNDS[scene])
-    if layout == "top":
+    ground = _jittered(rng, scene.grounds)
+    if scene.layout == "top":
         image = _gradient(ground * rng.uniform(0.85, 1.05), ground, size)
         _table_top(rng, image)
     else:
-        above = _jittered(rng, SKIES if layout == "sg" else WALLS)
+        above = _jittered(rng, SKIES if scene.layout == "sg" else WALLS)
         image = _gradient(above * rng.uniform(0.8, 1.0), above * 1.05, size)
         row = int(horizon * size)
-        if layout == "sg":
-            _skyline(rng, image, row, scene)
+        if scene.layout == "sg":
+            _skyline(rng, image, row, scene.name)
         else:
             _wall_decor(rng, image, row)
         image[row:] = _gradient(ground * 0.85, ground * 1.08, size)[row:]
@@ -38,8 +30,8 @@ def background(
     return image + _texture(rng, size)[..., None]
 
 
-def _jittered(rng: np.random.Generator, palette: tuple[tuple[int, int, int], ...]) -> np.ndarray:
-    return np.array(palette[rng.integers(len(palette))], np.float32) + rng.normal(0, 10, 3)
+def _jittered(rng: np.random.Generator, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    return np.array(palette[int(rng.integers(len(palette)))], np.float32) + rng.normal(0, 10, 3)
 
 
 def _gradient(top: np.ndarray, bottom: np.ndarray, size: int) -> np.ndarray:

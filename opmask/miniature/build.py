@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -100,19 +100,14 @@ def _mapped(
     label: str,
 ) -> list[list[dict]]:
     """`draw` of every (index, plan), in order, on `workers` processes."""
-
-    def shown(results: Iterator[list[dict]]) -> list[list[dict]]:
-        bar = tqdm(results, total=len(plans), desc=f"miniature {label}", disable=not progress)
-        return list(bar)
-
     count = workers or (1 if len(plans) < FEW_IMAGES else os.cpu_count() or 1)
-    if count == 1:
-        return shown(map(draw, enumerate(plans)))
     # joblib's processes are not forked (the caller may hold threads of torch or OpenCV), and unlike
     # Python's own pools it does not wait for one that was killed.
     pool = Parallel(count, batch_size=8, return_as="generator")
+    results = pool(delayed(draw)(item) for item in enumerate(plans))
+    bar = tqdm(results, total=len(plans), desc=f"miniature {label}", disable=not progress)
     try:
-        return shown(pool(delayed(draw)(item) for item in enumerate(plans)))
+        return list(bar)
     except BrokenProcessPool as error:
         raise UserError(f"miniature {label}: a process was killed; is there memory?") from error
 

@@ -1,6 +1,7 @@
 """What the miniature data set is made of: COCO's 80 classes, their drawings, sizes and scenes."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -16,9 +17,11 @@ class ObjectClass:
 
     category_id: int
     name: str
-    emoji: tuple[str, ...]
-    openmoji: tuple[str, ...]
     relative_size: float  # long side in the world, person = 1
+    emoji: Sequence[str]
+    openmoji: Sequence[str] = ()
+    held: bool = False  # seen at any tilt
+    flying: float = 0.0  # how often it is in the air, under a sky
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class SceneType:
 
     name: str
     layout: str
-    weights: dict[str, float]  # class name -> how often it occurs here
+    grounds: Sequence[tuple[int, int, int]]  # RGB of the lower part (or table top), one of these
+    weights: Mapping[str, float]  # class name -> how often it occurs here
 
 
 @cache
@@ -40,22 +44,11 @@ def _material() -> dict:
 @cache
 def classes() -> dict[str, ObjectClass]:
     """The 80 classes by name, in COCO's order."""
-    return {
-        name: ObjectClass(
-            category_id,
-            name,
-            tuple(entry["emoji"]),
-            tuple(entry["openmoji_extra"]),
-            entry["relative_size"],
-        )
-        for category_id, (name, entry) in zip(COCO_IDS, _material()["classes"].items(), strict=True)
-    }
+    entries = zip(COCO_IDS, _material()["classes"].items(), strict=True)
+    return {name: ObjectClass(number, name, **entry) for number, (name, entry) in entries}
 
 
 @cache
 def scenes() -> tuple[SceneType, ...]:
     """All scene types."""
-    return tuple(
-        SceneType(name, entry["layout"], entry["weights"])
-        for name, entry in _material()["scenes"].items()
-    )
+    return tuple(SceneType(name, **entry) for name, entry in _material()["scenes"].items())

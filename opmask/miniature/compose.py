@@ -48,7 +48,7 @@ def compose(rng: np.random.Generator, plan: ImagePlan, size: int) -> Scene:
         enough = [_visible_enough(*pair) for pair in zip(layers, masks, strict=True)]
         if all(enough):
             break
-    image = background(rng, plan.scene.name, plan.scene.layout, horizon, size)
+    image = background(rng, plan.scene, horizon, size)
     for item in layers:
         paint(image, item, gain=rng.uniform(0.85, 1.1, 3) * rng.uniform(0.8, 1.1))
     kept = [

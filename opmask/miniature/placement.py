@@ -13,14 +13,6 @@ MAX_LONG_SIDE = 0.8  # of the image
 TYPICAL = {"sg": 70.0, "wf": 70.0, "top": 88.0}  # long side at relative size 1, of 160 pixels
 COMPRESSION = 0.5  # exponent that keeps small things visible: cup : person = 0.45, not 0.2
 SMALL = 0.35  # relative size up to which things also hang on walls and stand on shelves
-FLYING = {"airplane": 0.9, "kite": 1.0, "bird": 0.4, "frisbee": 0.7, "sports ball": 0.4}
-# fmt: off
-HELD = frozenset({  # things seen at any tilt
-    "frisbee", "kite", "sports ball", "baseball bat", "tennis racket", "surfboard", "snowboard",
-    "knife", "fork", "spoon", "toothbrush", "remote", "hair drier", "tie", "scissors",
-    "cell phone", "banana", "carrot",
-})
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -96,7 +88,7 @@ def _alone(rng: np.random.Generator, name: str, stage: Stage) -> Placement:
     if stage.layout == "top" or hung:
         y = rng.uniform(0.15, 0.85) * size
         return _placed(rng, name, stage, x, y, _long_side(rng, name, stage, rng.uniform(0.4, 0.7)))
-    if stage.layout == "sg" and rng.random() < FLYING.get(name, 0):
+    if stage.layout == "sg" and rng.random() < classes()[name].flying:
         y = rng.uniform(0.1, horizon) * size
         return _placed(rng, name, stage, x, y, _long_side(rng, name, stage, rng.uniform(0.2, 0.8)))
     nearness = rng.uniform(0.05, 1)
@@ -131,7 +123,7 @@ def _placed(
 ) -> Placement:
     """An object centred at (x, y): drawing, tilt, side and painter's order are drawn."""
     top = stage.layout == "top"
-    tilt = 180.0 if top else 50.0 if name in HELD else 7.0
+    tilt = 180.0 if top else 50.0 if classes()[name].held else 7.0
     # Nearer feet are painted later, and small things mostly after (on, held by) large ones.
     foot = 0.0 if top else y + long_side / 2
     depth = foot - (0.8 + rng.normal(0, 0.15)) * long_side

