@@ -26,12 +26,12 @@ def targets(options: Namespace) -> pd.DataFrame:
     wobble = rng.uniform(0.8, 1, (OBJECTS, POINTS, 1)) / 2
     circle = 0.5 + np.stack([np.cos(angle), np.sin(angle)], axis=1) * wobble
     polygons = [[points.ravel()] for points in corner[:, None] + side[:, None] * circle]
-    matched = torch.from_numpy(rng.integers(0, OBJECTS, ROIS))
+    matched = rng.integers(0, OBJECTS, ROIS)
     near = np.hstack([corner, corner + side])[matched[:POSITIVE]]
     boxes = torch.from_numpy(near + rng.uniform(-10, 10, near.shape)).float()
 
     def draw(masks: PolygonMasks) -> None:
-        masks[matched][torch.arange(POSITIVE)].crop_and_resize(boxes, SIZE)
+        masks[torch.from_numpy(matched)][torch.arange(POSITIVE)].crop_and_resize(boxes, SIZE)
 
     ways = {"ours": SharedPolygonMasks(polygons), "detectron2": PolygonMasks(polygons)}
     rows = timing.interleaved({k: partial(draw, masks) for k, masks in ways.items()}, repeats)
