@@ -12,7 +12,7 @@ drawn from a larger set of their kind.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 import pandas as pd
@@ -60,24 +60,23 @@ def _stated(a: str, b: str) -> float:
     return round(gap, 1)
 
 
-# name, claim, a, b, classes, section, claimed
 _DECLARED = (
-    *((f"gain {b} {s}", _GAIN, f"opmask-{b}-{s}", f"maskrcnn-{b}-{s}", "novel", "4.3", True)
+    *(Contrast(f"gain {b} {s}", _GAIN, f"opmask-{b}-{s}", f"maskrcnn-{b}-{s}", "novel", "4.3", True)
       for b, s in product(BACKBONES, DIRECTIONS)),
-    ("gain voc20", f"{_GAIN}, 40 supervised classes (Figure 6; no number in the text)",
+    Contrast("gain voc20", f"{_GAIN}, 40 supervised classes (Figure 6; no number in the text)",
      "opmask-R50-voc20", "maskrcnn-R50-voc20", "novel", "4.3", True),
-    ("gain all", f"{_GAIN}, all classes supervised",
+    Contrast("gain all", f"{_GAIN}, all classes supervised",
      "opmask-R50-all", "maskrcnn-R50-all", "all", "4.3", True),
-    ("mask gradients", "Mask gradients into the box head improve mask AP",
+    Contrast("mask gradients", "Mask gradients into the box head improve mask AP",
      "opmask-R50-nonvoc", "opmask_detached-R50-nonvoc", "novel", "4.4", True),
-    *((f"prior {s}", _PRIOR, f"opmask-R50-{s}", f"maskrcnn7-R50-{s}", "novel")
+    *(Contrast(f"prior {s}", _PRIOR, f"opmask-R50-{s}", f"maskrcnn7-R50-{s}", "novel")
       for s in DIRECTIONS),
-    *((f"depth {s}", _DEPTH, f"maskrcnn7-R50-{s}", f"maskrcnn-R50-{s}", "novel")
+    *(Contrast(f"depth {s}", _DEPTH, f"maskrcnn7-R50-{s}", f"maskrcnn-R50-{s}", "novel")
       for s in DIRECTIONS),
-    *((f"backbone {m} {s}", _DEEPER, f"{m}-R101-{s}", f"{m}-R50-{s}", "novel")
+    *(Contrast(f"backbone {m} {s}", _DEEPER, f"{m}-R101-{s}", f"{m}-R50-{s}", "novel")
       for m, s in product((OURS, BASELINE), DIRECTIONS)),
 )  # fmt: skip
-CONTRASTS = tuple(Contrast(*one, paper=_stated(*one[2:4])) for one in _DECLARED)
+CONTRASTS = tuple(replace(one, paper=_stated(one.a, one.b)) for one in _DECLARED)
 
 
 # Of further runs, by name of the question: (claim, method A, method B).

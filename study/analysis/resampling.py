@@ -27,7 +27,7 @@ class Resampled:
 
     by_seed: pd.DataFrame  # index seed, columns category ids: on the images themselves
     draws: NDArray[np.float64]  # (1 + resamples, K) mean over seeds; row 0 is no resample
-    truth: tuple[NDArray[np.int_], ...]  # of `ground_truth`: what both sides of a difference share
+    truth: tuple[NDArray[Any], ...]  # `ground_truth`: what both sides of a difference share
 
     def of(self, category_ids: Sequence[int]) -> "Resampled":
         """The same on some of the classes."""
@@ -134,7 +134,7 @@ def resample(by_seed: Mapping[Any, Matches], *, resamples: int, seed: int) -> di
     }
 
 
-def ground_truth(matches: Matches) -> tuple[NDArray[np.int_], ...]:
+def ground_truth(matches: Matches) -> tuple[NDArray[Any], ...]:
     """What detections were matched to: ids of images and classes, then both of every object."""
     return matches.image_ids, matches.category_ids, matches.gt_image, matches.gt_category
 
