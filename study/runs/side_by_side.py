@@ -87,12 +87,7 @@ def run_side_by_side(
             one.process.join()
 
 
-def _start(
-    task: Task,
-    environment: Mapping[str, str],
-    logs: Path,
-    context: ForkServerContext | SpawnContext,
-) -> _Running:
+def _start(task: Task, environment: Mapping[str, str], logs: Path, context: Context) -> _Running:
     log = logs / f"{task.name}.log"
     log.write_text("")
     begun, ours = context.Pipe(duplex=False)

@@ -18,6 +18,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import resolve_name
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +66,13 @@ class Project:
             SyntaxError: one that it imports is not Python.
         """
         modules, libraries = self._closure(module)
-        data = {path: _hash(path.read_bytes()) for path in self._data(modules)}
+        data = {
+            path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self._data(modules))
+        }
         return {
             "modules": {name: self._parsed(name).digest for name in sorted(modules)},
-            "data": {path.relative_to(self.root).as_posix(): data[path] for path in sorted(data)},
+            "data": {name: digest[:16] for name, digest in data.items()},
             "libraries": {name: self._version(name) for name in sorted(libraries)},
         }
 
@@ -163,30 +168,23 @@ def _parse(source: bytes, file_name: str, package: str) -> _Module:
 def _shape(node: Any) -> Iterator[str]:  # noqa: ANN401
     """The tree in words: no positions, no bare strings, and no fields that are empty, which
     differ between versions of Python."""
-    if isinstance(node, ast.Constant):
-        yield f"{type(node.value).__name__} {node.value!r}"
-    elif isinstance(node, ast.AST):
-        yield type(node).__name__
-        for name, value in ast.iter_fields(node):
-            if value not in (None, []):
-                yield name
-                yield from _shape(value)
-        yield "."
-    elif isinstance(node, list):
-        for item in node:
-            if not _is_bare_string(item):
+    match node:
+        case ast.Expr(ast.Constant(str())):  # a docstring, or another that nothing is done with
+            pass
+        case ast.Constant():
+            yield f"{type(node.value).__name__} {node.value!r}"
+        case ast.AST():
+            yield type(node).__name__
+            for name, value in ast.iter_fields(node):
+                if value not in (None, []):
+                    yield name
+                    yield from _shape(value)
+            yield "."
+        case list():
+            for item in node:
                 yield from _shape(item)
-    else:
-        yield repr(node)
-
-
-def _is_bare_string(node: Any) -> bool:  # noqa: ANN401
-    """Whether `node` is a docstring, or another string that nothing is done with."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+        case _:
+            yield repr(node)
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
@@ -195,10 +193,11 @@ def _executed(tree: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        if isinstance(node, ast.If) and _is_for_type_checkers(node.test):
-            waiting += node.orelse
-        else:
-            waiting += ast.iter_child_nodes(node)
+        match node:
+            case ast.If(ast.Name("TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+                waiting += node.orelse
+            case _:
+                waiting += ast.iter_child_nodes(node)
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:
@@ -206,32 +205,13 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-        base = _absolute(node, package)
+        base = resolve_name("." * node.level + (node.module or ""), package)
         yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _is_for_type_checkers(test: ast.expr) -> bool:
-    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
-        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
-    )
-
-
-def _absolute(node: ast.ImportFrom, package: str) -> str:
-    if not node.level:
-        return node.module or ""
-    parts = package.split(".")
-    base = parts[: len(parts) - node.level + 1]
-    return ".".join([*base, *filter(None, [node.module])])
 
 
 def _with_parents(name: str) -> Iterator[str]:
     """`a`, `a.b` and `a.b.c` of `a.b.c`: importing it runs them all."""
-    parts = name.split(".")
-    return (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+    return accumulate(name.split("."), "{}.{}".format)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

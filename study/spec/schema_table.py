@@ -1,9 +1,8 @@
 """The table of all parameters, from `study.spec.schema`: path, allowed values, meaning."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from tabulate import tabulate
@@ -21,8 +20,7 @@ every model with them, without values.
 """
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One parameter. default: what it is if left out; "" if it may not be."""
 
     path: str
@@ -38,12 +36,11 @@ def rows() -> list[Row]:
 
 def table(markdown: bool = False) -> str:
     """All rows, for a terminal or as a page of the documentation."""
-    cells = [(row.path, row.values, row.default, row.meaning) for row in rows()]
     heads = ("parameter", "allowed", "if left out", "meaning")
     if not markdown:
         widths = [None, 40, 12, 50]
-        return tabulate(cells, heads, maxcolwidths=widths, disable_numparse=True)
-    lines = [heads, ["---"] * len(heads), *((f"`{path}`", *rest) for path, *rest in cells)]
+        return tabulate(rows(), heads, maxcolwidths=widths, disable_numparse=True)
+    lines = [heads, ["---"] * len(heads), *((f"`{path}`", *rest) for path, *rest in rows())]
     return HEAD + "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
