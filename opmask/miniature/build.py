@@ -104,9 +104,9 @@ def _mapped(
     # joblib's processes are not forked (the caller may hold threads of torch or OpenCV), and unlike
     # Python's own pools it does not wait for one that was killed.
     pool = Parallel(count, batch_size=8, return_as="generator")
-    results = pool(delayed(draw)(item) for item in enumerate(plans))
-    bar = tqdm(results, total=len(plans), desc=f"miniature {label}", disable=not progress)
     try:
+        results = pool(delayed(draw)(item) for item in enumerate(plans))
+        bar = tqdm(results, total=len(plans), desc=f"miniature {label}", disable=not progress)
         return list(bar)
     except BrokenProcessPool as error:
         raise UserError(f"miniature {label}: a process was killed; is there memory?") from error
