@@ -26,6 +26,7 @@ from opmask.training import export, trainer
 from opmask.training.hooks import SafeCheckpointer
 from opmask.training.warm_start import CropClassifier
 from study.spec.params import load_params
+from study.spec.paths import Paths
 from study.spec.run import parse_run, shared_specifications, specification
 
 NAME = "tf_efficientnet_lite0"
@@ -235,10 +236,12 @@ def test_a_warm_start_begins_with_the_weights_that_are_given(tmp_path, monkeypat
     part = coco.ImageSet(Path("annotations.json"), Path("images"), {})
     manifest = coco.Manifest("coco", [{"id": 1, "name": "cat"}], part, part)
     monkeypatch.setattr(coco, "load_manifest", lambda _path: manifest)
-    (tmp_path / "weights").mkdir()
     recipe = {"phases": [{"SOLVER.MAX_ITER": 1}, {"SOLVER.MAX_ITER": 2}]}
+    scale = PARAMS["scales"][PARAMS["scale"]] | {"warm_start": {"lite0": recipe, "R50": recipe}}
+    params = PARAMS | {"scales": PARAMS["scales"] | {PARAMS["scale"]: scale}}
+    Paths.of(params).weights.mkdir(parents=True)
     for backbone in ("lite0", "R50"):
-        pretrain.pretrain(backbone, recipe, tmp_path, PARAMS)
+        pretrain.pretrain(backbone, params)
     assert started == [LITE0, str(tmp_path / "phase1.pth"), "", str(tmp_path / "phase3.pth")]
 
 
