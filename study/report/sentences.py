@@ -8,8 +8,9 @@ import pandas as pd
 
 from study.analysis.comparison import Comparison
 from study.analysis.contrasts import QUESTIONS
-from study.labels import BACKBONES, DIRECTIONS
+from study.labels import BACKBONES, BASELINE, DIRECTIONS, OURS
 from study.report.render import say
+from study.spec.run import Run
 
 
 def headline(found: Sequence[Comparison], scale: str) -> str:
@@ -28,14 +29,14 @@ def control(contrasts: pd.DataFrame) -> list[str]:
     OPMask's over the control. `contrasts`: of `contrasts.contrast_table`."""
     rows = {(row["a"], row["b"]): row for row in contrasts.to_dict("records")}
     found = []
-    for opmask, other in rows:
-        if opmask.startswith("opmask-") and other.startswith("maskrcnn7-"):
-            baseline = other.replace("maskrcnn7", "maskrcnn")
-            prior, depth = rows[opmask, other], rows.get((other, baseline))
-            if depth and not math.isnan(prior["low"]) and not math.isnan(depth["low"]):
-                _, backbone, split = opmask.split("-")
-                where = DIRECTIONS.get(split, f"masks of `{split}`")
-                found.append(say("control", f"{BACKBONES[backbone]}, {where}", prior, depth))
+    for (a, b), prior in rows.items():
+        run, other = Run.from_name(a), Run.from_name(b)
+        if (run.method, other.method) != (OURS, "maskrcnn7"):
+            continue
+        depth = rows.get((b, other.with_method(BASELINE).name))
+        if depth and not math.isnan(prior["low"]) and not math.isnan(depth["low"]):
+            where = DIRECTIONS.get(run.supervised, f"masks of `{run.supervised}`")
+            found.append(say("control", f"{BACKBONES[run.backbone]}, {where}", prior, depth))
     return found
 
 
@@ -44,6 +45,6 @@ def further(contrasts: pd.DataFrame) -> list[str]:
     of `further.of_further`."""
     found = []
     for row in contrasts[contrasts["claim"] == QUESTIONS["gain"][0]].to_dict("records"):
-        _, backbone, split = row["a"].split("-")
-        found.append(say("further", f"{backbone}, masks of `{split}`", row))
+        run = Run.from_name(row["a"])
+        found.append(say("further", f"{run.backbone}, masks of `{run.supervised}`", row))
     return found
