@@ -7,24 +7,40 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from opmask.errors import main
+from opmask.errors import CommandLine, main
 from opmask.integrity import write_durably
+from study.runs.dvc_files import require_lock
 from study.spec.code import require_recorded
 
-RUN_HELP = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
+
+def command(function: Callable[[Sequence[str]], None]) -> CommandLine:
+    """Decorate a command's `function(argv)`: `opmask.errors.main`, where dvc.lock is whole.
+
+    Raises:
+        UserError: dvc.lock is empty or has conflicts; says what to do.
+    """
+
+    @main
+    @functools.wraps(function)
+    def run(argv: Sequence[str]) -> None:
+        if not {"-h", "--help"} & set(argv):
+            require_lock()
+        function(argv)
+
+    return run
 
 
 def stage(
     function: Callable[[Sequence[str]], None],
 ) -> Callable[..., None]:
-    """Decorate a stage's `function(argv)`: `opmask.errors.main`, for code that DVC has on record.
+    """Decorate a stage's `function(argv)`: `command`, for code that DVC has on record.
 
     Raises:
         UserError: the code was edited since stage `code` ran, so that DVC would note down the
             result as the earlier code's.
     """
 
-    @main
+    @command
     @functools.wraps(function)
     def run(argv: Sequence[str]) -> None:
         spec = sys.modules[function.__module__].__spec__

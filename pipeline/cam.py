@@ -15,6 +15,7 @@ from opmask.data.coco import Manifest, load_manifest
 from opmask.integrity import verified
 from pipeline import stage
 from study.runs.measured import Measurement, collect
+from study.runs.store import measurements
 from study.spec.params import load_params
 from study.spec.paths import CONFIG, PER_CLASS, WEIGHTS, Paths, matches
 from study.spec.run import Run, all_runs
@@ -40,7 +41,7 @@ def run(argv: Sequence[str]) -> None:
         for one in all_runs(params)
         if is_row(one, str(params["schedule"]))
     ]
-    collect(wanted, paths.cam, paths.measured / f"{paths.scale}-cam", params["hardware"])
+    collect(wanted, paths.cam, measurements(paths, "cam"), params["hardware"])
 
 
 def measure(

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import yaml
 
-from opmask.errors import main
-from study.runs.dvc_records import mend_run_cache
+from pipeline import command
+from study.runs.dvc_files import mend_run_cache
 from study.spec.code import record, record_file
 from study.spec.codedigest import differences
 
 
-@main
+@command
 def run(argv: Sequence[str]) -> None:
     """Write `runs/code/<stage>.json` for all other stages of dvc.yaml."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.code", description=__doc__)

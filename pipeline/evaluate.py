@@ -1,9 +1,14 @@
-"""Stage `evaluate`: one pass over the validation images, from which every table derives."""
+"""Stage `evaluate`: one pass over the validation images a run, from which every table derives.
+
+Writes `runs/<scale>/evaluate/<run>-<seed>/`: detections, per-class AP, matches, `metrics.json`;
+and `runs.json`, which runs these are.
+"""
 
 import argparse
 import json
-import warnings
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,59 +17,58 @@ import pandas as pd
 from opmask.data.coco import Manifest, load_manifest
 from opmask.data.splits import resolve
 from opmask.evaluation.coco_ap import evaluate, subset_summary
-from opmask.integrity import damage, empty_folder, publish, require_whole
-from pipeline import RUN_HELP, stage
-from study.runs.ahead import detections_file
-from study.runs.recorded import clear_recorded, work_of
+from opmask.integrity import verified
+from pipeline import stage
+from study.runs.measured import Measurement, collect
+from study.runs.store import measurements
 from study.spec.code import code_of
 from study.spec.params import load_params
 from study.spec.paths import CONFIG, DETECTIONS, LOG, PER_CLASS, PROVENANCE, WEIGHTS, Paths, matches
 from study.spec.results import describe, read_json
-from study.spec.run import Run, load_specification
+from study.spec.run import Run, all_runs, load_specification
+
+MODULE = "pipeline.evaluate"
 
 
 @stage
 def run(argv: Sequence[str]) -> None:
-    """Detect with a trained run and write per-class AP, matches and headline metrics."""
+    """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.evaluate", description=__doc__)
-    parser.add_argument("run", help=RUN_HELP)
-    key = parser.parse_args(argv).run
+    parser.parse_args(argv)
     params = load_params()
-    clear_recorded(params)
     paths = Paths.of(params)
+    wanted = [_measurement(one.key, params) for one in all_runs(params)]
+    collect(wanted, paths.evaluate, measurements(paths, "evaluate"), params["hardware"])
+    for one in wanted:
+        print(in_short(one.key, read_json(paths.evaluate / one.key / LOG)))
 
+
+def _measurement(key: str, params: Mapping[str, Any]) -> Measurement:
+    paths = Paths.of(params)
     spec = load_specification(paths.planned(key))
+    settings = {name: spec[name] for name in ("run", "splits", "method")}
+    files = [*(paths.train / key / name for name in (WEIGHTS, CONFIG)), paths.manifest]
+    measure = partial(evaluate_run, key, settings, params)
+    return Measurement(key, MODULE, settings, files, measure)
+
+
+def evaluate_run(
+    key: str, spec: Mapping[str, Any], params: Mapping[str, Any], folder: Path
+) -> None:
+    """Detect with a trained run and write what the stage publishes of it into `folder`."""
+    paths = Paths.of(params)
     manifest = load_manifest(paths.manifest)
-    trained, out = paths.train / key, paths.evaluate / key
-    require_whole(trained, [WEIGHTS, CONFIG], remedy=f"dvc repro train@{key}")
-    found = detected_ahead(key, paths)
-    found = found or detect(trained, manifest, params["hardware"], key)
+    found = detect(paths.train / key, manifest, params["hardware"], key)
     detections = found["detections"]
-    partial = empty_folder(out.with_name(out.name + ".partial"))
-    (partial / DETECTIONS).write_text(json.dumps(detections))
+    (folder / DETECTIONS).write_text(json.dumps(detections))
     split = resolve(spec["run"]["supervised"], manifest.categories, spec["splits"])
     masks = spec["method"]["mask_head"] != "none"
-    table = describe(per_class(detections, manifest, partial, masks), Run(**spec["run"]), split)
-    table.to_csv(partial / PER_CLASS, index=False)
-    (partial / LOG).write_text(json.dumps(headline(table), indent=2))
+    table = describe(per_class(detections, manifest, folder, masks), Run(**spec["run"]), split)
+    table.to_csv(folder / PER_CLASS, index=False)
+    (folder / LOG).write_text(json.dumps(headline(table), indent=2))
     counts = {"images": manifest.val.counts["images"], "detections": len(detections)}
-    about = {**counts, "seconds": found["seconds"], "code": code_of("pipeline.evaluate")}
-    (partial / PROVENANCE).write_text(json.dumps(about, indent=2))
-    publish(partial, out)
-    print(json.dumps(headline(table), indent=2))
-
-
-def detected_ahead(key: str, paths: Paths) -> dict[str, Any] | None:
-    """What stage `sweep` detected in a work folder with the very run that is published."""
-    work = work_of(key, paths)
-    ahead = detections_file(work) if work else None
-    if ahead is None or not ahead.is_file():
-        return None
-    trouble = damage(ahead)
-    if trouble:
-        warnings.warn(f"{ahead} is not used: {trouble}; the run detects again", stacklevel=2)
-        return None
-    return read_json(ahead)
+    about = {**counts, "seconds": found["seconds"], "code": code_of(MODULE)}
+    (folder / PROVENANCE).write_text(json.dumps(about, indent=2))
 
 
 def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> di
     from opmask.model.config import load_config
     from opmask.training.hardware import hardware_here
 
-    cfg = load_config(trained / CONFIG)
+    cfg = load_config(verified(trained / CONFIG))
     workers = hardware_here(hardware).workers
     return inference.detect_run(cfg, trained / WEIGHTS, manifest, workers, key)
 
@@ -101,6 +105,14 @@ def headline(table: pd.DataFrame) -> dict[str, dict[str, float]]:
                 name = f"{'mask' if task == 'segm' else 'box'}_{metric}"
                 result.setdefault(group, {})[name] = round(summary[metric], 3)
     return result
+
+
+def in_short(key: str, headlines: Mapping[str, Mapping[str, float]]) -> str:
+    """`opmask-R50-voc-0: novel mask AP 10.4, box AP50 33.1`; of all classes if none is novel."""
+    group = "novel" if "novel" in headlines else "all"
+    values = {name: headlines[group].get(name, math.nan) for name in ("mask_AP", "box_AP50")}
+    shown = [f"{name.replace('_', ' ')} {x:.1f}" for name, x in values.items() if x == x]
+    return f"{key}: {group} {', '.join(shown)}" if shown else f"{key}: no ground truth"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import stage, write_json
+from study.runs.store import adopt_all
 from study.spec.params import data_root, load_params
 from study.spec.paths import Paths
 
@@ -24,6 +25,7 @@ def run(argv: Sequence[str]) -> None:
     """Command line of the stage."""
     argparse.ArgumentParser(prog="python -m pipeline.inputs", description=__doc__).parse_args(argv)
     params = load_params()
+    adopt_all(Paths.of(params))  # this stage is before all that clear what they made
     settings = params["scales"][params["scale"]]["data"]
     found = listing(data_root(params), settings)
     write_json(Paths.of(params).inputs, found)

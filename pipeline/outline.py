@@ -1,7 +1,8 @@
 """Prints the plan before anything starts: every run, its length, the tables and figures that need
-it, whether it is done, and the time that is left.
+it, whether it is done, and about how long it will take.
 
-Times are from the scale's finished runs, else from what trainings log, a minute after they begin.
+Times are by what trainings of the same kind logged, also by one that has just begun. States are
+those of `python -m pipeline.status --help`.
 """
 
 import argparse
@@ -14,33 +15,26 @@ from typing import Any
 
 from tabulate import tabulate
 
-from opmask.errors import main
 from opmask.training.hardware import places
+from pipeline import command
 from study.format import duration
-from study.runs.outline import CACHED, OVER, Line, incomplete, outline, total
-from study.runs.pace import known_paces
+from study.runs.outline import abbreviate, incomplete, needed_by
+from study.runs.progress import OVER, Progress, makespan, progress, seconds_left
 from study.spec.params import load_params
 from study.spec.run import all_runs
 
-EPILOG = """
-states, beside those of `python -m pipeline.status --help`:
-  in DVC's cache  trained before with the present settings; dvc repro restores it
-"""
 
-
-@main
+@command
 def run(argv: Sequence[str]) -> None:
     """Print the plan of params.yaml."""
-    parser = argparse.ArgumentParser(
+    argparse.ArgumentParser(
         prog="python -m pipeline.outline",
         description=__doc__,
-        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.parse_args(argv)
+    ).parse_args(argv)
     params = load_params()
     side_by_side = len(places(params["hardware"], gpus_present()))
-    print(page(outline(params, known_paces(params)), params, side_by_side))
+    print(page(progress(params), params, side_by_side))
 
 
 def gpus_present() -> int:
@@ -54,61 +48,59 @@ def gpus_present() -> int:
     return len([line for line in done.stdout.splitlines() if line.startswith("GPU ")])
 
 
-def page(lines: Sequence[Line], params: Mapping[str, Any], side_by_side: int) -> str:
-    """The plan for people."""
+def page(found: Sequence[Progress], params: Mapping[str, Any], side_by_side: int) -> str:
+    """The plan for people; `found` is `progress(params)`."""
     schedule, runs = str(params["schedule"]), all_runs(params)
-    seeds = ", ".join(map(str, params["seeds"]))
-    parts = [f"Scale {params['scale']}, schedule {schedule}, seeds {seeds}", table(lines)]
-    lacking = incomplete(runs, schedule)
-    if lacking:
-        results = ", ".join(f"{name} ({count})" for name, count in lacking.items())
-        parts.append(f"Lack so many of their runs in params.yaml: {results}")
-    return "\n\n".join([*parts, summary(lines, side_by_side)])
-
-
-def table(lines: Sequence[Line]) -> str:
-    """A line a training."""
+    needs = {run.key: abbreviate(needed_by(run, schedule)) for run in runs}
     rows = [
         {
-            "Run": line.progress.name,
-            "Iterations": f"{line.progress.total:,}",
-            "Needed by": line.needed,
-            "State": line.progress.state,
-            "Time left": _time(line),
+            "Run": one.name,
+            "Iterations": f"{one.total:,}",
+            "Needed by": needs.get(one.name, "all runs"),
+            "State": one.state,
+            "Time left": _time(one, seconds),
         }
-        for line in lines
+        for one, seconds in zip(found, seconds_left(found), strict=True)
     ]
     align = ["left", "right", "left", "left", "right"]
-    return tabulate(rows, headers="keys", disable_numparse=True, colalign=align)
+    table = tabulate(rows, headers="keys", disable_numparse=True, colalign=align)
+    seeds = ", ".join(map(str, params["seeds"]))
+    parts = [f"Scale {params['scale']}, schedule {schedule}, seeds {seeds}", table]
+    lacking = ", ".join(f"{name} ({n})" for name, n in incomplete(runs, schedule).items())
+    if lacking:
+        parts.append(f"Lack so many of their runs in params.yaml: {lacking}")
+    return "\n\n".join([*parts, summary(found, len(found) - len(runs), side_by_side)])
 
 
-def _time(line: Line) -> str:
-    if line.progress.state in OVER:
+def _time(one: Progress, seconds: float) -> str:
+    if one.state in OVER:
         return ""
-    return "unknown" if math.isnan(line.seconds) else duration(line.seconds)
+    return "unknown" if math.isnan(seconds) else duration(seconds)
 
 
-def summary(lines: Sequence[Line], side_by_side: int) -> str:
-    """Totals: what is done, what is left, how long that takes and how this is known."""
-    found, trainings = total(lines, side_by_side), [line.progress for line in lines]
-    states = ("published", CACHED)
-    left = [one for one in trainings if one.state not in states]
-    counts = [f"{state}: {sum(one.state == state for one in trainings)}" for state in states]
-    done = f"{len(lines)} trainings, of which {', '.join(counts)}"
+def summary(found: Sequence[Progress], phases: int, side_by_side: int) -> str:
+    """Totals: what is done, what is left, and how long that takes as far as it is known.
+
+    phases: how many of `found`, the first ones, are of the warm start, one after the other.
+    """
+    left = [one for one in found if one.state not in OVER]
+    done = f"{len(found)} trainings, of which done: {len(found) - len(left)}"
     if not left:
         return f"{done}; nothing is left to train"
-    iterations = sum(one.left for one in left)
-    texts = [f"{done}, left: {len(left)} with {iterations:,} iterations"]
+    known = [0.0 if math.isnan(seconds) else seconds for seconds in seconds_left(found)]
+    unknown = dict.fromkeys(
+        one.kind for one, s in zip(found, seconds_left(found), strict=True) if math.isnan(s)
+    )
+    warm_start, runs = sum(known[:phases]), makespan(known[phases:], side_by_side)
     how = f"{side_by_side} at a time" if side_by_side > 1 else "one after the other"
-    parts = f"warm start {duration(found.warm_start)}, runs, {how}, {duration(found.runs)}"
-    known = duration(found.warm_start + found.runs)
-    texts.append(f"Time left, without tables and figures: {known} ({parts})")
-    if found.unknown:
-        texts[-1] += f", and what is unknown: {', '.join(found.unknown)}"
+    texts = [
+        f"{done}, left: {len(left)} with {sum(one.left for one in left):,} iterations",
+        f"Time left, without evaluation, tables and figures: {duration(warm_start + runs)} "
+        f"(warm start {duration(warm_start)}, runs, {how}, {duration(runs)})",
+    ]
+    if unknown:
+        texts[-1] += f", and what is unknown: {', '.join(unknown)}"
         texts.append("It is known a minute after the first run of a kind has begun")
-    sources = sorted({line.source for line in lines if line.source})
-    if sources:
-        texts.append(f"Times are from: {', '.join(sources)}")
     return "\n".join(texts)
 
 

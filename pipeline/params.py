@@ -7,11 +7,11 @@ where that is refused.
 import argparse
 from collections.abc import Sequence
 
-from opmask.errors import main
+from pipeline import command
 from study.spec.schema_table import table
 
 
-@main
+@command
 def run(argv: Sequence[str]) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.params", description=__doc__)

@@ -8,6 +8,7 @@ from typing import Any
 from opmask.integrity import SUMS, seal
 from pipeline import stage, write_json
 from study.runs.folders import deepened_file, phase_folder
+from study.runs.store import phases
 from study.spec.params import load_params
 from study.spec.paths import WEIGHTS, Paths
 
@@ -25,9 +26,13 @@ def run(argv: Sequence[str]) -> None:
     source = list(warm_start) or "ImageNet, by detectron2"
     write_json(paths.weights / "source.json", {"weights": source})
     (paths.weights / SUMS).unlink(missing_ok=True)
-    for name in warm_start:  # their work folders stay until DVC has recorded this stage
-        pretrain(name, params)
+    names = {
+        f"{backbone}-{number}": work.name
+        for backbone in warm_start
+        for number, work in enumerate(pretrain(backbone, params), start=1)
+    }
     seal(paths.weights)
+    phases(paths).forget(names)
 
 
 def pretrain(backbone: str, params: Mapping[str, Any]) -> list[Path]:

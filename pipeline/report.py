@@ -13,7 +13,7 @@ from pipeline.reporting import Scale, report_stage
 from study.report.inputs import read_inputs
 from study.report.overview import metrics, render_index
 from study.report.readme import readme
-from study.runs.recorded import clear_recorded
+from study.runs.store import adopt_all
 from study.spec.paths import METRICS, README
 from study.spec.results import read_json, read_per_class, read_provenance, summarise
 
@@ -22,7 +22,7 @@ from study.spec.results import read_json, read_per_class, read_provenance, summa
 def run(scale: Scale) -> None:
     """Command line of the stage."""
     params, paths, runs = scale.params, scale.paths, scale.runs
-    clear_recorded(params)  # the last stages have been recorded by now
+    adopt_all(paths)  # DVC has recorded the stages that keep results, and made a copy of each link
     path = paths.tables / "table1.csv"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the stage table1 first (dvc repro)")

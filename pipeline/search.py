@@ -23,6 +23,7 @@ from opmask.integrity import verified
 from pipeline import stage
 from study.analysis.held_out import CURVE, FILE, Groups, class_groups, matches_path, restrict
 from study.runs.measured import Measurement, collect
+from study.runs.store import measurements
 from study.spec.params import load_params
 from study.spec.paths import CONFIG, HELD_OUT, SNAPSHOTS, Paths
 from study.spec.run import Run, all_runs
@@ -44,7 +45,7 @@ def run(argv: Sequence[str]) -> None:
     wanted = [
         _measurement(one, params) for one in all_runs(params) if snapshots(paths.train / one.key)
     ]
-    collect(wanted, paths.search, paths.measured / f"{paths.scale}-search", params["hardware"])
+    collect(wanted, paths.search, measurements(paths, "search"), params["hardware"])
 
 
 def _measurement(one: Run, params: Mapping[str, Any]) -> Measurement:

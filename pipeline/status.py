@@ -11,18 +11,19 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from opmask.errors import UserError, main
+from opmask.errors import UserError
+from pipeline import command
 from study.format import duration
-from study.runs.status import STATES, Progress, abandoned, progress
+from study.runs.progress import STATES, Progress, abandoned, progress, seconds_left
 from study.spec.params import load_params
 
 CLEAR = "\033[2J\033[H"  # the screen, and the cursor to its top
 
 
-@main
+@command
 def run(argv: Sequence[str]) -> None:
     """Print the table, once or again and again."""
-    states = "\n".join(f"  {name:14}{meaning}" for name, meaning in STATES.items())
+    states = "\n".join(f"  {name:12}{meaning}" for name, meaning in STATES.items())
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.status",
         description=__doc__,
@@ -51,42 +52,36 @@ def page() -> str:
     """All that is known of the runs of params.yaml."""
     params = load_params()
     found = progress(params)
-    parts = [table(found), summary(found)]
+    parts = [f"Scale {params['scale']}", table(found), summary(found)]
     old = abandoned(params)
     if old:
         names = ", ".join(map(str, old[:3])) + (", …" if len(old) > 3 else "")
         parts.append(f"Of other settings, data or code; may be deleted if not wanted back: {names}")
-    return "\n\n".join([f"Scale {params['scale']}", *parts])
+    return "\n\n".join(parts)
 
 
 def table(found: Sequence[Progress]) -> str:
     """A line a run."""
-    losses = sorted({name for one in found for name in one.log.losses}, key=_order)
+    names = {name for one in found for name in one.log.losses}
+    # The sum first, the RPN's last.
+    losses = sorted(names, key=lambda name: (name != "total_loss", "rpn" in name, name))
     rows = [
         {
             "Run": one.name,
             "State": one.state,
             "Iteration": f"{one.done}/{one.total}",
-            "Left": duration(one.eta) if one.eta == one.eta else "",
-            **{_short(name): _loss(one, name) for name in losses},
+            "Left": duration(left) if one.state == "training" and left == left else "",
+            **{
+                "loss" if name == "total_loss" else name.removeprefix("loss_"): (
+                    f"{one.log.losses[name]:.3f}" if name in one.log.losses else ""
+                )
+                for name in losses
+            },
         }
-        for one in found
+        for one, left in zip(found, seconds_left(found), strict=True)
     ]
     align = ["left", "left"] + ["right"] * (2 + len(losses))
     return tabulate(rows, headers="keys", disable_numparse=True, colalign=align)
-
-
-def _order(name: str) -> tuple[bool, bool, str]:
-    """The sum first, the RPN's last."""
-    return name != "total_loss", "rpn" in name, name
-
-
-def _short(name: str) -> str:
-    return "loss" if name == "total_loss" else name.removeprefix("loss_")
-
-
-def _loss(one: Progress, name: str) -> str:
-    return f"{one.log.losses[name]:.3f}" if name in one.log.losses else ""
 
 
 def summary(found: Sequence[Progress]) -> str:

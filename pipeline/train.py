@@ -1,49 +1,63 @@
-"""Stage `train`: one run of the plan. Interrupt it and start it again: it resumes."""
+"""Stage `train`: trains the planned runs that are not trained yet, and publishes all of them.
+
+A finished run waits in its work folder; one that was interrupted resumes there. With runs named,
+these alone are trained and nothing is published: on further machines, where the first publishes.
+"""
 
 import argparse
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from pipeline import RUN_HELP, stage
-from study.runs.recorded import clear_recorded
-from study.runs.work import MODULE, Planned, planned
+from pipeline import stage
+from study.runs.store import trainings
+from study.runs.work import Planned, planned
 from study.spec.params import load_params
-from study.spec.paths import PUBLISHED
+from study.spec.paths import Paths
+from study.spec.run import all_runs
+
+RUN = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
 
 
 @stage
 def run(argv: Sequence[str]) -> None:
-    """Train one planned run into `runs/<scale>/train/<run>`."""
+    """Train into `work/`, and fill `runs/<scale>/train/`."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.train", description=__doc__)
-    parser.add_argument("run", help=RUN_HELP)
-    args = parser.parse_args(argv)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=RUN)
+    named = parser.parse_args(argv).runs
     params = load_params()
-    job = planned(args.run, params)
-    clear_recorded(params)
-    if not job.is_ready():
-        train(job, params["hardware"])
-    if (job.work / PUBLISHED).is_dir():  # on the first machine
+    paths, store = Paths.of(params), trainings(Paths.of(params))
+    jobs = [planned(key, params) for key in named or [one.key for one in all_runs(params)]]
+    left = [job for job in jobs if not store.has(job.work.name)]
+    print(f"{len(jobs) - len(left)} of {len(jobs)} runs are trained", flush=True)
+    if left:
+        train(left, params["hardware"], paths)
+    if named or params["hardware"]["machine_rank"] > 0:
+        return
+    for job in jobs:
         job.trim()
-        job.publish()
+    store.fill(paths.train, {job.key: job.work.name for job in jobs})
+    if not paths.is_experiment:
+        forget_trunks({job.trunk.folder for job in jobs}, paths)
 
 
-def train(job: Planned, settings: Mapping[str, Any]) -> None:
-    """Train `job` to its end in its work folder, where it waits to be published."""
+def train(jobs: Sequence[Planned], hardware: Mapping[str, Any], paths: Paths) -> None:
+    """Train `jobs` to their ends, as many at a time as `hardware` has places for."""
     # torch and detectron2: seconds of start-up, only where something is left to do
-    from opmask.training import export, trainer
-    from opmask.training.hardware import hardware_here
-    from study.runs import jobs
-    from study.runs.provenance import provenance
+    from opmask.training.hardware import places_here
+    from study.runs.train_all import train_all
 
-    cfg = jobs.run_config(job.specification, job.manifest, job.weights)
-    data = jobs.training_data(job.specification, job.manifest)
-    hardware = hardware_here(settings)
-    trainer.train(cfg, data, job.work, hardware, description=job.key, trunk=job.trunk)
-    if hardware.machine_rank > 0:
-        return  # the first machine has the results
-    run = job.specification["run"]
-    about = provenance(cfg, hardware, [job.work], MODULE, run=run["name"], seed=run["seed"])
-    export.export_training(job.work, job.work / PUBLISHED, about)
+    places = places_here(hardware)
+    # The only place has all that this process has, as it has it.
+    train_all(jobs, places if len(places) > 1 else [{}], paths.logs)
+
+
+def forget_trunks(used: Collection[Path], paths: Paths) -> None:
+    """Remove what runs of earlier settings, data or code shared."""
+    for path in paths.work.glob(f"{paths.scale}-trunk-*"):
+        if path not in used:
+            shutil.rmtree(path)
 
 
 if __name__ == "__main__":

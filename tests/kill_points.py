@@ -25,7 +25,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,12 +47,15 @@ from tiny import OVERRIDES, write_images  # noqa: E402
 import opmask  # noqa: E402, F401  before detectron2
 from opmask.errors import UserError, main  # noqa: E402
 from opmask.evaluation import inference  # noqa: E402, F401
-from study.runs.dvc_records import mend_run_cache  # noqa: E402
+from study.runs.dvc_files import mend_run_cache  # noqa: E402
+from study.runs import train_all  # noqa: E402
+from study.runs.store import adopt_all  # noqa: E402
+from study.spec.paths import Paths  # noqa: E402
 from study.spec.run import all_runs, specification  # noqa: E402
-from study.runs.recorded import clear_recorded  # noqa: E402
 from study.runs import jobs, provenance  # noqa: E402, F401
+from study.runs.side_by_side import Task  # noqa: E402
 from opmask.training import trainer  # noqa: E402, F401
-from pipeline import ahead, evaluate, train  # noqa: E402
+from pipeline import evaluate, train  # noqa: E402
 
 KEY = "opmask-R50-round-0"
 ITERATIONS = 2
@@ -76,7 +79,7 @@ def write_project(folder: Path) -> None:
     scale |= {"schedule_factor": ITERATIONS / 130000, "checkpoint_period": 1, "warm_start": {}}
     params["scales"] = {"smoke": scale}
     scale |= {"precision": "fp32", "config": {**config, "TEST.DETECTIONS_PER_IMAGE": 5}}
-    params["hardware"] |= {"gpus": 0}
+    params["hardware"] |= {"gpus": 0, "side_by_side": 1}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     plan, data = folder / "runs/smoke/plan", folder / "data/smoke"
     plan.mkdir(parents=True)
@@ -91,21 +94,14 @@ def write_project(folder: Path) -> None:
 
 def stages(folder: Path) -> dict:
     """The repository's own stages `train` and `evaluate`, as far as this project has what they
-    depend on, between one that trains ahead as `sweep` does and one that clears as `report` does.
+    depend on, and one that links its results to the store's again, as `report` does.
     """
     real = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    found = {
-        "sweep": {
-            "cmd": "sweep",
-            "deps": ["runs/smoke/plan"],
-            "outs": ["runs/smoke/sweep.json"],
-        }
-    }
     ours = ("runs/${scale}/plan", "runs/${scale}/train", "data/${scale}/manifest.json")
-    for name in ("train", "evaluate"):
-        kept = [dep for dep in real[name]["deps"] if dep.startswith(ours)]
-        more = ["runs/${scale}/sweep.json"] if name == "train" else []
-        found[name] = real[name] | {"deps": kept + more}
+    found = {
+        name: real[name] | {"deps": [dep for dep in real[name]["deps"] if dep.startswith(ours)]}
+        for name in ("train", "evaluate")
+    }
     found["report"] = {"cmd": "report", "deps": ["runs/smoke/evaluate"], "outs": ["done"]}
     return {"stages": found}
 
@@ -123,15 +119,18 @@ def run_stage(_executable: str, command: str, **_kwargs: object) -> None:
 
 
 def call_stage(command: str) -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    if command == "sweep":
-        ahead.run([KEY])
-        Path("runs/smoke/sweep.json").write_text("{}")
-    elif command == "report":
-        clear_recorded(params)
+    adopt_all(Paths("smoke"))  # as `inputs` does before any other stage
+    if command == "report":
         Path("done").write_text("done")
     else:
-        {"train": train, "evaluate": evaluate}[command.split()[2].split(".")[1]].run([KEY])
+        train_all.run_side_by_side = in_this_process
+        {"train": train, "evaluate": evaluate}[command.split()[2].split(".")[1]].run([])
+
+
+def in_this_process(tasks: Sequence[Task], *_args: object, **_kwargs: object) -> None:
+    """In place of processes of their own, whose writes would not be seen."""
+    for task in tasks:
+        task.call()
 
 
 def enter(folder: Path) -> None:
@@ -326,6 +325,13 @@ def saved(folder: Path) -> int:
     return max(numbers, default=-1) + 1
 
 
+def left_over(folder: Path) -> list[str]:
+    """What lies in work/ beside the finished run, its lock and its measurement."""
+    kept = [*folder.glob("work/smoke-*/published"), *folder.glob("work/smoke-*/lock0")]
+    found = [*folder.glob("work/*-*/*"), *folder.glob("work/.removed*")]
+    return [path.name for path in found if path not in kept]
+
+
 class Harness:
     """The template of the project and its undisturbed results."""
 
@@ -343,7 +349,7 @@ class Harness:
         ours = ("torch", "detectron2", "dvc", "opmask", "study", "pipeline", "pandas", "hotcoco")
         serve(["kill_points", *(m for m in done.modules if m.startswith(ours))])
         self.writes, self.expected = done.writes, results(whole)
-        assert not list(whole.glob("work/smoke-*")), "the work folder is cleared at the end"
+        assert left_over(whole) == [], "the work folder is cleared at the end"
 
     def copy(self, name: str) -> Path:
         folder = self.root / name
@@ -366,7 +372,7 @@ class Harness:
             found = results(folder)
             names = found.keys() | self.expected.keys()
             other = [n for n in names if found.get(n) != self.expected.get(n)]
-            left = [path.name for path in folder.glob("work/smoke-*")]
+            left = left_over(folder)
             trouble = f"different: {other}" if other else f"left over: {left}" if left else ""
         shutil.rmtree(folder)
         return trouble

@@ -16,6 +16,7 @@ import pytest
 from opmask.errors import UserError
 from study.runs import folders
 from study.runs.measured import Measurement, collect
+from study.runs.store import Store
 
 MODULE = "pipeline.cam"
 HARDWARE = {"gpus": 0, "machines": 1, "side_by_side": 2}
@@ -41,7 +42,7 @@ def stage(tmp_path):
 
         try:
             parts = [part(key, value) for key, value in settings.items()]
-            collect(parts, tmp_path / "out", tmp_path / "cache")
+            collect(parts, tmp_path / "out", Store(tmp_path / "cache"))
         except RuntimeError:
             pass
         return measured
@@ -112,7 +113,7 @@ def test_several_are_measured_in_processes_of_their_own(tmp_path):
     parts = [
         Measurement(key, MODULE, 1, [weights], partial(write_environment, key)) for key in "abc"
     ]
-    collect(parts, tmp_path / "out", tmp_path / "cache", HARDWARE)
+    collect(parts, tmp_path / "out", Store(tmp_path / "cache"), HARDWARE)
     found = [(tmp_path / "out" / key / "result").read_text().split() for key in "abc"]
     assert [key for key, _, _ in found] == ["a", "b", "c"]
     assert str(os.getpid()) not in {process for _, process, _ in found}
@@ -130,7 +131,7 @@ def test_what_breaks_in_another_process_is_reported(tmp_path):
     weights.touch()
     parts = [Measurement(key, MODULE, 1, [weights], fail) for key in "ab"]
     with pytest.raises(UserError, match="partial: broken"):
-        collect(parts, tmp_path / "out", tmp_path / "cache", HARDWARE)
+        collect(parts, tmp_path / "out", Store(tmp_path / "cache"), HARDWARE)
     assert not (tmp_path / "out").exists()
 
 
@@ -144,7 +145,7 @@ def collect_lingering(root):
     weights = root / "weights"
     weights.touch()
     parts = [Measurement(key, MODULE, 1, [weights], linger) for key in "ab"]
-    collect(parts, root / "out", root / "cache", HARDWARE)
+    collect(parts, root / "out", Store(root / "cache"), HARDWARE)
 
 
 @pytest.mark.slow
@@ -175,7 +176,7 @@ def test_a_killed_process_is_reported_as_killed(tmp_path):
     with pytest.raises(
         UserError, match=r"a: killed by SIGKILL, as .* when memory runs out.*cache/logs/a.log"
     ):
-        collect(parts, tmp_path / "out", tmp_path / "cache", HARDWARE)
+        collect(parts, tmp_path / "out", Store(tmp_path / "cache"), HARDWARE)
     assert not (tmp_path / "out").exists()
 
 

@@ -11,6 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from planned_project import RUNS, job_of, log_line, make_params, publish, run_of, write_plan
+from study.runs.dvc_records import DvcCache
+from study.runs.pace import Pace, makespan
 
 from pipeline import outline as command
 from study import paper
@@ -18,7 +20,6 @@ from study.analysis import class_points, contrasts, gallery, search
 from study.figures import figure6
 from study.labels import DIRECTIONS
 from study.runs import folders, pace
-from study.runs.dvc_records import DvcCache
 from study.runs.outline import (
     NEEDS,
     abbreviate,
@@ -28,7 +29,6 @@ from study.runs.outline import (
     outline,
     total,
 )
-from study.runs.pace import Pace, makespan
 from study.spec.run import all_runs, parse_run
 from study.tables.table2_rows import is_row
 

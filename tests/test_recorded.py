@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 from planned_project import job_of, make_params, publish, run_of, write_plan
-
-from opmask.errors import UserError
-from pipeline import evaluate
 from study.runs.dvc_records import DvcCache, mend_run_cache
 from study.runs.recorded import clear_recorded, work_of
 from study.runs.status import run_progress
+
+from opmask.errors import UserError
+from pipeline import evaluate
 from study.spec.paths import PUBLISHED, Paths
 
 KEY = "opmask-R50-voc-0"

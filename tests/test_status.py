@@ -10,12 +10,12 @@ import pytest
 import yaml
 from filelock import FileLock
 from planned_project import job_of, log_line, make_params, publish, run_of, write_plan
+from study.runs.ahead import detections_file
+from study.runs.status import STATES, Progress, run_progress
 
 from pipeline import status
 from study.runs import log
 from study.runs import status as library
-from study.runs.ahead import detections_file
-from study.runs.status import STATES, Progress, run_progress
 from study.runs.work import as_planned, planned
 from study.spec.code import code_of
 from study.spec.paths import PUBLISHED

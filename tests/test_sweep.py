@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from study.runs.sweep import Training, train_side_by_side
 
 from opmask.errors import UserError
 from opmask.training import hardware
 from opmask.training.hardware import KEEP_MEMORY, places
 from study.runs import sweep
-from study.runs.sweep import Training, train_side_by_side
 
 CPU = {"gpus": "auto", "machines": 1, "side_by_side": "auto"}
 

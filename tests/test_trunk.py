@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from study.runs.sweep import Training
 from tiny import tiny_cfg, write_images
 
 from opmask.training import trainer
 from opmask.training.trainer import Hardware
 from opmask.training.trunk import Trunk
-from study.runs.sweep import Training
 from study.runs.work import branch_points
 from study.spec.run import parse_run, specification
 

@@ -10,8 +10,6 @@ from opmask.integrity import sha256
 from study.spec.code import code_of
 from study.spec.paths import Paths
 
-DETECTIONS = "detections-*.json"  # in a work folder: made ahead of the run's stage `evaluate`
-
 
 def key(module: str, content: Any, files: Sequence[Path]) -> str:
     """64 hexadecimal digits, of `content`, the files that exist and the code `module` rests on."""

@@ -1,30 +1,27 @@
-"""Planned runs: what determines each, where it trains, and how it is published.
+"""Planned runs: what determines each, and where it trains.
 
 Needs neither torch nor detectron2, so that finding out that all is done takes no time.
 """
 
 import json
 import shutil
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from opmask.data.coco import Manifest, load_manifest
-from opmask.errors import UserError
-from opmask.integrity import publish, require_whole
 from opmask.training.trunk import Trunk, log_period
-from study.runs.folders import DETECTIONS, folder
+from study.runs.folders import folder
 from study.spec.paths import PROVENANCE, PUBLISHED, Paths
 from study.spec.run import Run, all_runs, load_specification, specification
 
-MODULE = "pipeline.train"  # what a training rests on
+MODULE = "study.runs.training"  # what a training rests on
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One planned run: what determines it, where it trains and what it publishes."""
+    """One planned run: what determines it, where it trains and where it is published."""
 
     key: str
     specification: dict[str, Any]
@@ -33,6 +30,11 @@ class Planned:
     work: Path
     out: Path
     trunk: Trunk = Trunk(Path(), ())  # shared with other runs
+
+    @property
+    def iterations(self) -> int:
+        """Length of the whole training."""
+        return int(self.specification["max_iter"])
 
     def is_published(self) -> bool:
         """Whether `out` holds this very run, of this configuration, data and code.
@@ -45,41 +47,16 @@ class Planned:
             return False
         return isinstance(about, dict) and about.get("work") == self.work.name
 
-    def is_ready(self) -> bool:
-        """Whether the work folder has the finished run; if damaged, warns and removes it."""
-        finished = self.work / PUBLISHED
-        if not finished.is_dir():
-            return False
-        try:
-            require_whole(finished, remedy="it is made again")
-        except UserError as error:
-            warnings.warn(str(error), stacklevel=2)
-            shutil.rmtree(finished)
-            return False
-        return True
-
-    def publish(self) -> None:
-        """Copy the finished run to `out`.
-
-        The work folder keeps it until DVC has recorded it (`study.runs.recorded`): until then
-        DVC may clear `out` and ask for it again.
-        """
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.out.with_name(f"{self.out.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(self.work / PUBLISHED, partial)
-        publish(partial, self.out)
+    def waits_for(self, other: "Planned") -> bool:
+        """Whether `other`, which is training, has yet to leave what the two share."""
+        point = self.trunk.shared(other.trunk)
+        return point > 0 and not self.trunk.checkpoint(point).exists()
 
     def trim(self) -> None:
         """Clear the work folder of what only training needs, now that the finished run is there."""
-        keep = {PUBLISHED, *(p.name for p in self.work.glob(f"{DETECTIONS}*"))}  # with checksums
         for path in self.work.iterdir():
-            if path.name in keep or path.name.startswith("lock"):
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            if path.name != PUBLISHED and not path.name.startswith("lock"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def planned(key: str, params: Mapping[str, Any]) -> Planned:

@@ -44,8 +44,8 @@ PROJECT = Project(
         "study.spec.paths": "where files lie: dvc.yaml has the same paths, and DVC their contents",
         "opmask.errors": "words of errors, and exit codes",
         "opmask.integrity": "writes and moves files whole, or refuses them: never another content",
-        "study.runs.dvc_records": "says which runs DVC has: the same run, restored or trained",
-        "study.runs.recorded": "removes work folders of runs that DVC has",
+        "study.runs.dvc_files": "mends files of DVC, or says how",
+        "study.runs.store": "keeps and links folders whole, by name: never another content",
         "study.runs.side_by_side": "when and where tasks run, in modules of their own",
         "study.runs.log": "says how far a training is",
         # `load_params` returns what params.yaml says, whatever these think of it.

@@ -20,7 +20,7 @@ PROVENANCE = "provenance.json"
 # Of an evaluation, and of what stage `cam` measures.
 DETECTIONS = "detections.json"
 PER_CLASS = "per_class.csv"
-# Of a work folder: the finished run, ready to be published.
+# Of a work folder: the finished run.
 PUBLISHED = "published"
 # Of a report, `Paths.reports`.
 METRICS = "metrics.json"
@@ -46,7 +46,6 @@ class Paths:
         self.splits: Final = self.runs / "splits.json"
         self.pretrain: Final = self.runs / "pretrain"
         self.weights: Final = self.pretrain / "weights"
-        self.sweep: Final = self.runs / "sweep.json"
         self.train: Final = self.runs / "train"
         self.evaluate: Final = self.runs / "evaluate"
         self.cam: Final = self.runs / "cam"
@@ -59,8 +58,11 @@ class Paths:
         self.reports: Final = self.all_reports / scale
         self.tables: Final = self.reports / "tables"
         self.figures: Final = self.reports / "figures"
-        # What may be deleted at any time: it costs time alone.
-        self.work: Final = root / "work"
+        # What may be deleted at any time: it costs time alone. DVC's copies of the repository for
+        # experiments (`dvc exp run --temp`, `--queue`) share the repository's own.
+        home = _repository_of(root.absolute())
+        self.is_experiment: Final = home is not None
+        self.work: Final = (home or root) / "work"
         self.logs: Final = self.work / "logs"
         self.image_digests: Final = self.work / "digests"
         self.measured: Final = self.work / "measured"
@@ -77,6 +79,14 @@ class Paths:
     def initial(self, backbone: str) -> Path:
         """Weights that runs with `backbone` start from, where the scale has a warm start of it."""
         return self.weights / f"{backbone}.pth"
+
+
+def _repository_of(copy: Path) -> Path | None:
+    """The repository that DVC made `copy` of, which then lies in its `.dvc/tmp/exps`."""
+    for folder in copy.parents:
+        if folder.parts[-3:] == (".dvc", "tmp", "exps"):
+            return folder.parents[2]
+    return None
 
 
 CODE = Path("runs", "code")  # what each stage's results rest on (`study.spec.code`)

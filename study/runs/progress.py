@@ -1,21 +1,22 @@
-"""How far each planned run is, from what trainings leave in work/ and runs/.
+"""How far each planned training is, from what trainings leave in work/ and runs/.
 
 Nothing here writes, and nothing needs torch: it may be looked at as often as one likes while a
 training goes on.
 """
 
+import heapq
 import json
 import math
 import re
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from study.runs.folders import deepened_file, phase_folder
 from study.runs.log import Log, last_log
+from study.runs.store import is_locked
 from study.runs.work import Planned, as_planned
 from study.spec.code import code_of
 from study.spec.paths import PROVENANCE, PUBLISHED, WEIGHTS, Paths
@@ -23,13 +24,14 @@ from study.spec.run import Run, all_runs, load_specification, shared_specificati
 
 STATES = {
     "published": "done: in runs/, with the present settings, data and code",
-    "trained ahead": "done, waiting in work/ for its DVC stage to publish it",
-    "finishing": "its last iteration is done; detects or publishes, or was stopped there",
+    "trained": "done, in work/; dvc repro publishes it",
     "training": "a process trains it now",
     "interrupted": "stopped, by Ctrl-C, a failure or a power cut; dvc repro resumes it",
-    "stale": "runs/ has it with other settings, data or code; dvc repro replaces it",
+    "stale": "runs/ has it with other settings, data or code; dvc repro replaces it, from DVC's "
+    "cache if it is there",
     "waiting": "nothing is done yet",
 }
+OVER = ("published", "trained")
 WARM_START = "pipeline.pretrain"  # what a warm start rests on
 
 
@@ -37,7 +39,8 @@ WARM_START = "pipeline.pretrain"  # what a warm start rests on
 class Progress:
     """One run, or one phase of the warm start: a state of STATES and iterations done of `total`.
 
-    kind: METHOD-BACKBONE or pretrain-BACKBONE, whose pace it goes at.
+    kind: METHOD-BACKBONE, or pretrain-BACKBONE-PHASE, whose pace it goes at. log: of this very
+    training, or in state "stale" of the one before.
     """
 
     name: str
@@ -52,11 +55,6 @@ class Progress:
         """Iterations still to be done."""
         return self.total - self.done
 
-    @property
-    def eta(self) -> float:
-        """Seconds until the last iteration, if it trains now; else NaN."""
-        return self.left * self.log.seconds if self.state == "training" else math.nan
-
 
 def progress(params: Mapping[str, Any]) -> list[Progress]:
     """Every phase of the warm start, then every planned run, in the order of params.yaml."""
@@ -67,14 +65,16 @@ def progress(params: Mapping[str, Any]) -> list[Progress]:
 
 def run_progress(run: Run, params: Mapping[str, Any]) -> Progress:
     """How far `run` is with the settings that params.yaml has now."""
-    published = (Paths.of(params).train / run.key / PROVENANCE).is_file()
-    total = specification(run, params)["max_iter"]
-    untouched = Progress(run.key, run.kind, "stale" if published else "waiting", 0, total)
+    total, out = specification(run, params)["max_iter"], Paths.of(params).train / run.key
+    state = "stale" if (out / PROVENANCE).is_file() else "waiting"
+    untouched = Progress(run.key, run.kind, state, 0, total, last_log(out))
     job = job_now(run, params)
     if job is None:
         return untouched
     if job.is_published():
-        return replace(untouched, state="published", done=total, log=last_log(job.out))
+        return replace(untouched, state="published", done=total)
+    if (job.work / PUBLISHED).is_dir():
+        return replace(untouched, state="trained", done=total, log=last_log(job.work / PUBLISHED))
     return _working(untouched, job.work)
 
 
@@ -109,28 +109,22 @@ def _has_warm_start(backbone: str, params: Mapping[str, Any]) -> bool:
     )
 
 
-def warm_start_kind(backbone: str) -> str:
-    """`Progress.kind` of every phase of a warm start."""
-    return f"pretrain-{backbone}"
-
-
 def warm_start_progress(backbone: str, params: Mapping[str, Any]) -> list[Progress]:
     """Every phase of a backbone's warm start."""
     scale = params["scales"][params["scale"]]
-    phases, kind = scale["warm_start"][backbone]["phases"], warm_start_kind(backbone)
+    lengths = [phase_length(one, scale) for one in scale["warm_start"][backbone]["phases"]]
     state = "stale" if Paths.of(params).initial(backbone).is_file() else "waiting"
-    found = [
-        Progress(
-            f"pretrain {backbone} {n}/{len(phases)}", kind, state, 0, phase_length(phase, scale)
-        )
-        for n, phase in enumerate(phases, start=1)
-    ]
-    if _has_warm_start(backbone, params):
-        return [replace(one, state="published", done=one.total) for one in found]
-    works = phase_folders(backbone, params)
-    found = [_working(one, work) for one, work in zip(found, works, strict=True)]
-    over = "trained ahead"  # where a run is finishing: a phase detects and publishes nothing
-    return [replace(one, state=over) if one.state == "finishing" else one for one in found]
+    is_done, found = _has_warm_start(backbone, params), []
+    for n, (total, work) in enumerate(zip(lengths, phase_folders(backbone, params), strict=True)):
+        kind = f"pretrain-{backbone}-{n + 1}"
+        one = Progress(f"pretrain {backbone} {n + 1}/{len(lengths)}", kind, state, 0, total)
+        if is_done:
+            found.append(replace(one, state="published", done=total, log=last_log(work)))
+        elif (work / WEIGHTS).is_file() and not is_locked(work):
+            found.append(replace(one, state="trained", done=total, log=last_log(work)))
+        else:
+            found.append(_working(one, work))
+    return found
 
 
 def phase_folders(backbone: str, params: Mapping[str, Any]) -> list[Path]:
@@ -152,32 +146,13 @@ def phase_length(phase: Mapping[str, Any], scale: Mapping[str, Any]) -> int:
 
 
 def _working(untouched: Progress, work: Path) -> Progress:
-    """A run that is not published, from its work folder; `untouched` if there is none."""
-    found, total = replace(untouched, log=last_log(work)), untouched.total
-    if is_training(work):
-        return replace(found, state="training", done=found.log.done)
-    if (work / PUBLISHED).is_dir():
-        return replace(found, state="trained ahead", done=total, log=last_log(work / PUBLISHED))
-    if (work / WEIGHTS).is_file():
-        return replace(found, state="finishing", done=total)
-    if any(work.glob("lock*")):  # a published run leaves a folder without one behind
-        return replace(found, state="interrupted", done=resume_point(work))
+    """A training that is not finished, from its work folder; `untouched` if there is none."""
+    log = last_log(work)
+    if is_locked(work):
+        return replace(untouched, state="training", done=log.done, log=log)
+    if any(work.glob("lock*")):
+        return replace(untouched, state="interrupted", done=resume_point(work), log=log)
     return untouched
-
-
-def is_training(work: Path) -> bool:
-    """Whether a process, of this or of another machine on a shared disk, trains in `work`."""
-    return any(_is_held(path) for path in work.glob("lock*"))
-
-
-def _is_held(path: Path) -> bool:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
 
 
 def resume_point(work: Path) -> int:
@@ -193,6 +168,24 @@ def abandoned(params: Mapping[str, Any]) -> list[Path]:
     return [
         path
         for job in jobs
-        for path in sorted(paths.work.glob(f"{paths.scale}-{job.key}-*"))
+        for path in sorted(paths.work.glob(f"{paths.scale}-{job.key}-{'?' * 12}"))
         if path.is_dir() and path.name != job.work.name
     ]
+
+
+def seconds_left(found: Sequence[Progress]) -> list[float]:
+    """Of each training, by what trainings of its kind last logged; NaN if none has, 0 if over."""
+    logged: dict[str, list[float]] = {}
+    for one in found:
+        if not math.isnan(one.log.seconds):
+            logged.setdefault(one.kind, []).append(one.log.seconds)
+    paces = {kind: statistics.median(values) for kind, values in logged.items()}
+    return [one.left * paces.get(one.kind, math.nan) if one.left else 0.0 for one in found]
+
+
+def makespan(durations: Sequence[float], places: int) -> float:
+    """Wall time of runs that start longest first, each as soon as one of `places` is free."""
+    free = [0.0] * places
+    for duration in sorted(durations, reverse=True):
+        heapq.heapreplace(free, free[0] + duration)
+    return max(free)

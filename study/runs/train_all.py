@@ -1,0 +1,62 @@
+"""Trains several runs on one machine, each in a process of its own, side by side where that pays.
+
+A small detector cannot keep several cores busy: two runs side by side with one thread each are
+a third faster than one after the other with two. On GPUs it is one run a GPU.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from study.format import duration
+from study.runs.log import last_log
+from study.runs.side_by_side import Task, run_side_by_side
+from study.runs.training import train_planned
+from study.runs.work import Planned
+
+PRELOADED = ["study.runs.training"]  # ten seconds of imports for each of the runs, else
+
+
+def train_all(
+    jobs: Sequence[Planned],
+    environments: Sequence[Mapping[str, str]],
+    logs: Path,
+    train: Callable[[str, str], None] = train_planned,
+) -> None:
+    """Call `train(key, name of the work folder)` for all `jobs`, the longest first.
+
+    On Ctrl-C or SIGTERM, when one fails and when this process is killed, every run saves a
+    checkpoint and stops.
+
+    Raises:
+        UserError: a run failed; gives the last line it wrote and where its log is.
+    """
+    by_key = {job.key: job for job in sorted(jobs, key=lambda job: -job.iterations)}
+    tasks = [Task(key, partial(train, key, job.work.name)) for key, job in by_key.items()]
+    total, started, done = sum(job.iterations for job in jobs), time.monotonic(), set[str]()
+
+    def may_start(task: Task, running: Sequence[Task]) -> bool:
+        """Not while another is about to leave it what the two share."""
+        return not any(by_key[task.name].waits_for(by_key[other.name]) for other in running)
+
+    def watch(waiting: Sequence[Task], running: Sequence[Task]) -> None:
+        now = [by_key[task.name] for task in running]
+        left = [by_key[task.name] for task in waiting]
+        over = by_key.keys() - {job.key for job in (*now, *left)}
+        for key in sorted(over - done):
+            done.add(key)
+            after = duration(time.monotonic() - started)
+            tqdm.write(f"{key}: trained, {by_key[key].iterations} iterations; {len(done)} of "
+                       f"{len(jobs)} runs after {after}")  # fmt: skip
+        to_do = sum(job.iterations for job in left)
+        to_do += sum(job.iterations - last_log(job.work).done for job in now)
+        bar.n = total - to_do
+        bar.set_postfix_str(", ".join(sorted(job.key for job in now)))
+
+    with tqdm(total=total, desc="train", unit="it") as bar:
+        run_side_by_side(
+            tasks, environments, logs, may_start=may_start, watch=watch, preload=PRELOADED
+        )
