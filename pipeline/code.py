@@ -14,6 +14,7 @@ from pipeline import command
 from study.runs.dvc_files import mend_run_cache
 from study.spec.code import record, record_file
 from study.spec.codedigest import differences
+from study.spec.params import load_params
 
 
 @command
@@ -26,6 +27,7 @@ def run(argv: Sequence[str]) -> None:
         help="write nothing; say for each stage what differs from its file",
     )
     args = parser.parse_args(argv)
+    load_params()  # wrong ones are refused here, in our words, before DVC misses a file or key
     mend_run_cache()  # this stage is the first of every dvc repro
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     records = {stage: record(f"pipeline.{stage}") for stage in stages if stage != "code"}

@@ -1,14 +1,14 @@
-"""Prints what params.yaml may say: every parameter, its allowed values and its meaning.
+"""Prints every parameter, file by file: its allowed values, what it is if left out, its meaning.
 
-`--markdown` prints it as `docs/params.md` has it. It reads no params.yaml, so that it also helps
-where that is refused.
+`--markdown` prints it as `docs/params.md` has it. It reads no parameters, so that it also helps
+where those are refused.
 """
 
 import argparse
 from collections.abc import Sequence
 
 from pipeline import command
-from study.spec.schema_table import table
+from study.spec.schema.table import table
 
 
 @command

@@ -1,4 +1,4 @@
-"""Stage `plan`: checks params.yaml; one file a job with everything there that determines it."""
+"""Stage `plan`: checks the parameters; one file a job with everything there that determines it."""
 
 import argparse
 import shutil

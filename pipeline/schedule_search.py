@@ -12,7 +12,6 @@ from study.figures import search as figure
 from study.figures import style
 from study.report.render import write_table
 from study.report.views import schedule_search as view
-from study.spec.run import schedules
 
 
 @report_stage
@@ -30,7 +29,7 @@ def run(scale: Scale) -> None:
     path = paths.tables / "schedule_search.csv"
     write_table(path, table, "Schedule search", view.blocks(table))
     data = figure.figure_data(curves, table, factor)
-    style.save(figure.draw(data, schedules(params), factor), paths.figures, "schedule_search")
+    style.save(figure.draw(data, params["schedules"], factor), paths.figures, "schedule_search")
     data.to_csv(paths.figures / "schedule_search.csv", index=False)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 
 class _Backbones(dict[str, str]):
-    """One that the paper does not have is named by its key in params.yaml."""
+    """One that the paper does not have is named by its key in paper.yaml."""
 
     def __missing__(self, name: str) -> str:
         return f"{name}-FPN"

@@ -56,6 +56,8 @@ from study.runs import jobs, provenance  # noqa: E402, F401
 from study.runs.side_by_side import Task  # noqa: E402
 from opmask.training import trainer  # noqa: E402, F401
 from pipeline import evaluate, train  # noqa: E402
+from parameters import write_params  # noqa: E402
+from study.spec.params import load_params  # noqa: E402
 
 KEY = "opmask-R50-round-0"
 ITERATIONS = 2
@@ -69,7 +71,7 @@ REMOVING = ("os.remove", "os.rmdir")
 
 def write_project(folder: Path) -> None:
     """A project of one run of two iterations, its data made and planned, with DVC in it."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = load_params(ROOT / "params.yaml")
     params |= {"scale": "smoke", "schedule": "130k", "seeds": [0], "runs": ["opmask-R50-round"]}
     params["splits"] = {"round": ["disc", "dot"]}
     params["backbones"]["R50"] = {"resnet": 50, "weights": "none"}
@@ -80,7 +82,7 @@ def write_project(folder: Path) -> None:
     params["scales"] = {"smoke": scale}
     scale |= {"precision": "fp32", "config": {**config, "TEST.DETECTIONS_PER_IMAGE": 5}}
     params["hardware"] |= {"gpus": 0, "side_by_side": 1}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params, folder)
     plan, data = folder / "runs/smoke/plan", folder / "data/smoke"
     plan.mkdir(parents=True)
     (plan / f"{KEY}.yaml").write_text(yaml.safe_dump(specification(all_runs(params)[0], params)))

@@ -5,14 +5,16 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
-import yaml
+from parameters import write_params
 from PIL import Image, ImageDraw
+
+from study.spec.params import load_params
 
 CLASSES = {12: "heron", 7: "otter", 30: "newt", 9: "reed"}  # by category id, in no order
 WEAK = ("newt", "reed")  # boxes only
 COLOURS = {12: "#d02020", 7: "#20a020", 30: "#2020d0", 9: "#e0d020"}
 RUNS = ["maskrcnn-R50-wet", "opmask-R50-wet", "maskrcnn7-R50-wet"]
-PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 
 
 def write_set(root: Path, train: int = 10, val: int = 5) -> None:
@@ -71,5 +73,5 @@ def own_params(root: Path, **changed) -> dict:
     params["backbones"]["R50"] = {"resnet": 50, "weights": "none"}
     params |= {"scale": "own", "data_root": str(root), "seeds": [0], "schedule": "130k"}
     params |= {"splits": {"wet": ["heron", "otter"]}, "runs": RUNS} | changed
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params)
     return params

@@ -5,13 +5,15 @@ from copy import deepcopy
 from pathlib import Path
 
 import yaml
+from parameters import write_params
 
 from opmask.integrity import seal
 from study.runs.work import Planned, as_planned
+from study.spec.params import load_params
 from study.spec.paths import PUBLISHED
 from study.spec.run import Run, all_runs, shared_specifications
 
-PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 PARAMS |= {"scale": "smoke", "schedule": "130k", "seeds": [0]}  # 130k is 3 iterations
 RUNS = ["opmask-R50-voc", "maskrcnn-R50-voc"]
 
@@ -21,7 +23,7 @@ def make_params(runs=RUNS, warm_start=False, **changed) -> dict:
     params = deepcopy(PARAMS) | {"runs": list(runs)} | changed
     if not warm_start:
         params["scales"]["smoke"]["warm_start"] = {}
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params)
     return params
 
 

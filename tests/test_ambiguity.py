@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
-import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from parameters import write_params
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -28,6 +28,7 @@ from study.report.inputs import Inputs
 from study.report.markdown import markdown
 from study.report.views import summary
 from study.report.views.ambiguity import blocks, sentences
+from study.spec.params import load_params
 from study.spec.results import read_per_class, summarise
 from study.spec.run import Run
 from study.tables.table1 import table1
@@ -405,10 +406,10 @@ def write_project(folder, runs):
     place = {"annotations": "val.json", "images": "val", "counts": {}}
     manifest = {"kind": "coco", "root": ".", "categories": data["categories"]}
     (root / "manifest.json").write_text(json.dumps({**manifest, "train": place, "val": place}))
-    params = yaml.safe_load(Path("params.yaml").read_text())
+    params = load_params()
     params |= {"scale": "smoke", "runs": runs, "seeds": [0]}
     params["bootstrap"] = {"resamples": 20, "seed": 0}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params, folder)
     (folder / "runs" / "smoke").mkdir(parents=True)
     for name in runs:
         out = folder / "runs" / "smoke" / "evaluate" / f"{name}-0"

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parameters import write_params
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
@@ -32,6 +32,7 @@ from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tabl
 from study.claims.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, judge, needs
 from study.figures.figure6 import figure6_table
 from study.report.views import claims
+from study.spec.params import load_params
 from study.spec.results import METRICS, read_per_class, summarise
 from study.tables.table1 import table1
 from study.tables.table2 import table2
@@ -41,7 +42,7 @@ COLUMNS = ["id", "section", "sentence", "reading", "kind", "source", "test", "ru
            "cell", "value", "low", "high", "unit", "seeds", "cells", "cells_run", "cells_for",
            "cells_against", "verdict", "needs"]  # fmt: skip
 
-PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 DRAWS = {"resamples": 10, "seed": 0}
 SECTIONS = {"Abstract", "1", "3.2", "4.2", "4.3", "4.4", "4.5", "Figure 1", "Figure 4"}
 
@@ -554,7 +555,7 @@ def test_stage(tmp_path, monkeypatch, empty):
     tables = filled(empty, 2.0, 1.0, 3.0)
     tables["figures/figure3"] = points()
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
+    write_params(PARAMS, tmp_path)
     folder = tmp_path / "reports" / PARAMS["scale"]
     write(folder, tables)
     stage.run([])

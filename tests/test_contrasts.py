@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parameters import write_params
 from scipy import stats
 from test_bootstrap import simulate
 
@@ -21,10 +21,11 @@ from study.analysis.contrasts import CONTRASTS, Contrast, contrast_table
 from study.analysis.resampling import Resampler, class_interval, p_value, resample
 from study.report.markdown import markdown
 from study.report.views import contrasts as view
+from study.spec.params import load_params
 from study.spec.results import METRICS, read_per_class
 from study.spec.run import Run, parse_run
 
-PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 BOOTSTRAP = {"resamples": 200, "seed": 3}
 CLASSES, NOVEL = range(12), range(4, 12)
 
@@ -222,7 +223,7 @@ def test_declared_contrasts_name_real_runs_and_the_papers_numbers():
 def test_stage(tmp_path, monkeypatch, made):
     params = PARAMS | {"bootstrap": BOOTSTRAP, "seeds": [0, 1, 2]}
     params["runs"] = ["opmask-R50-nonvoc", "opmask_detached-R50-nonvoc-130k", "opmask-R50-voc-1x"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params, tmp_path)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / params["scale"]).symlink_to(made[0])
     monkeypatch.chdir(tmp_path)

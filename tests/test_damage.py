@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from kill_points import KEY, Harness, enter, in_fork, reproduce, results
 from test_training import Interrupted, assert_same, interrupt_at
 from tiny import tiny_cfg, write_images
@@ -22,6 +21,7 @@ from opmask.training.trunk import Trunk
 from pipeline import ahead, evaluate, train
 from study.analysis.resampling import Matches
 from study.report.inputs import read_trained
+from study.spec.params import load_params
 from study.spec.results import read_json, read_one
 from study.spec.run import all_runs
 
@@ -228,7 +228,7 @@ def project(finished, monkeypatch):
 
 def read_all() -> None:
     """What the stages after `evaluate`, `predict` and a reader of the page read of the run."""
-    run = all_runs(yaml.safe_load(Path("params.yaml").read_text()))[0]
+    run = all_runs(load_params())[0]
     trained, evaluated = Path("runs/smoke/train", KEY), Path("runs/smoke/evaluate", KEY)
     found = find_trained(trained, "cpu")
     verified(found.weights)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from parameters import write_params
 from test_bootstrap import simulate
 from test_contrasts import BOOTSTRAP, CLASSES, resampler, write_run
 
@@ -14,8 +14,9 @@ from opmask.evaluation.bootstrap import interval, paired_difference
 from pipeline import figure6 as stage
 from study import paper
 from study.figures.figure6 import POINTS, TESTED, draw, figure6_table
+from study.spec.params import load_params
 
-PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 NOVEL = {"voc": range(3, 12), "nonvoc": range(3), "all": range(0)}
 
 
@@ -108,7 +109,7 @@ def test_papers_numbers_are_those_of_table_1():
 
 def test_stage(tmp_path, monkeypatch, made):
     params = PARAMS | {"bootstrap": BOOTSTRAP, "runs": ["opmask-R50-voc", "maskrcnn-R50-voc"]}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params, tmp_path)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / params["scale"]).symlink_to(made[0])
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import yaml
+from parameters import write_params
 
 from pipeline import page as page_stage
 from pipeline import report as report_stage
@@ -32,9 +32,10 @@ from study.report.views import (
     table3,
 )
 from study.report.views.claims import claims_page
+from study.spec.params import load_params
 
 GOLDEN = Path(__file__).parent / "golden"
-PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 SCALE = "miniature"
 SHOWN_CLAIMS = ("baseline-struggles", "due-to-the-prior", "thirteen", "p-opmask", "no-overhead",
                 "gain-where-ambiguous", "person-and-cat-overlap")  # fmt: skip
@@ -42,7 +43,7 @@ SHOWN_CLAIMS = ("baseline-struggles", "due-to-the-prior", "thirteen", "p-opmask"
 
 def write_pages(root: Path) -> None:
     """What the reporting stages write from the results in `root`, which is the working folder."""
-    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"scale": SCALE}, sort_keys=False))
+    write_params(PARAMS | {"scale": SCALE}, root)
     reports, runs_dir = root / "reports" / SCALE, root / "runs" / SCALE
     write_tables(reports / "tables", read_all(reports / "tables"), reports, runs_dir)
     chosen = [claim for claim in CLAIMS if claim.id in SHOWN_CLAIMS]

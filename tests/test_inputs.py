@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from own_set import own_params, write_set
+from parameters import write_params
 
 from opmask.data import digests
 from opmask.errors import UserError
 from pipeline import data, inputs
+from study.spec.params import load_params
 
 ROOT = Path(__file__).parents[1]
 LONG_AGO = 10**18  # ns since 1970
@@ -100,8 +101,8 @@ def test_names_that_are_no_unicode_are_listed(project):
 
 
 def test_the_embedded_data_set_has_no_inputs(project):
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    Path("params.yaml").write_text(yaml.safe_dump(params | {"scale": "smoke"}, sort_keys=False))
+    params = load_params()
+    write_params(params | {"scale": "smoke"})
     inputs.run([])
     assert json.loads(Path("runs/smoke/inputs.json").read_text()) == {}
 
@@ -139,9 +140,9 @@ def test_annotations_that_say_the_same_give_the_same_manifest(project):
 
 
 def test_by_stat_the_manifest_goes_by_sizes_and_times(project):
-    params = yaml.safe_load(Path("params.yaml").read_text())
+    params = load_params()
     params["scales"]["own"]["data"]["digest_images"] = "stat"
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params)
     before = described()
     flip(project / "train/2.jpg", -20)
     assert described() == before

@@ -29,6 +29,7 @@ from study.runs.outline import (
     outline,
     total,
 )
+from study.spec.params import load_params
 from study.spec.run import all_runs, parse_run
 from study.tables.table2_rows import is_row
 
@@ -64,7 +65,7 @@ def test_table_2_needs_its_rows():
 
 
 def make_params_without_file() -> dict:
-    return yaml.safe_load((ROOT / "params.yaml").read_text()) | {"schedule": "130k"}
+    return load_params(ROOT / "params.yaml") | {"schedule": "130k"}
 
 
 def test_tables_1_and_3_need_the_rows_of_the_paper():

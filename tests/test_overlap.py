@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from parameters import copy_params
 
 from opmask.errors import UserError
 from pipeline.overlap import run
@@ -154,7 +155,7 @@ def test_coco_json_without_crowds(tmp_path):
 
 def test_stage(tmp_path, monkeypatch):
     write_data(tmp_path / "data" / "miniature")
-    (tmp_path / "params.yaml").write_text(Path("params.yaml").read_text())
+    copy_params(tmp_path)
     monkeypatch.chdir(tmp_path)
     run([])
     path = tmp_path / "runs" / "miniature" / "overlap.csv"

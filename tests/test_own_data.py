@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import yaml
 from own_set import CLASSES, RUNS, WEAK, own_params, write_set
+from study.runs.status import progress
 
 from opmask import predict
 from opmask.data import __main__ as data_command
-from study.runs.status import progress
 from study.spec.params import load_params
 
 # As in dvc.yaml; those before are of one run each.

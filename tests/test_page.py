@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parameters import write_params
 from PIL import Image
 
 from opmask.errors import UserError
@@ -31,6 +31,7 @@ from study.report.html_page import CODE, html_page
 from study.report.inputs import Inputs, TrainedRun, read_csv, read_inputs
 from study.report.views import claims, classes, runs
 from study.report.words import WORDS
+from study.spec.params import load_params
 from study.spec.paths import Paths
 from study.spec.results import METRICS, summarise
 from study.spec.run import Run, parse_run
@@ -38,7 +39,7 @@ from study.tables.table1 import table1
 from study.tables.table2 import read_cam, table2
 from study.tables.table3 import table3
 
-PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 EVIL = "</script><script>alert(1)</script>"
 IMG = "<img src=x onerror=alert(1)>"
 SECTIONS = ["summary", "claims", "tables", "figures", "contrasts", "classes", "runs", "compute",
@@ -470,7 +471,7 @@ def test_text_that_looks_like_a_missing_number_stays(tmp_path):
 def test_the_stage_reads_files_and_writes_the_same_page_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     params = PARAMS | {"runs": ["opmask-R50-voc", "maskrcnn-R50-voc"], "seeds": [0]}
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params)
     inputs = full_inputs(tmp_path)
     reports = Path("reports", params["scale"])
     for name, frame in inputs.tables.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from parameters import write_params
 from PIL import Image
 
 from opmask.data import coco
@@ -61,22 +61,22 @@ def project(tmp_path, monkeypatch) -> Path:
     """A working directory whose params.yaml has a `coco` scale named `mine`."""
     monkeypatch.chdir(tmp_path)
     write_coco(tmp_path / "coco")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = load_params(ROOT / "params.yaml")
     params |= {"scale": "mine", "data_root": "coco", "splits": {"cats": ["cat"]}}
     own, smoke = (params["scales"][name] for name in ("own", "smoke"))
     params["scales"] = {"mine": own | {"data": SETTINGS}, "tiny": smoke | {"data": MINIATURE}}
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params)
     return tmp_path
 
 
 def change(**values) -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    Path("params.yaml").write_text(yaml.safe_dump(params | values, sort_keys=False))
+    params = load_params()
+    write_params(params | values)
 
 
 def change_data(settings) -> None:
     """Of the scale `mine`."""
-    scales = yaml.safe_load(Path("params.yaml").read_text())["scales"]
+    scales = load_params()["scales"]
     change(scales=scales | {"mine": scales["mine"] | {"data": settings}})
 
 

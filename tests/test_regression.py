@@ -2,15 +2,14 @@
 
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Annotation, Text
+from parameters import write_params
 from scipy import stats
 
 from opmask.data.splits import COCO_CLASSES, VOC_CLASSES
@@ -22,6 +21,7 @@ from study.analysis.regression import fit_line, implied_r, regress, regress_read
 from study.figures.figure3 import figure3
 from study.report.markdown import markdown
 from study.report.views import regression as view
+from study.spec.params import load_params
 from study.spec.results import METRICS
 from study.spec.run import all_runs
 
@@ -354,11 +354,11 @@ def test_panels_show_fit_band_and_p():
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    params = yaml.safe_load(Path("params.yaml").read_text())
+    params = load_params()
     names = [f"{m}-R50-{s}" for m in ("maskrcnn", "opmask") for s in ("voc", "nonvoc")]
     params |= {"runs": names, "seeds": [0], "overlap": {"reading": "max"}, "scale": "miniature"}
     params["bootstrap"] = {"resamples": 20, "seed": 0}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params, tmp_path)
     folder = tmp_path / "runs" / "miniature"
     for one in all_runs(params):
         (folder / "evaluate" / one.key).mkdir(parents=True)

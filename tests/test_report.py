@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from parameters import write_params
 from pycocotools import mask as rle
 
 from opmask.evaluation.coco_ap import evaluate
@@ -20,12 +20,13 @@ from study.analysis.resampling import Resampler
 from study.report.inputs import Inputs, TrainedRun
 from study.report.overview import from_metrics, metrics, render_index
 from study.report.readme import readme
+from study.spec.params import load_params
 from study.spec.results import read_per_class, summarise
 from study.spec.run import Run, all_runs
 from study.tables.table1 import novel_gains
 from study.tables.table1 import table1 as table1_frame
 
-PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 SPLITS = {"voc": ("cat",), "nonvoc": ("cup|mug", "kite")}
 CLASSES = {1: "cat", 2: "cup|mug", 3: "kite"}
 IMAGES = 8
@@ -97,7 +98,7 @@ def project(tmp_path, monkeypatch):
         bootstrap = {"resamples": 40, "seed": 0}
         params = PARAMS | dict(scale="miniature", runs=list(right), seeds=list(seeds))
         params |= dict(schedule="130k", bootstrap=bootstrap) | changed
-        Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        write_params(params)
         write_ground_truth(tmp_path / "val.json")
         for run in all_runs(params):
             if right[run.name] is not None:
@@ -131,7 +132,7 @@ def test_numbers_reach_the_metrics(project):
 
 def test_bootstrap_is_of_the_novel_classes_of_both_methods(project):
     project(BOTH)
-    runs = all_runs(yaml.safe_load(Path("params.yaml").read_text()))[:2]
+    runs = all_runs(load_params())[:2]
     folder = Path("runs/miniature")
     gains = novel_gains(
         Resampler(folder / "evaluate", read_per_class(folder, runs), resamples=10, seed=0), []

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from coco_reference import metrics_of, pycocotools_eval
 from data_use import evaluate_all, map_all
 from own_set import own_params, write_set
+from parameters import write_params
 from pycocotools import mask as mask_util
 
 from opmask.data.coco import load_json, load_manifest
 from opmask.evaluation.coco_ap import METRICS, evaluate
+from study.spec.params import load_params
 
 pytestmark = pytest.mark.slow
 
@@ -234,9 +235,9 @@ def test_encodings_that_python_reads_are_used(root, encoding):
 
 
 def set_option(key: str, value) -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
+    params = load_params()
     params["scales"]["own"]["data"][key] = value
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params)
 
 
 def first(key: str, **values) -> Quirk:

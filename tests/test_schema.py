@@ -1,40 +1,54 @@
-"""params.yaml: what it may say is accepted as it is; all else is refused in one telling line."""
+"""Parameters: what they may say is accepted; all else is refused in one telling line."""
 
 import copy
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import parse_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parameters import PARAMS, ROOT, TAKE_BACK, copy_params
 
 from opmask.data import splits
 from opmask.errors import UserError
 from opmask.model.weights import _TORCHVISION_FILES
 from pipeline import params as page
 from study.analysis.overlap import READINGS
-from study.spec import schema, schema_rules
-from study.spec.params import data_root, load_params
+from study.spec.data_settings import check_settings
+from study.spec.params import CHOICES, PAPER, SCALES, Loader, data_root, load_params, resolve
 from study.spec.run import all_runs, shared_specifications, specification
-from study.spec.schema import validate
-from study.spec.schema_table import rows
+from study.spec.schema import SCHEMA, rules
+from study.spec.schema.table import rows
 
-ROOT = Path(__file__).parents[1]
-PARAMS = load_params(ROOT / "params.yaml")
+FILES = {
+    str(path.relative_to(ROOT)): yaml.load(path.read_text(), Loader)
+    for path in (ROOT / CHOICES, ROOT / PAPER, *sorted((ROOT / SCALES).glob("*.yaml")))
+}
 DELETED = object()
 
 
+def file_of(key: str) -> str:
+    return next(name for name in (CHOICES, PAPER) if key in SCHEMA[name])
+
+
 def changed(path: str, value: object = DELETED) -> dict:
-    """The committed parameters with one of them set, or deleted; `/` between the keys."""
-    params = copy.deepcopy(PARAMS)
-    here = params
+    """The committed files with one parameter set, or deleted; `/` between the keys."""
+    files = copy.deepcopy(FILES)
     *above, last = path.split("/")
+    if above[:1] == ["scales"]:
+        here = files["/".join(["scales", f"{above[1]}.yaml"])] if len(above) > 1 else files
+        above, last = above[2:], f"scales/{last}.yaml" if len(above) == 1 else last
+    else:
+        here = files[file_of((above or [last])[0])]
     for key in above:
         here = here[int(key)] if isinstance(here, list) else here[key]
     last = int(last) if isinstance(here, list) else last
@@ -42,27 +56,26 @@ def changed(path: str, value: object = DELETED) -> dict:
         del here[last]
     else:
         here[last] = value
-    return params
+    return files
 
 
-def refusal(params: object) -> str:
+def refusal(files: dict) -> str:
     with pytest.raises(UserError) as caught:
-        validate(params)
+        resolve(files)
     (line,) = str(caught.value).splitlines()
     return line
 
 
-def test_the_committed_file_is_valid_and_stays_what_yaml_gives():
-    assert yaml.safe_load((ROOT / "params.yaml").read_text()) == PARAMS
+def test_the_committed_files_are_valid_at_every_scale_and_schedule():
     assert type(PARAMS["scales"]["coco"]["schedule_factor"]) is float
     for scale in PARAMS["scales"]:
         for schedule in PARAMS["schedules"]:
-            params = {**PARAMS, "scale": scale, "schedule": schedule}
-            if scale in ("miniature", "smoke"):  # no warm start for lite0 there, nor a need for it
-                assert PARAMS["backbones"]["lite0"]["weights"]
-            before = copy.deepcopy(params)
-            assert validate(params) is None
-            assert params == before
+            files = copy.deepcopy(FILES)
+            files[CHOICES] |= {"scale": scale, "schedule": schedule}
+            before = copy.deepcopy(files)
+            assert resolve(files)["scale"] == scale
+            assert files == before
+    assert len((ROOT / CHOICES).read_text().splitlines()) < 60
 
 
 @pytest.mark.parametrize(
@@ -71,24 +84,27 @@ def test_the_committed_file_is_valid_and_stays_what_yaml_gives():
         (
             "methods/opmask",
             {"piror": True, "mask_head": "PriorMaskHead", "mask_convs": 7},
-            "params.yaml: methods.opmask.piror: unknown key; did you mean 'prior'? "
+            "paper.yaml: methods.opmask.piror: unknown key; did you mean 'prior'? "
             "(there are mask_head, mask_convs, prior, mask_gradients, config)",
         ),
         (
             "bootstrap",
             {"resample": 1000, "seed": 0},
-            "params.yaml: bootstrap.resample: unknown key; did you mean 'resamples'? "
+            "paper.yaml: bootstrap.resample: unknown key; did you mean 'resamples'? "
             "(there are resamples, seed)",
         ),
         (
             "scales/coco/precision",
             DELETED,
-            "params.yaml: scales.coco.precision: is missing; it is fp32 or bf16",
+            "scales/coco.yaml: precision: is missing; it is fp32 or bf16",
         ),
         (
             "scales/coco",
-            {"precison" if k == "precision" else k: v for k, v in PARAMS["scales"]["coco"].items()},
-            "params.yaml: scales.coco.precison: unknown key; did you mean 'precision'? (there are "
+            {
+                "precison" if k == "precision" else k: v
+                for k, v in FILES["scales/coco.yaml"].items()
+            },
+            "scales/coco.yaml: precison: unknown key; did you mean 'precision'? (there are "
             "data, schedule_factor, held_out_images, checkpoint_period, precision, config, "
             "warm_start)",
         ),
@@ -113,7 +129,12 @@ def test_the_whole_line_of_a_misspelt_or_missing_key(path, value, message):
         ("seeds", [True], "seeds.0: true is not a whole number"),
         ("seeds", [0, 1, 0], "seeds: named more than once: 0"),
         ("seed", [0], "seed: unknown key; did you mean 'seeds'?"),
-        ("runs", "opmask-R50-voc", "runs: 'opmask-R50-voc' is not a non-empty list"),
+        ("runs", {"a": 1}, "params.yaml: runs: {'a': 1} is not a list of values, each text"),
+        ("runs", [3], "runs.0: 3 is not text"),
+        ("suite", "pape", "params.yaml: suite: 'pape' is unknown; did you mean 'paper'? (there"),
+        ("suites/mine", [], "paper.yaml: suites.mine: [] is not a non-empty list"),
+        ("suites/mine", ["headline"], "suites.mine: 'headline' is not METHOD-BACKBONE-SUPERV"),
+        ("suites/mine", "opmsk-R50-voc", "suites.mine: opmsk-R50-voc: method: 'opmsk' is unkn"),
         ("runs", ["opmask-R50"], "runs: 'opmask-R50' is not METHOD-BACKBONE-SUPERVISED"),
         ("runs", ["opmsk-R50-voc"], "method: 'opmsk' is unknown; did you mean 'opmask'?"),
         ("runs", ["opmask-R5-voc"], "backbone: 'R5' is unknown; did you mean 'R50'? (there"),
@@ -166,11 +187,27 @@ def test_the_whole_line_of_a_misspelt_or_missing_key(path, value, message):
         ("hardware/machine_rank", 1, "hardware.machine_rank: 1 is not below machines, 1"),
         ("hardware/machines", 2, "hardware.dist_url: auto is for one machine; 2 need tcp://"),
         ("hardware/dist_url", "host:1", "hardware.dist_url: 'host:1' is not auto or tcp://HOST"),
-        ("scales/coco/data/kind", "voc", "scales.coco.data.kind: 'voc' is not miniature or coco"),
-        ("scales/coco/data/kind", DELETED, "scales.coco.data.kind: is missing; it is miniature"),
-        ("scales/coco/data/seed", 0, "scales.coco.data.seed: unknown key; there are kind, train"),
+        (
+            "scales/coco/data/kind",
+            "voc",
+            "coco.yaml: data.kind: 'voc' is not miniature or coco",
+        ),
+        (
+            "scales/coco/data/kind",
+            DELETED,
+            "coco.yaml: data.kind: is missing; it is miniature",
+        ),
+        (
+            "scales/coco/data/seed",
+            0,
+            "coco.yaml: data.seed: unknown key; there are kind, train",
+        ),
         ("scales/coco/data/check_images", "all", "check_images: 'all' is not header, exist or d"),
-        ("scales/coco/data/val_images", DELETED, "scales.coco.data.val_images: is missing; it is"),
+        (
+            "scales/coco/data/val_images",
+            DELETED,
+            "coco.yaml: data.val_images: is missing; it is",
+        ),
         (
             "scales/smoke/data/image_size",
             63,
@@ -178,10 +215,20 @@ def test_the_whole_line_of_a_misspelt_or_missing_key(path, value, message):
         ),
         ("scales/smoke/held_out_images", 48, "held_out_images: 48 is not below data.train_im"),
         ("scales/coco/schedule_factor", "1e-3", "schedule_factor: '1e-3' is not a number, above"),
-        ("scales/coco/schedule_factor", float("inf"), "scales.coco.schedule_factor: inf is not"),
+        (
+            "scales/coco/schedule_factor",
+            float("inf"),
+            "scales/coco.yaml: schedule_factor: inf is not",
+        ),
         ("scales/coco/precision", "fp16", "precision: 'fp16' is not fp32 or bf16; did you mean"),
-        ("scales/coco/config", {"SOLVER": {"BASE_LR": 1}}, "config.SOLVER: {'BASE_LR': 1} is not"),
-        ("scales/coco/config", {"x.y": 1}, "scales.coco.config: its key 'x.y' is not a key such"),
+        ("scales/coco/config", {"SOLVER": {"x": 1}}, "config.SOLVER: its key 'x' is not a key su"),
+        ("scales/coco/config", {"SOLVER": {"MAX_ITER": 1}}, "SOLVER.MAX_ITER: is not set here"),
+        ("scales/coco/config", {"A.B": 1, "A": {"B": 2}}, "config.A.B: is set twice"),
+        (
+            "scales/coco/config",
+            {"x.y": 1},
+            "scales/coco.yaml: config: its key 'x.y' is not a key such",
+        ),
         ("scales/coco/config", {"SOLVER.MAX_ITER": 1}, "SOLVER.MAX_ITER: is not set here: sched"),
         ("scales/smoke/warm_start/R101/deepen", "R5", "'R5' is no backbone above it in the same"),
         ("scales/smoke/warm_start/R50", DELETED, "warm_start.R101.deepen: 'R50' is no backbone"),
@@ -196,11 +243,14 @@ def test_what_is_wrong_is_named_with_what_is_allowed(path, value, message):
 
 @pytest.mark.parametrize("content", [None, [], "scale", 3])
 def test_a_file_without_parameters(content):
-    assert "is not a mapping with scale, data_root" in refusal(content)
+    assert "params.yaml: the file: " in refusal(FILES | {CHOICES: content})
+    assert "is not a mapping with methods, backbones" in refusal(FILES | {PAPER: content})
+    assert "is not a mapping with data, sched" in refusal(FILES | {"scales/own.yaml": content})
 
 
 def test_several_faults_share_the_line_and_the_rest_are_counted():
-    line = refusal({**PARAMS, "cam": 1, "overlap": 2, "ambiguity": 3, "seeds": 4, "runs": 5})
+    faults = {"cam": 1, "overlap": 2, "ambiguity": 3, "methods": 4}
+    line = refusal(FILES | {PAPER: FILES[PAPER] | faults, "scales/own.yaml": None})
     assert line.count(" is not ") == 3 and line.endswith("; and 2 more")
 
 
@@ -229,7 +279,7 @@ def nested(value: object) -> bool:
     return isinstance(value, dict | list)
 
 
-TREE = json.loads(json.dumps(PARAMS))  # nothing of it stands in two places
+TREE = json.loads(json.dumps(FILES))
 PLACES = places(TREE)
 NAMES = st.text(max_size=8) | st.integers() | st.sampled_from(["prior", "kind", "[key]", "R50"])
 HOW = st.sampled_from(["set", "delete", "rename", "add"])
@@ -237,9 +287,9 @@ HOW = st.sampled_from(["set", "delete", "rename", "add"])
 
 def is_named(place: tuple, line: str) -> bool:
     """Whether the mapping that was changed is named, or what was in it where that is missed."""
-    if "config" in place:  # of a list there the whole is shown
-        place = place[: place.index("config") + 3]
-    words = [" ".join(str(word).split()) for word in place]
+    if "config" in place:  # of a list there the whole is shown; twice the same is said of it
+        place = place[: place.index("config") + 1]
+    words = [" ".join(str(word).split()) for word in place[1:]]
     return ".".join(words[:-2]) in line or any(word in line for word in words[-2:])
 
 
@@ -263,7 +313,7 @@ def test_any_change_is_refused_by_name_or_can_be_planned(place, how, value, name
     else:
         here[name] = value
     try:
-        validate(params)
+        params = resolve(params)
     except UserError as error:
         assert len(str(error).splitlines()) == 1
         assert is_named((*place, name), str(error))
@@ -281,55 +331,162 @@ def test_the_documented_table_is_current(capsys):
 
 
 def test_every_parameter_is_in_the_table_and_explained():
-    known = {row.path.replace(" (coco)", "").replace(" (miniature)", "") for row in rows()}
-    assert all(row.meaning and row.values for row in rows())
-    named = {"splits", "backbones", "methods", "schedules", "scales", "warm_start"}
-    for place in PLACES:
+    every = [row for found in rows().values() for row in found]
+    known = {re.sub(r" \(\w+\)", "", row.path) for row in every}
+    assert all(row.meaning and row.values for row in every)
+    named = {"splits", "backbones", "methods", "schedules", "suites", "warm_start"}
+    for file, *place in (place for place in PLACES if len(place) > 1):
         words, free = [], False
         for key in place:
             words.append("NAME" if free else str(key))
             free = key in named and not free and isinstance(key, str)
-            if words[-1] in ("config", "phases", "runs", "seeds", "steps"):
+            if words[-1] in ("config", "phases", "runs", "seeds", "steps") or place[0] == "suites":
                 break  # whose values no row describes one by one
-        assert ".".join(words) in known | {f"{one}.NAME" for one in known}, place
+        assert ".".join(words) in known | {f"{one}.NAME" for one in known}, (file, place)
+
+
+def choosing(files: dict = FILES, **choices: object) -> dict:
+    return files | {CHOICES: files[CHOICES] | choices}
 
 
 def test_what_only_the_planned_runs_need():
     edited = changed("backbones/mine", {"timm": "convnext_atto"})
-    validate(edited)
-    edited["runs"] = ["opmask-mine-voc"]
-    assert "backbones.mine has neither `weights` nor a warm start at scale mini" in refusal(edited)
-    edited["scale"] = "coco"
-    validate(edited)
-    validate({**PARAMS, "runs": ["opmask-lite0-voc"]})
+    resolve(edited)
+    edited = choosing(edited, runs="opmask-mine-voc")
+    assert "backbones.mine has neither `weights` nor a warm start in scales/mini" in refusal(edited)
+    resolve(choosing(edited, scale="coco"))
+    resolve(choosing(runs="opmask-lite0-voc"))
     searching = changed("scales/miniature/held_out_images", 0)
-    assert "opmask-R50-nonvoc-search: holds images out, and scales.mini" in refusal(searching)
-    validate({**searching, "runs": ["opmask-R50-voc"]})
+    assert "opmask-R50-nonvoc-search: holds images out, and held_out_images in scales/mini" in (
+        refusal(searching)
+    )
+    resolve(choosing(searching, runs=["opmask-R50-voc"]))
+    resolve(choosing(searching, suite="table1"))
+
+
+def test_the_suite_says_what_is_trained_unless_runs_are_named():
+    paper, table1 = (resolve(choosing(suite=name))["runs"] for name in ("paper", "table1"))
+    assert len(paper) == 24 and len(table1) == 10 and set(table1) < set(paper)
+    assert resolve(choosing(suite="headline"))["runs"] == table1[:4]
+    assert resolve(choosing(runs=["opmask-R50-all"]))["runs"] == ["opmask-R50-all"]
+
+
+def test_a_single_run_or_seed_needs_no_list_and_a_schedule_may_be_a_number():
+    files = changed("schedules/90", {"max_iter": 90, "steps": [60]})
+    files[PAPER]["schedules"][90] = files[PAPER]["schedules"].pop("90")
+    params = resolve(choosing(files, runs="opmask-R50-voc", seeds=3, schedule=90))
+    assert params["runs"] == ["opmask-R50-voc"] and params["seeds"] == [3]
+    (run,) = all_runs(params | {"scale": "coco"})
+    assert specification(run, params | {"scale": "coco"})["max_iter"] == 90
+    files[PAPER]["schedules"]["90"] = {"max_iter": 91, "steps": [60]}
+    assert "paper.yaml: schedules.90: is set twice" in refusal(files)
+
+
+def test_settings_are_the_same_nested_and_dotted():
+    nested = changed("scales/coco/config", {"MODEL": {"FPN": {"NORM": "BN"}, "RPN": {}}})
+    dotted = changed("scales/coco/config", {"MODEL.FPN.NORM": "BN"})
+    mixed = changed("scales/coco/config", {"MODEL": {"FPN.NORM": "BN"}})
+    wanted = {"MODEL.FPN.NORM": "BN"}
+    for files in (nested, dotted, mixed):
+        assert resolve(files)["scales"]["coco"]["config"] == wanted
+    of_method = changed("methods/opmask/config", {"MODEL": {"FPN": {"NORM": "BN"}}})
+    assert resolve(of_method)["methods"]["opmask"]["config"] == wanted
+
+
+def test_only_warm_starts_that_runs_need_are_left():
+    def warm_starts(runs: list[str]) -> list[str]:
+        params = resolve(choosing(scale="coco_small", runs=runs))
+        assert list(shared_specifications(params)["pretrain"]["backbones"]) == [
+            *params["scales"]["coco_small"]["warm_start"]
+        ]
+        return list(params["scales"]["coco_small"]["warm_start"])
+
+    assert warm_starts(["opmask-lite0-voc"]) == ["lite0"]
+    assert warm_starts(["opmask-R101-voc"]) == ["R50", "R101"]  # which R101 deepens
+    assert warm_starts(["opmask-R50-voc", "opmask-lite0-voc"]) == ["lite0", "R50"]
+
+
+def test_a_scale_of_ones_own_data_asks_for_their_folder():
+    params = resolve(choosing(scale="coco"))
+    with pytest.raises(UserError) as caught:
+        check_settings(params)
+    assert str(caught.value) == (
+        "params.yaml: data_root: is missing; it is for scale coco the folder that has "
+        "annotations/, train2017/, val2017/, e.g. -S data_root=/path/to/coco"
+    )
+    left = resolve(choosing(data_root="/photos"))  # of an earlier experiment
+    assert left["data_root"] == resolve(FILES)["data_root"] == "opmask/miniature"
 
 
 def test_choices_are_those_of_the_code():
-    assert get_args(schema.Overlap.model_fields["reading"].annotation) == tuple(READINGS)
-    assert schema_rules.SUPERVISED_SETS == splits.SUPERVISED_SETS
-    depths = schema.Backbone.model_fields["resnet"].annotation
-    assert get_args(depths) == tuple(_TORCHVISION_FILES)
+    assert tuple(SCHEMA[PAPER]["overlap"]["keys"]["reading"]["choices"]) == tuple(READINGS)
+    assert rules.SUPERVISED_SETS == splits.SUPERVISED_SETS
+    depths = SCHEMA[PAPER]["backbones"]["each"]["keys"]["resnet"]["choices"]
+    assert tuple(depths) == tuple(_TORCHVISION_FILES)
 
 
 README = "\n".join(p.read_text() for p in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+COMMANDS = [
+    re.findall(r"-S '?([^\s']+)'?", command)
+    for command in re.findall(r"dvc exp run ((?:.|\\\n)*?)(?:#|\n(?<!\\\n)|\n```|`)", README)
+]
 
 
-def test_what_the_readme_sets_on_the_command_line_is_valid():
-    from dvc.utils.hydra import apply_overrides
-
-    commands = re.findall(r"dvc exp run ((?:.|\\\n)*?)(?:#|\n(?<!\\\n)|\n```)", README)
-    found = [re.findall(r"-S '?([^\s']+)'?", command) for command in commands]
-    assert sum(map(len, found)) > 12 and any(
-        "~scales" in one for command in found for one in command
-    )
-    for overrides in found:
-        path = Path("params.yaml")
-        path.write_text((ROOT / "params.yaml").read_text())
+def experiment(settings: list[str]) -> dict:
+    """What `dvc exp run -S …` plans, in files that it leaves changed."""
+    for path, overrides in to_path_overrides(settings).items():
         apply_overrides(path, overrides)
-        load_params(path)
+    params = load_params()
+    return {run.key: specification(run, params) for run in all_runs(params)} | {
+        key: content for key, content in shared_specifications(params).items()
+    }
+
+
+def test_every_documented_command_can_be_repeated_in_any_order():
+    """By DVC's own code: each gives the same twice, after any other, and after going back."""
+    assert len(COMMANDS) > 6 and TAKE_BACK in README
+    copy_params()
+    first = {}
+    for number, command in enumerate(COMMANDS):
+        copy_params()
+        first[number] = experiment(command)
+        assert experiment(command) == first[number]
+    for before, command in itertools.permutations(COMMANDS, 2):
+        copy_params()
+        experiment(before)
+        planned = experiment(command)
+        assert planned == experiment(command)
+        experiment(before)
+        assert experiment(command) == planned
+    copy_params()  # what TAKE_BACK does
+    assert experiment(COMMANDS[0]) == first[0]
+
+
+def test_setting_nothing_leaves_the_files_as_they_are():
+    """So that what DVC rewrites differs in the value that was set alone."""
+    copy_params()
+    for name in FILES:
+        apply_overrides(name, [])
+        assert Path(name).read_text() == (ROOT / name).read_text(), name
+
+
+@pytest.mark.parametrize("scale", list(PARAMS["scales"]))
+def test_what_is_set_on_the_command_line_takes_effect_at_every_scale(scale):
+    copy_params()
+    runs = ["scale=" + scale, "runs=opmask-R50-130k".replace("130k", "voc"), "seeds=0"]
+    before = experiment(runs)["opmask-R50-voc-0"]
+    others = {name: PARAMS["scales"][name] for name in PARAMS["scales"] if name != scale}
+    one = f"scales/{scale}.yaml:"
+    settings = [
+        "schedule_factor=0.0002", "precision=fp32", "checkpoint_period=7",
+        "++config.SOLVER.BASE_LR=0.02", "++config.MODEL.FPN.NORM=GN",
+    ]  # fmt: skip
+    after = experiment([*runs, *(one + setting for setting in settings)])["opmask-R50-voc-0"]
+    assert (before["max_iter"], after["max_iter"]) != (26, 26) and after["max_iter"] == 26
+    assert after["precision"] == "fp32" and after["checkpoint_period"] == 7
+    changes = {"SOLVER.BASE_LR": 0.02, "MODEL.FPN.NORM": "GN"}
+    assert after["config"] == before["config"] | changes
+    assert load_params()["scales"].items() >= others.items()
 
 
 @pytest.fixture(autouse=True)
@@ -339,33 +496,40 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_the_readmes_own_data_are_valid():
     (text,) = re.findall(r"```yaml\n(scale: own.*?)```", README, re.DOTALL)
-    params = PARAMS | yaml.safe_load(text)
-    validate(params)
+    resolve(FILES | {CHOICES: FILES[CHOICES] | yaml.safe_load(text)})
 
 
-def write(text: str) -> Path:
-    path = Path("params.yaml")
-    path.write_text(text)
-    return path
+def write(text: str, name: str = CHOICES) -> Path:
+    copy_params()
+    Path(name).write_text(text)
+    return Path(CHOICES)
 
 
 def test_yaml_is_read_as_dvc_reads_it():
-    from dvc.utils.serialize import parse_yaml
-
-    text = (ROOT / "params.yaml").read_text()
-    text = text.replace("schedule_factor: 0.00002", "schedule_factor: 2e-05")
-    params = load_params(write(text))
-    assert params == PARAMS == parse_yaml(text, "params.yaml")
-    with pytest.raises(UserError, match="not valid YAML: precision: twice"):
-        load_params(write(text.replace("precision: fp32", "precision: fp32\n    precision: bf16")))
+    name = "scales/smoke.yaml"
+    text = (ROOT / name).read_text().replace("schedule_factor: 2e-05", "schedule_factor: 0.00002")
+    assert load_params(write(text, name)) == PARAMS == load_params(ROOT / CHOICES)
+    for one, content in FILES.items():
+        assert content == parse_yaml((ROOT / one).read_text(), one)
+    twice = text.replace("precision: bf16", "precision: fp32\nprecision: bf16")
+    with pytest.raises(UserError, match="^scales/smoke.yaml: is not valid YAML: precision: twice"):
+        load_params(write(twice, name))
 
 
 @pytest.mark.parametrize(
     "text", ["", "seeds: [0", "- 1", "a: &a [*a]", "\0", "? [a]\n: b", "!!python/object:x {}"]
 )
-def test_what_is_no_file_of_parameters(text):
-    with pytest.raises(UserError, match="^params.yaml: "):
-        load_params(write(text))
+@pytest.mark.parametrize("name", [CHOICES, PAPER, "scales/own.yaml"])
+def test_what_is_no_file_of_parameters(text, name):
+    with pytest.raises(UserError, match=f"^{name}: "):
+        load_params(write(text, name))
+
+
+def test_a_missing_file_is_named():
+    copy_params()
+    Path(PAPER).unlink()
+    with pytest.raises(UserError, match="^paper.yaml: cannot be read .*project's root"):
+        load_params()
 
 
 def test_the_data_root_may_be_at_home(monkeypatch):
@@ -391,9 +555,9 @@ for stage in sys.argv[1:]:
 @pytest.mark.slow
 def test_no_stage_begins_with_parameters_that_are_wrong():
     """Each says so before anything is written, and before torch is imported."""
-    write((ROOT / "params.yaml").read_text().replace("prior: true", "piror: true", 1))
+    write((ROOT / PAPER).read_text().replace("prior: true", "piror: true", 1), PAPER)
     every = {path.stem for path in (ROOT / "pipeline").glob("[a-z]*.py")}
-    stages = sorted(every - {"params", "code", "reporting", "seeds"})
+    stages = sorted(every - {"params", "reporting", "seeds"})
     command = [sys.executable, "-c", RUN_ALL, *stages]
     # runpy warns of modules that another has imported
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
@@ -401,5 +565,5 @@ def test_no_stage_begins_with_parameters_that_are_wrong():
     assert done.stdout.splitlines() == [f"{stage} 2" for stage in stages] and len(stages) > 20
     errors = done.stderr.splitlines()
     assert len(errors) == len(stages)
-    assert all(e.startswith("error: params.yaml: methods.opmask.piror: unknown") for e in errors)
-    assert [path.name for path in Path.cwd().iterdir()] == ["params.yaml"]
+    assert all(e.startswith("error: paper.yaml: methods.opmask.piror: unknown") for e in errors)
+    assert {path.name for path in Path.cwd().iterdir()} == {CHOICES, PAPER, SCALES}

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from coco_reference import make_ground_truth, metrics_of, pycocotools_eval, rectangle
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parameters import write_params
 from test_bootstrap import simulate
 
 from opmask.data.cleaning import clean
@@ -24,9 +24,10 @@ from study.analysis.search import nearest, pick, search_table, verdict
 from study.figures.search import draw, figure_data
 from study.report.markdown import markdown
 from study.report.views import schedule_search as view
+from study.spec.params import load_params
 from study.spec.run import Run
 
-PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 FACTOR, BOOTSTRAP = 0.001, {"resamples": 100, "seed": 0}
 BOX, OTHER = [0.0, 0.0, 50.0, 60.0], [100.0, 100.0, 50.0, 60.0]
 
@@ -234,7 +235,7 @@ def project(tmp_path, monkeypatch):
     """Three images, two held out; `class 1` is supervised; two snapshots, the second worse."""
     params = PARAMS | {"bootstrap": BOOTSTRAP, "splits": {"mine": ["class 1"]}, "scale": "coco"}
     params["runs"] = ["opmask-R50-mine-search", "opmask-R50-mine"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params, tmp_path)
     objects = [(i, c, box, 0) for i in (1, 2, 3) for c in (1, 3) for box in (BOX, OTHER)]
     truth = make_ground_truth([1, 2, 3], objects)
     data, root = tmp_path / "data" / "coco", tmp_path / "runs" / "coco"

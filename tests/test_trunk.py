@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from study.runs.sweep import Training
 from tiny import tiny_cfg, write_images
 
@@ -13,9 +12,10 @@ from opmask.training import trainer
 from opmask.training.trainer import Hardware
 from opmask.training.trunk import Trunk
 from study.runs.work import branch_points
+from study.spec.params import load_params
 from study.spec.run import parse_run, specification
 
-PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -257,7 +257,7 @@ def test_a_given_checksum_is_verified(tmp_path):
 
 
 def test_missing_weights(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="nowhere.pth: no such file; see params.yaml"):
+    with pytest.raises(UserError, match="nowhere.pth: no such file; see paper.yaml"):
         SafeCheckpointer(torch.nn.Linear(1, 1)).load(str(tmp_path / "nowhere.pth"))
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="127.0.0.1.*cannot be fetched.*may be a file"):

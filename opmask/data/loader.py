@@ -105,7 +105,7 @@ def _reject_rle(dicts: Sequence[dict[str, Any]]) -> None:
         if any(isinstance(a.get("segmentation"), dict) for a in record["annotations"]):
             raise UserError(
                 f"{record['file_name']}: has a mask in RLE, which needs INPUT.MASK_FORMAT: bitmask "
-                "under `config` of the scale in params.yaml"
+                "under `config` of the file in scales/"
             )
 
 

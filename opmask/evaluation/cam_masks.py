@@ -68,7 +68,7 @@ def cam_config(cfg: CfgNode, threshold: float = 0.5) -> CfgNode:
         UserError: threshold out of range.
     """
     if not 0 < threshold <= 1:
-        raise UserError(f"params.yaml: cam.threshold: {threshold} is not in (0, 1]")
+        raise UserError(f"paper.yaml: cam.threshold: {threshold} is not in (0, 1]")
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.ROI_HEADS.NAME = CAMMaskROIHeads.__name__

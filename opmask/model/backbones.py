@@ -53,7 +53,7 @@ def _require_model(name: str) -> None:
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
         raise UserError(
-            f"params.yaml: backbones: timm has no model {name!r}; "
+            f"paper.yaml: backbones: timm has no model {name!r}; "
             f"near it are {', '.join(close) or 'none'}"
         )
 

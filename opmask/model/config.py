@@ -84,10 +84,10 @@ def paper_config(
     """The config of one run of the paper on COCO, before its schedule.
 
     Args:
-        method: named switches, as an entry of `methods` in params.yaml: `mask_head`, a registered
+        method: named switches, as an entry of `methods` in paper.yaml: `mask_head`, a registered
             one (`opmask.model.roi_heads.mask_heads`) or "none", `mask_convs`, `prior`,
             `mask_gradients`, and `config`, detectron2 keys and values of its own.
-        backbone: an entry of `backbones` in params.yaml: `resnet` (its depth) or `timm` (a name),
+        backbone: an entry of `backbones` in paper.yaml: `resnet` (its depth) or `timm` (a name),
             `weights`, `sha256`.
         supervised: contiguous ids of the classes with masks.
         num_classes: number of classes with boxes.

@@ -1,6 +1,6 @@
 """Initial weights: where they come from, whether they are what they claim, which layers they fill.
 
-`params.yaml: backbones` names them; `opmask.model.plain_weights` reads them.
+`paper.yaml: backbones` names them; `opmask.model.plain_weights` reads them.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ SHA256 = {
 
 
 def address(definition: Mapping[str, Any]) -> str:
-    """`MODEL.WEIGHTS` of an entry of `params.yaml: backbones`; "" for random weights.
+    """`MODEL.WEIGHTS` of an entry of `paper.yaml: backbones`; "" for random weights.
 
     Without `weights`: MSRA's for a ResNet, as in the paper, and timm's own for a timm model.
     A `sha256` beside them follows after "#sha256=".
@@ -80,10 +80,10 @@ def local_file(weights: str) -> str:
         reason = " ".join(str(error).split())
         raise UserError(
             f"weights {source}: cannot be fetched ({reason}); "
-            "params.yaml: backbones.NAME.weights may be a file"
+            "paper.yaml: backbones.NAME.weights may be a file"
         ) from error
     if not Path(path).is_file():
-        raise UserError(f"weights {source}: no such file; see params.yaml: backbones.NAME.weights")
+        raise UserError(f"weights {source}: no such file; see paper.yaml: backbones.NAME.weights")
     verify(Path(path), digest or SHA256.get(Path(path).name, ""))
     _verify_own(Path(path))
     return path

@@ -44,7 +44,7 @@ def draw(data: pd.DataFrame, schedules: Mapping[str, Any], factor: float) -> Fig
 
     Args:
         data: of `figure_data`. Where a run is not in it, the panel says so.
-        schedules: `params.yaml: schedules`, for the learning rate steps.
+        schedules: `paper.yaml: schedules`, for the learning rate steps.
         factor: the scale's schedule_factor.
     """
     panels = search_runs(data)

@@ -51,6 +51,6 @@ def scale_config(
             overrides=overrides,
         )
     except (KeyError, AssertionError, ValueError) as error:
-        raise UserError(f"params.yaml: config: {error}") from error
+        raise UserError(f"config of the scale or the method: {error}") from error
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     return cfg

@@ -17,6 +17,7 @@ from detectron2.config import CfgNode
 from opmask.training import trainer
 from opmask.training.hardware import Hardware
 from study.spec.code import code_of
+from study.spec.params import CHOICES, PAPER, SCALES
 
 
 def provenance(
@@ -75,7 +76,8 @@ def current_commit() -> tuple[str | None, bool]:
         return done.stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--", "opmask", "study", "pipeline", "params.yaml")
+        folders = ("opmask", "study", "pipeline", SCALES)
+        changed = git("status", "--porcelain", "--", *folders, CHOICES, PAPER)
         return git("rev-parse", "--short=10", "HEAD"), bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return None, False

@@ -48,10 +48,10 @@ PROJECT = Project(
         "study.runs.store": "keeps and links folders whole, by name: never another content",
         "study.runs.side_by_side": "when and where tasks run, in modules of their own",
         "study.runs.log": "says how far a training is",
-        # `load_params` returns what params.yaml says, whatever these think of it.
+        # `resolve` returns what the files say, whatever these think of it.
         "study.spec.schema": "can refuse parameters, not alter them",
-        "study.spec.schema_rules": "likewise",
-        "study.spec.schema_messages": "likewise",
+        "study.spec.schema.rules": "likewise",
+        "study.spec.schema.words": "likewise",
     },
 )
 

@@ -1,4 +1,4 @@
-"""Whether detectron2 has the settings that params.yaml overrides, and can build what they describe.
+"""Whether detectron2 has the settings that parameters override, and builds what they describe.
 
 Needs detectron2, which takes seconds to import, so stage `plan` alone asks, and only where
 something differs from the paper.
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 
@@ -17,8 +17,10 @@ from opmask.model.config import add_opmask_config, paper_config
 from opmask.model.roi_heads import mask_heads
 from opmask.training import warm_start  # noqa: F401 - registers what phases name
 from opmask.training.schedule import build_exact_lr_scheduler
+from study.spec.dotted import leaves
 from study.spec.run import all_runs
-from study.spec.schema_messages import did_you_mean, one_line, shown, unknown
+from study.spec.schema import in_file
+from study.spec.schema.words import did_you_mean, one_line, shown, unknown
 
 _WORDS = {
     bool: "true or false",
@@ -36,16 +38,16 @@ def check_overrides(params: Mapping[str, Any]) -> None:
     names the key and the nearest that exists."""
     cfg = get_cfg()
     add_opmask_config(cfg)
-    known = dict(_leaves(cfg))
+    known = dict(leaves(cfg))
     found = [
-        f"{path}.{key}: {fault}"
+        in_file(f"{path}.{key}: {fault}")
         for path, config in _configs(params)
         for key, value in config.items()
         if (fault := _fault(key, cfg._decode_cfg_value(value), known))
     ]
-    found += _unknown_mask_heads(params["methods"])
+    found += map(in_file, _unknown_mask_heads(params["methods"]))
     if found:
-        raise UserError(f"params.yaml: {one_line(found)}")
+        raise UserError(one_line(found))
 
 
 def _unknown_mask_heads(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -74,14 +76,14 @@ def check_models(params: Mapping[str, Any]) -> None:
     """
     name = params["scale"]
     scale, backbones = params["scales"][name], params["backbones"]
-    where = f"params.yaml: scales.{name}"
+    where = f"scales/{name}.yaml: "
     for method, backbone in sorted({(run.method, run.backbone) for run in all_runs(params)}):
         settings = params["methods"][method], backbones[backbone], scale["config"]
-        _build(*settings, f"{where}.config: {method}-{backbone}")
+        _build(*settings, f"{where}config: {method}-{backbone}")
     for backbone, recipe in scale["warm_start"].items():
         for number, phase in enumerate(recipe["phases"]):
             settings = {"mask_head": "none"}, backbones[backbone], {**scale["config"], **phase}
-            _build(*settings, f"{where}.warm_start.{backbone}.phases.{number}")
+            _build(*settings, f"{where}warm_start.{backbone}.phases.{number}")
 
 
 def _build(
@@ -100,14 +102,6 @@ def _build(
     except Exception as error:  # whatever detectron2 makes of a value that it cannot use
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{where}: cannot be built with these settings ({reason})") from error
-
-
-def _leaves(cfg: CfgNode, above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            yield from _leaves(value, f"{above}{key}.")
-        else:
-            yield above + key, value
 
 
 def _fault(key: str, value: Any, known: Mapping[str, Any]) -> str:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Resolves params.yaml into runs: what is trained, and everything that determines each run.
+"""Resolves parameters into runs: what is trained, and everything that determines each run.
 
 A run is written METHOD-BACKBONE-SUPERVISED[-SCHEDULE]; with its seed it has one specification, a
 plain dict, which the training stage depends on. A parameter that a run does not use cannot
@@ -70,22 +70,15 @@ def parse_run(name: str, seed: int, params: Mapping[str, Any]) -> Run:
     """
     where = f"params.yaml: runs: {name}"
     try:
-        run = Run.from_name(str(name), str(params["schedule"]), seed)
+        run = Run.from_name(str(name), params["schedule"], seed)
     except ValueError as error:
-        raise UserError(
-            f"params.yaml: runs: {name!r} is not METHOD-BACKBONE-SUPERVISED[-SCHEDULE], "
-            "e.g. opmask-R50-voc"
-        ) from error
+        form = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE], e.g. opmask-R50-voc"
+        raise UserError(f"params.yaml: runs: {name!r} is not {form}") from error
     require(run.method, params["methods"], f"{where}: method")
     require(run.backbone, params["backbones"], f"{where}: backbone")
     require(run.supervised, [*SUPERVISED_SETS, *params["splits"]], f"{where}: split")
-    require(run.schedule, schedules(params), f"{where}: schedule")
+    require(run.schedule, params["schedules"], f"{where}: schedule")
     return run
-
-
-def schedules(params: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """`schedules` of params.yaml by name; YAML takes one such as 90 for a number."""
-    return {str(name): schedule for name, schedule in params["schedules"].items()}
 
 
 def all_runs(params: Mapping[str, Any]) -> list[Run]:
@@ -94,7 +87,7 @@ def all_runs(params: Mapping[str, Any]) -> list[Run]:
 
 
 def shared_specifications(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Everything in params.yaml that determines the data set and the warm start."""
+    """Everything in the parameters that determines the data set and the warm start."""
     scale = params["scales"][params["scale"]]
     pretrain = {key: scale[key] for key in ("warm_start", "config", "precision")}
     pretrain["backbones"] = {name: params["backbones"][name] for name in scale["warm_start"]}
@@ -105,9 +98,9 @@ def shared_specifications(params: Mapping[str, Any]) -> dict[str, dict[str, Any]
 
 
 def specification(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything in params.yaml that determines `run`, with the schedule at the scale's length."""
+    """All parameters that determine `run`, with the schedule at the scale's length."""
     scale = params["scales"][params["scale"]]
-    schedule = schedules(params)[run.schedule]
+    schedule = params["schedules"][run.schedule]
     factor = scale["schedule_factor"]
     max_iter = max(1, round(schedule["max_iter"] * factor))
     steps = sorted({max(1, round(step * factor)) for step in schedule["steps"]})
