@@ -1,5 +1,6 @@
 """Hooks for detectron2's trainer: reproducible randomness, clean stops, checkpoints, progress."""
 
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -36,11 +38,15 @@ class SeedEveryIteration(HookBase):
 
 
 class StopCleanly(HookBase):
-    """On Ctrl-C or SIGTERM: finishes the iteration, saves a checkpoint, then stops."""
+    """On Ctrl-C or SIGTERM: finishes the iteration, saves a checkpoint, then stops.
+
+    All processes at the same iteration, whichever of them was signalled, and none before it is
+    saved.
+    """
 
     def __init__(self, checkpointer: DetectionCheckpointer):
         self.checkpointer = checkpointer
-        self.received: int | None = None
+        self.received = 0
         self.previous: dict[int, Any] = {}
 
     def before_train(self) -> None:
@@ -51,10 +57,12 @@ class StopCleanly(HookBase):
         self.received = number
 
     def after_step(self) -> None:
-        if self.received is not None:
+        received = comm.all_gather(self.received)
+        if any(received):
             iteration = self.trainer.iter
             self.checkpointer.save(NUMBERED.format(iteration), iteration=iteration)
-            raise Terminated if self.received == signal.SIGTERM else KeyboardInterrupt
+            comm.synchronize()
+            raise Terminated if signal.SIGTERM in received else KeyboardInterrupt
 
     def after_train(self) -> None:
         for number, handler in self.previous.items():
@@ -90,10 +98,28 @@ class SafeCheckpointer(DetectionCheckpointer):
     def resume_or_start(self, initial: str, also: str = "") -> int:
         """Load the newest checkpoint that is whole, else `initial` weights; the next iteration.
 
-        Checkpoints of the training that works in a folder named `also` are this one's, too.
+        Checkpoints of the training that works in a folder named `also` are this one's, too. Of
+        several processes the first does so, and the others get all that it has.
         """
+        if comm.get_world_size() == 1:
+            return self._resume_or_start(initial, also)
+        parts = {"model": self.model, **self.checkpointables}
+        content = io.BytesIO()
+        if comm.is_main_process():
+            start = self._resume_or_start(initial, also)
+            torch.save({"start": start, **{k: v.state_dict() for k, v in parts.items()}}, content)
+        box = [content.getvalue()]
+        dist.broadcast_object_list(box)
+        if not comm.is_main_process():
+            loaded = torch.load(io.BytesIO(box[0]), map_location="cpu", weights_only=True)
+            start = loaded["start"]
+            for name, part in parts.items():
+                part.load_state_dict(loaded[name])
+        return start
+
+    def _resume_or_start(self, initial: str, also: str) -> int:
         folder = Path(self.save_dir)
-        found = checkpoints.newest(folder, (folder.name, also), warn=comm.is_main_process())
+        found = checkpoints.newest(folder, (folder.name, also))
         if found is None:
             self.load(initial, checkpointables=[])
             return 0  # given weights may carry the iteration of the training that made them

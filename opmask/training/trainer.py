@@ -1,4 +1,4 @@
-"""One trainer for every run: detectron2's engine, hooks and checkpoints, on one to many GPUs.
+"""One trainer for every run: detectron2's engine, hooks and checkpoints, in one or more processes.
 
 `train` may be killed at any moment and called again: it resumes from its work folder, and on CPU
 ends with the same bits as an uninterrupted run.
@@ -8,6 +8,7 @@ import json
 import logging
 import resource
 import shutil
+import signal
 import time
 import warnings
 from contextlib import suppress
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import HookBase, SimpleTrainer, create_ddp_model, hooks, launch
+from detectron2.engine import HookBase, SimpleTrainer, create_ddp_model, hooks
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from detectron2.utils import comm
@@ -44,6 +45,8 @@ from opmask.training.hooks import (
     StopCleanly,
     forget_logged,
 )
+from opmask.training.launch import blocked_signals, launch
+from opmask.training.norms import synchronise_norms
 from opmask.training.schedule import build_exact_lr_scheduler
 from opmask.training.trunk import Trunk, log_period
 
@@ -69,16 +72,26 @@ def train(
 ) -> Path:
     """Train `cfg` to its last iteration, resuming if `work` or else `trunk` holds a checkpoint.
 
-    With several machines each calls this; the first, rank 0, writes all files.
+    With several machines each calls this. The first reads weights and checkpoints and writes all
+    files, so that the others need neither its disk nor a shared one; all need the data.
+
+    Several processes share the images of a batch. Against one process, what differs but for the
+    order of sums: each draws its own random samples of anchors and RoIs; images are padded to the
+    largest of a process; detectron2's box head averages its losses over the RoIs of a process.
+    Gradients are means over processes; batch statistics are of the whole batch.
 
     Returns:
-        The final checkpoint in `work`, a plain detectron2 one; `work/config.yaml` belongs to it.
+        The final checkpoint in `work`, a plain detectron2 one; `work/config.yaml` belongs to it. On
+        the first machine only, unless they share `work`.
 
     Raises:
-        UserError: another process trains in `work`, the data cannot be used, the disk is full, or a
-            loss is not finite.
+        UserError: another process trains in `work`, the data cannot be used, the disk is full, a
+            loss is not finite, or one of several processes was killed;
+        KeyboardInterrupt: by Ctrl-C or SIGTERM, with a checkpoint written.
     """
     started = time.monotonic()
+    cfg = cfg.clone()
+    cfg.MODEL.DEVICE = hardware.device
     work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work / f"lock{hardware.machine_rank}")  # machines may share a file system
     try:
@@ -90,19 +103,14 @@ def train(
     try:
         if hardware.machine_rank == 0:
             checkpoints.drop_unless_snapshots(work, cfg.SOLVER.SNAPSHOT_PERIOD, cfg.SOLVER.MAX_ITER)
-        if not _is_finished(work, trunk):
+        # Whether it is finished, other machines cannot know.
+        if hardware.machines > 1 or not _is_finished(work, trunk):
             _start_from_trunk(trunk, work, hardware)
-            launch(
-                _worker,
-                hardware.gpus,
-                num_machines=hardware.machines,
-                machine_rank=hardware.machine_rank,
-                dist_url=hardware.dist_url,
-                args=(cfg, data, work, hardware.workers, description, trunk),
-            )
+            launch(_worker, (cfg, data, work, hardware.workers, description, trunk), hardware)
     finally:
-        with suppress(OSError):  # of a full disk, of which there is worse to say
-            _log_session(work, time.monotonic() - started)
+        if hardware.machine_rank == 0:
+            with suppress(OSError):  # of a full disk, of which there is worse to say
+                _log_session(work, time.monotonic() - started)
         lock.release()
     return work / FINAL
 
@@ -158,6 +166,8 @@ def _worker(
 ) -> None:
     """What each process does: build everything from `cfg`, then run detectron2's training loop."""
     logging.getLogger("fvcore").setLevel(logging.ERROR)  # its checkpoint log is pages long
+    if comm.all_gather(comm.is_main_process() and _is_finished(work, trunk))[0]:
+        return
     torch.manual_seed(cfg.SEED)
     # The layout that convolutions are fastest in, on CPU and GPU.
     model = build_model(cfg).to(memory_format=torch.channels_last)
@@ -165,6 +175,7 @@ def _worker(
         use_separable_roi_align(model)
         use_matrix_mask_layers(model)
     use_precision(model, cfg.SOLVER.PRECISION)
+    synchronise_norms(model)
     optimizer = build_optimizer(cfg, model)
     scheduler = build_exact_lr_scheduler(cfg, optimizer)
     history = LogHistory()
@@ -176,7 +187,10 @@ def _worker(
     if cfg.MODEL.MASK_ON:
         supervised_mask_count(dicts, description, data.annotations)
     loader = build_loader(dicts, cfg, start=start, workers=workers)
-    trainer = SimpleTrainer(create_ddp_model(model, broadcast_buffers=False), loader, optimizer)
+    gpu = [torch.cuda.current_device()] if cfg.MODEL.DEVICE == "cuda" else None
+    parallel = create_ddp_model(model, device_ids=gpu, broadcast_buffers=False)
+    with blocked_signals(signal.SIGINT):  # loader processes end with this one, which is to stop
+        trainer = SimpleTrainer(parallel, loader, optimizer)
     if comm.is_main_process():
         write_durably(work / CONFIG, cfg.dump())
         write_durably(work / HELD_OUT, json.dumps(held_out))
