@@ -39,7 +39,7 @@ class PooledBoxHead(PlainBoxHead):
     """The same, averaged over the RoI: what `StandardROIHeads` hands to the predictors."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).mean((2, 3))
+        return super().forward(x).mean((2, 3), dtype=torch.float32)
 
 
 @ROI_HEADS_REGISTRY.register()

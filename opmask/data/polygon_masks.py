@@ -5,7 +5,6 @@ time. With 16 images of 512 RoIs each that is a tenth of a second and more in ev
 GPU waits. The targets here are the same to the pixel: pycocotools draws them either way.
 """
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,32 +14,57 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 from torch import Tensor
 
+Polygons = Sequence[Sequence[NDArray[np.float64]]]  # by instance, each [x0, y0, x1, y1, …]
+
 
 class SharedPolygonMasks(PolygonMasks):
-    """detectron2's `PolygonMasks`, whose selections share their polygons: do not change these."""
+    """detectron2's `PolygonMasks`, whose selections share their polygons: do not change these.
+
+    A selection by indices stays on their device: nobody waits for a GPU before targets are drawn.
+    """
+
+    _rows: Tensor | None = None  # of `_all`, where not all of them, on any device
+
+    @property
+    def polygons(self) -> Polygons:
+        """Of each instance of the selection."""
+        rows = range(len(self._all)) if self._rows is None else self._rows.tolist()
+        return [self._all[row] for row in rows]
+
+    @polygons.setter
+    def polygons(self, given: Polygons) -> None:
+        self._all, self._rows = given, None
+
+    def __len__(self) -> int:
+        return len(self._all if self._rows is None else self._rows)
 
     def __getitem__(self, item: int | slice | list[int] | Tensor) -> "SharedPolygonMasks":
-        index = item.cpu().numpy() if isinstance(item, Tensor) else item
-        rows = np.atleast_1d(np.arange(len(self))[index])
-        selected = copy.copy(self)
-        selected.polygons = [self.polygons[row] for row in rows]
+        if not isinstance(item, Tensor):
+            item = torch.arange(len(self))[item].view(-1)
+        elif item.dtype == torch.bool:
+            item = item.nonzero()[:, 0]
+        selected = SharedPolygonMasks([])
+        selected._all = self._all
+        selected._rows = item if self._rows is None else self._rows.to(item.device)[item]
         return selected
 
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
         """Bool `(N, mask_size, mask_size)` on the device of `boxes`, `(N, 4)`: one an instance."""
         if len(boxes) != len(self):
             raise ValueError(f"{len(boxes)} boxes for {len(self)} masks")
-        drawn = draw_in_boxes(self.polygons, boxes.detach().cpu().numpy(), mask_size)
-        return torch.from_numpy(drawn).to(boxes.device)
+        rows = torch.arange(len(self)) if self._rows is None else self._rows
+        # One transfer for both: rows are exact in float64.
+        both = torch.cat([boxes.detach().double(), rows.to(boxes.device)[:, None]], dim=1).cpu()
+        own = [self._all[row] for row in both[:, 4].int().tolist()]
+        drawn = draw_in_boxes(own, both[:, :4].float().numpy(), mask_size)
+        return torch.from_numpy(drawn).to(boxes.device, non_blocking=True)
 
 
-def draw_in_boxes(
-    polygons: Sequence[Sequence[NDArray[np.float64]]], boxes: NDArray[np.float32], size: int
-) -> NDArray[np.bool_]:
+def draw_in_boxes(polygons: Polygons, boxes: NDArray[np.float32], size: int) -> NDArray[np.bool_]:
     """Each instance as seen in its box, `(N, size, size)`.
 
     Args:
-        polygons: by instance, each polygon [x0, y0, x1, y1, …] in pixels of the image.
+        polygons: in pixels of the image.
         boxes: `(N, 4)`, x0, y0, x1, y1 in pixels; a side is taken to be 0.1 long at least.
     """
     drawn = np.zeros((len(boxes), size, size), dtype=bool)

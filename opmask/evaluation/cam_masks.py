@@ -48,8 +48,9 @@ class CAMMaskROIHeads(OPMaskROIHeads):
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> list[Instances]:
         size = (self.cam_size, self.cam_size)
-        prior = self.object_mask_prior(features, instances, size).float()
-        masks = prior * (_D2_THRESHOLD / self.cam_threshold)
+        masks = self.object_mask_prior(features, instances, size) * (
+            _D2_THRESHOLD / self.cam_threshold
+        )
         for image, found in zip(instances, masks.split([len(i) for i in instances]), strict=True):
             image.pred_masks = found
             if image.has("box_features"):

@@ -13,23 +13,22 @@ from typing import Any
 
 import torch
 from detectron2.layers import ROIAlign
-from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads import MaskRCNNConvUpsampleHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from opmask.model.precision import Float32ROIAlign
+
 
 def use_separable_roi_align(model: nn.Module) -> None:
     """Replace the RoIAlign of every pooler in `model`, in place; its outputs do not change."""
-    for pooler in model.modules():
-        if isinstance(pooler, ROIPooler):
-            for level in pooler.level_poolers:
-                if type(level) is ROIAlign and level.sampling_ratio > 0 and level.aligned:
-                    level.__class__ = SeparableROIAlign
+    for level in model.modules():
+        if isinstance(level, ROIAlign) and level.sampling_ratio > 0 and level.aligned:
+            level.__class__ = SeparableROIAlign
 
 
-class SeparableROIAlign(ROIAlign):
-    """detectron2's aligned `ROIAlign` with a fixed sampling ratio, differentiated separably."""
+class SeparableROIAlign(Float32ROIAlign):
+    """The aligned `ROIAlign` with a fixed sampling ratio, differentiated separably."""
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         if input.device.type != "cpu" or not (torch.is_grad_enabled() and input.requires_grad):

@@ -7,6 +7,7 @@ Switched by `cfg.MODEL.OPMASK` (see `opmask.model.config`). What the paper leave
 authors' code: detached class weights, no bias, min-max normalisation, box features of the proposal.
 """
 
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -24,13 +25,17 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torch.nn import functional as F
 
+from opmask.model.precision import float32, use_float32_roi_align
+from opmask.model.ranks import over_all_ranks
+
 
 def class_activation_map(box_features: Tensor, class_weights: Tensor) -> Tensor:
     """Eq. 1 for one class a RoI: `(N, C, H, W)` features, `(N, C)` weights -> `(N, H, W)` float32.
 
     The mean of a map plus the class bias is the class logit.
     """
-    return torch.einsum("nchw,nc->nhw", box_features.float(), class_weights.float())
+    with float32(box_features.device):
+        return torch.einsum("nchw,nc->nhw", box_features.float(), class_weights.float())
 
 
 def object_mask_prior(cam: Tensor, size: tuple[int, int]) -> Tensor:
@@ -66,18 +71,21 @@ class CAMBoxHead(FastRCNNConvFCHead):
 class PriorMaskHead(MaskRCNNConvUpsampleHead):
     """detectron2's mask head; runs on all positive RoIs, learns only from those with a mask.
 
-    So the batch statistics see every class, and a RoI without `gt_has_mask` has no say in the loss.
+    So the batch statistics see every class, and a RoI without `gt_has_mask` has no say in the loss:
+    the mean over the others', of all processes.
     """
 
     def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
-        logits = self.layers(x)
+        logits = self.layers(x).float()
         if not self.training:
             mask_rcnn_inference(logits, instances)
             return instances
-        has_mask = [i.gt_has_mask for i in instances]
-        supervised = [i[has] for i, has in zip(instances, has_mask, strict=True)]
-        loss = mask_rcnn_loss(logits[cat(has_mask)], supervised, self.vis_period)
-        return {"loss_mask": loss * self.loss_weight}
+        rows = [i.gt_has_mask.nonzero()[:, 0] for i in instances]
+        supervised = [i[own] for i, own in zip(instances, rows, strict=True)]
+        first = accumulate((len(i) for i in instances), initial=0)
+        taught = logits[cat([n + own for n, own in zip(first, rows, strict=False)])]
+        loss = mask_rcnn_loss(taught, supervised, self.vis_period) * self.loss_weight
+        return over_all_ranks({"loss_mask": loss}, len(taught))
 
 
 def mask_heads() -> list[str]:
@@ -88,7 +96,13 @@ def mask_heads() -> list[str]:
 
 @ROI_HEADS_REGISTRY.register()
 class OPMaskROIHeads(StandardROIHeads):
-    """Faster R-CNN, the Mask R-CNN baseline and OPMask, by `MASK_ON` and `OPMASK.PRIOR`."""
+    """Faster R-CNN, the Mask R-CNN baseline and OPMask, by `MASK_ON` and `OPMASK.PRIOR`.
+
+    Losses are normalised over the RoIs of all processes. detectron2's RPN divides by a constant an
+    image, which comes to the same as long as each process has as many images. What still depends on
+    how many there are: statistics of plain BN (SyncBN has those of all), padding to the largest
+    image of a process, and the random draw of RoIs.
+    """
 
     @configurable
     def __init__(
@@ -97,9 +111,11 @@ class OPMaskROIHeads(StandardROIHeads):
         super().__init__(**kwargs)
         self.prior = prior
         self.prior_gradients = prior_gradients
-        self.register_buffer(
-            "supervised_classes", torch.as_tensor(supervised_classes), persistent=False
-        )
+        # By class, as looking up needs no wait for a GPU.
+        is_supervised = torch.zeros(self.num_classes, dtype=torch.bool)
+        is_supervised[supervised_classes] = True
+        self.register_buffer("is_supervised", is_supervised, persistent=False)
+        use_float32_roi_align(self)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
@@ -118,13 +134,14 @@ class OPMaskROIHeads(StandardROIHeads):
         self, features: dict[str, Tensor], proposals: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
         box_features = self._box_features(features, [p.proposal_boxes for p in proposals])
-        predictions = self.box_predictor(box_features.mean((2, 3)))
+        with float32(box_features.device):
+            predictions = self.box_predictor(box_features.mean((2, 3), dtype=torch.float32))
         per_image = box_features.split([len(p) for p in proposals])
         if self.training:
             losses = self.box_predictor.losses(predictions, proposals)
             for image, maps in zip(proposals, per_image, strict=True):
                 image.box_features = maps
-            return losses
+            return over_all_ranks(losses, len(box_features))
         detections, kept = self.box_predictor.inference(predictions, proposals)
         for image, maps, rows in zip(detections, per_image, kept, strict=True):
             image.box_features = maps[rows]  # of the proposal that became the detection
@@ -143,12 +160,12 @@ class OPMaskROIHeads(StandardROIHeads):
         boxes = [i.proposal_boxes if self.training else i.pred_boxes for i in instances]
         x = self.mask_pooler([features[f] for f in self.mask_in_features], boxes)
         if self.prior:
-            x = x + self.object_mask_prior(features, instances, x.shape[-2:]).to(x.dtype)
+            x = (x + self.object_mask_prior(features, instances, x.shape[-2:])).to(x.dtype)
         return self.mask_head(x, _without_box_features(instances))
 
     def _has_mask(self, image: Instances) -> Tensor:
         """Which `(N,)` RoIs may teach the mask head: supervised class, annotated mask."""
-        supervised = torch.isin(image.gt_classes, self.supervised_classes)
+        supervised = self.is_supervised[image.gt_classes]
         return supervised & image.gt_has_mask if image.has("gt_has_mask") else supervised
 
     def object_mask_prior(

@@ -24,11 +24,15 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from opmask.integrity import summed_file
+from opmask.model.ranks import over_all_ranks
 
 
 @META_ARCH_REGISTRY.register()
 class CropClassifier(nn.Module):
-    """Classifies each annotated box, cut out and resized to a square, by the bottom-up network."""
+    """Classifies each annotated box, cut out and resized to a square, by the bottom-up network.
+
+    The FPN above it is built and saved, as what follows begins with its weights, but not trained.
+    """
 
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -37,6 +41,9 @@ class CropClassifier(nn.Module):
         super().__init__()
         self.crop_size = cfg.MODEL.WARM_START.CROP_SIZE
         self.backbone = build_backbone(cfg)
+        for name, part in self.backbone.named_children():
+            if name != "bottom_up":
+                part.requires_grad_(False)  # DDP would wait for its gradients
         self.last = cfg.MODEL.RESNETS.OUT_FEATURES[-1]
         channels = self.backbone.bottom_up.output_shape()[self.last].channels
         self.classifier = nn.Linear(channels, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
@@ -53,8 +60,8 @@ class CropClassifier(nn.Module):
         size = (self.crop_size, self.crop_size)
         crops = roi_align(ImageList.from_tensors(images).tensor, boxes, size, aligned=True)
         features = self.backbone.bottom_up(crops)[self.last]
-        logits = self.classifier(features.mean((2, 3)))
-        return {"loss_cls": F.cross_entropy(logits, classes)}
+        logits = self.classifier(features.mean((2, 3), dtype=torch.float32))
+        return over_all_ranks({"loss_cls": F.cross_entropy(logits, classes)}, len(classes))
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
