@@ -523,6 +523,14 @@ def test_what_is_no_file_of_parameters(text, name):
         load_params(write(text, name))
 
 
+def test_a_mapping_in_itself_is_refused():
+    path = write((ROOT / "scales/own.yaml").read_text() + "\n", "scales/own.yaml")
+    text = Path("scales/own.yaml").read_text().replace("config:\n", "config: &it\n  A: *it\n", 1)
+    Path("scales/own.yaml").write_text(text)
+    with pytest.raises(UserError, match="^scales/own.yaml: "):
+        load_params(path)
+
+
 def test_a_missing_file_is_named():
     copy_params()
     Path(PAPER).unlink()
