@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from parameters import copy_params
 
 from opmask.errors import UserError
 from opmask.training import files
@@ -296,6 +297,7 @@ def recorded(tmp_path, monkeypatch):
     """A folder in which stage `code` has run."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    copy_params(tmp_path)
     command.run([])
     return tmp_path
 

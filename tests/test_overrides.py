@@ -1,22 +1,19 @@
-"""detectron2 settings in params.yaml that it lacks or cannot use are found before any training."""
+"""detectron2 settings that it lacks or cannot use are found before any training."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from detectron2.config import get_cfg
 from detectron2.modeling import ROI_MASK_HEAD_REGISTRY, build_model
+from parameters import PARAMS, write_params
 
 from opmask.errors import UserError
 from opmask.model.config import add_opmask_config, paper_config
 from opmask.model.roi_heads import PriorMaskHead
 from pipeline import plan
 from study.spec.overrides import check_models, check_overrides
-from study.spec.params import load_params
 
-PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 FEW = {"scale": "smoke", "runs": ["opmask-R50-voc"]}
 
 
@@ -36,7 +33,7 @@ def test_the_committed_scales_are_good(scale):
     check_models(params)
 
 
-CONFIG = "^params.yaml: scales.smoke.config."
+CONFIG = "^scales/smoke.yaml: config."
 
 
 @pytest.mark.parametrize(
@@ -81,7 +78,7 @@ def with_method(**changes: object) -> dict:
 )
 @pytest.mark.parametrize("scale", ["smoke", "coco"])
 def test_a_method_names_registered_heads_and_settings(changes, message, scale):
-    with pytest.raises(UserError, match="^params.yaml: methods.opmask.") as caught:
+    with pytest.raises(UserError, match="^paper.yaml: methods.opmask.") as caught:
         plan.check_models(with_method(**changes) | {"scale": scale})
     assert caught.match(message)
 
@@ -146,12 +143,12 @@ def test_values_are_tried_on_models_without_values(key, value, phase, message):
 def test_stage_plan_refuses_before_it_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     params = with_setting("MODEL.ROI_MASK_HEAD.NROM", "BN")
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(params)
     with pytest.raises(SystemExit) as ending:
         plan.run([])
     assert ending.value.code == 2
     assert "did you mean 'MODEL.ROI_MASK_HEAD.NORM'?" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+    assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "paper.yaml", "scales"}
     params["scale"] = "coco"  # a typing error of a timm model is one too, with no override at all
     params["backbones"]["tiny"] = {"timm": "convnext_tinny"}
     with pytest.raises(UserError, match="timm has no model 'convnext_tinny'"):

@@ -158,7 +158,7 @@ def test_the_official_layout_is_checked_if_asked_for(project, capsys):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "voc"}, "scales.mine.data.kind: 'voc' is not miniature or coco"),
+        ({"kind": "voc"}, "scales/mine.yaml: data.kind: 'voc' is not miniature or coco"),
         ({"check_images": "all"}, "check_images: 'all' is not header, exist or decode"),
         ({"on_degenerated": "skip"}, "on_degenerated: unknown key; did you mean 'on_degenerate'?"),
     ],
@@ -170,7 +170,7 @@ def test_wrong_settings_are_named(project, capsys, settings, message):
 
 def test_a_missing_setting_is_named(project, capsys):
     change_data({k: v for k, v in SETTINGS.items() if k != "val_images"})
-    assert "scales.mine.data.val_images: is missing" in error_of(data.run, capsys)
+    assert "scales/mine.yaml: data.val_images: is missing" in error_of(data.run, capsys)
 
 
 def test_settings_for_degenerate_shapes_and_images_reach_the_check(project, capsys):

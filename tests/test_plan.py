@@ -1,16 +1,13 @@
 """Runs as the user writes them, and the one line that says what is wrong with them."""
 
 import copy
-from pathlib import Path
 
 import pytest
+from parameters import PARAMS, copy_params
 
 from opmask.errors import UserError
 from study.spec.params import load_params
 from study.spec.run import Run, all_runs, parse_run, specification
-from study.spec.schema import validate
-
-PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 
 
 def with_params(**changes) -> dict:
@@ -74,17 +71,6 @@ def test_only_what_a_run_uses_is_in_its_specification():
     assert specify("opmask-R50-mine", changed)["splits"] == {"mine": ["cat"]}
 
 
-def test_a_schedule_may_have_a_number_for_its_name():
-    params = with_params(schedule=90)
-    params["schedules"] |= {
-        90: {"max_iter": 90, "steps": [60]},
-        "60": {"max_iter": 60, "steps": []},
-    }
-    params |= {"scale": "coco", "runs": ["opmask-R50-voc", "opmask-R50-voc-60"]}
-    validate(params)
-    assert [specification(run, params)["max_iter"] for run in all_runs(params)] == [90, 60]
-
-
 def test_the_papers_schedules_at_coco_scale():
     params = with_params(scale="coco")
     lengths = {s: specify(f"opmask-R50-voc-{s}", params) for s in ("1x", "130k", "3x")}
@@ -96,19 +82,27 @@ def test_the_papers_schedules_at_coco_scale():
 
 
 def test_scale_and_schedule_are_checked_when_params_are_read(tmp_path):
-    text = (Path(__file__).parents[1] / "params.yaml").read_text()
+    copy_params(tmp_path)
     path = tmp_path / "params.yaml"
+    text = path.read_text()
     for old, new, message in [
-        ("scale: miniature", "scale: huge", "scale: 'huge' is unknown.*coco, miniature"),
+        (
+            "scale: miniature",
+            "scale: huge",
+            "scale: 'huge' is unknown.*coco_small, miniature",
+        ),
         ("schedule: 130k", "schedule: 9x", "schedule: '9x' is unknown.*1x, 130k, 3x"),
-        ("seeds: [0]", "seed: [0]", "seed: unknown key; did you mean 'seeds'"),
-        ("seeds: [0]", "seeds: [0", "not valid YAML"),
+        ("suite: paper", "suite: papers", "suite: 'papers' is unknown.*paper, table1, headline"),
+        ("seeds: 0", "seed: 0", "seed: unknown key; did you mean 'seeds'"),
+        ("seeds: 0", "seeds: [0", "not valid YAML"),
     ]:
+        assert old in text
         path.write_text(text.replace(old, new, 1))
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError, match="^params.yaml: .*" + message):
             load_params(path)
-    with pytest.raises(UserError, match="nowhere.yaml"):
-        load_params(tmp_path / "nowhere.yaml")
+    path.unlink()
+    with pytest.raises(UserError, match="^params.yaml: cannot be read"):
+        load_params(path)
 
 
 def test_a_step_at_or_after_the_end_of_a_short_run_is_left_out():

@@ -49,7 +49,7 @@ PROJECT = Project(
         "study.runs.side_by_side": "when and where tasks run, in modules of their own",
         "study.runs.log": "says how far a training is",
         # `resolve` returns what the files say, whatever these think of it.
-        "study.spec.schema": "can refuse parameters, not alter them",
+        "study.spec.schema": "can refuse parameters, not alter them, as its data files",
         "study.spec.schema.rules": "likewise",
         "study.spec.schema.words": "likewise",
     },

@@ -32,7 +32,10 @@ def check_forms(files: Mapping[str, Any]) -> None:
     found = []
     for name, content in files.items():
         node = {"keys": SCHEMA[name if name in SCHEMA else "scales/NAME.yaml"]}
-        found += [f"{name}: {text}" for text in _faults(node, content, "")]
+        try:
+            found += [f"{name}: {text}" for text in _faults(node, content, "")]
+        except RecursionError:  # an alias of what it is in
+            found.append(f"{name}: has a mapping that contains itself")
     if found:
         raise UserError(one_line(sorted(found, key=lambda text: " is missing; " in text)))
 
