@@ -14,12 +14,17 @@ import psutil
 import pytest
 
 from opmask.errors import UserError
-from study.runs import folders
+from study.runs import folders, measured
 from study.runs.measured import Measurement, collect
 from study.runs.store import Store
 
 MODULE = "pipeline.cam"
 HARDWARE = {"gpus": 0, "machines": 1, "side_by_side": 2}
+
+
+@pytest.fixture(autouse=True)
+def nothing_preloaded(monkeypatch):
+    monkeypatch.setattr(measured, "PRELOADED", [])
 
 
 @pytest.fixture
@@ -28,12 +33,12 @@ def stage(tmp_path):
     (tmp_path / "weights").write_text("1")
 
     def run(**settings):
-        measured = []
+        done = []
 
         def part(key, value):
             def measure(folder):
                 assert not list(folder.iterdir())
-                measured.append(key)
+                done.append(key)
                 if value == "broken":
                     raise RuntimeError(key)
                 (folder / "result").write_text(str(value))
@@ -45,7 +50,7 @@ def stage(tmp_path):
             collect(parts, tmp_path / "out", Store(tmp_path / "cache"))
         except RuntimeError:
             pass
-        return measured
+        return done
 
     run.root = tmp_path
     return run
@@ -141,6 +146,7 @@ def linger(folder):
 
 
 def collect_lingering(root):
+    measured.PRELOADED = []
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     weights = root / "weights"
     weights.touch()

@@ -269,7 +269,9 @@ def project(tmp_path, monkeypatch):
 def test_stage(project):
     stage.run([])
     found = project / "runs" / "coco" / "search"
-    assert json.loads((found / "runs.json").read_text()) == [KEY]  # the other has no snapshots
+    assert list(json.loads((found / "runs.json").read_text())) == [
+        KEY
+    ]  # the other has no snapshots
     curve = pd.read_csv(found / KEY / FILE)
     assert curve.columns.tolist() == CURVE and curve["iteration"].unique().tolist() == [
         120000,
