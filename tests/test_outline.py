@@ -9,7 +9,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from planned_project import RUNS, job_of, log_line, make_params, publish, run_of, write_plan
-from study.runs.pace import makespan
 
 from pipeline import outline as command
 from study import paper
@@ -17,13 +16,8 @@ from study.analysis import class_points, contrasts, gallery, search
 from study.figures import figure6
 from study.labels import DIRECTIONS
 from study.runs.log import Log
-from study.runs.outline import (
-    NEEDS,
-    abbreviate,
-    configurations,
-    incomplete,
-    needed_by,
-)
+from study.runs.outline import NEEDS, abbreviate, configurations, incomplete, needed_by
+from study.runs.progress import Progress, makespan, progress, seconds_left
 from study.spec.run import all_runs, parse_run
 from study.tables.table2_rows import is_row
 
