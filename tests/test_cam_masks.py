@@ -158,7 +158,8 @@ PARAMS = {
     "runs": ["fasterrcnn-R50-all", "maskrcnn7-R50-all"],
     "splits": {},
     "cam": {"threshold": 0.5},
-    "hardware": {"gpus": 0, "workers": 0, "machines": 1, "machine_rank": 0, "dist_url": "auto"},
+    "hardware": {"gpus": 0, "workers": 0, "machines": 1, "machine_rank": 0, "dist_url": "auto"}
+    | {"side_by_side": 1},
 }
 
 

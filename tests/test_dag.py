@@ -150,7 +150,7 @@ def test_every_stage_ran_once(clone):
     assert sorted(stages_run(clone.first)) == sorted(expected)
     for run in ALL_RUNS:  # a line each, and no more
         assert len(re.findall(f"^{run}-0: trained, .* of 8 runs", clone.first, re.M)) == 1
-        assert len(re.findall(f"^{run}-0: (novel|all) .*box AP50", clone.first, re.M)) == 1
+        assert len(re.findall(f"^{run}-0: (novel|all) classes: .*box AP50", clone.first, re.M)) == 1
     assert clone.first.count("No file hash info found") == 0
     assert (clone.path / "dvc.lock").stat().st_size < 40_000
     assert "WARNING" not in clone.first

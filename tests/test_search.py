@@ -234,6 +234,7 @@ def project(tmp_path, monkeypatch):
     """Three images, two held out; `class 1` is supervised; two snapshots, the second worse."""
     params = PARAMS | {"bootstrap": BOOTSTRAP, "splits": {"mine": ["class 1"]}, "scale": "coco"}
     params["runs"] = ["opmask-R50-mine-search", "opmask-R50-mine"]
+    params["hardware"] = PARAMS["hardware"] | {"side_by_side": 1}  # in this process
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     objects = [(i, c, box, 0) for i in (1, 2, 3) for c in (1, 3) for box in (BOX, OTHER)]
     truth = make_ground_truth([1, 2, 3], objects)

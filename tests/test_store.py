@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from planned_project import finish, job_of, make_params, publish, run_of, write_plan
 
+from opmask.errors import UserError
 from pipeline import command
 from pipeline import train as stage
 from study.runs import store as module
@@ -302,3 +303,13 @@ def test_needs_no_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert json.loads(done.stdout) is False
+
+
+def test_a_run_is_not_trained_by_other_code_than_gave_its_folder_the_name(params):
+    from study.runs.training import train_planned
+
+    job = job_of(params)
+    Path("runs/smoke/plan", f"{job.key}.yaml").write_text(json.dumps(job.specification))
+    with pytest.raises(UserError, match="changed meanwhile: repeat dvc repro"):
+        train_planned(job.key, f"smoke-{job.key}-0123456789ab")
+    assert not Path("work").exists()
