@@ -108,11 +108,11 @@ def headline(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def in_short(key: str, headlines: Mapping[str, Mapping[str, float]]) -> str:
-    """`opmask-R50-voc-0: novel mask AP 10.4, box AP50 33.1`; of all classes if none is novel."""
+    """`opmask-R50-voc-0: novel classes: mask AP 10.4, box AP50 33.1`; of all if none is novel."""
     group = "novel" if "novel" in headlines else "all"
     values = {name: headlines[group].get(name, math.nan) for name in ("mask_AP", "box_AP50")}
     shown = [f"{name.replace('_', ' ')} {x:.1f}" for name, x in values.items() if x == x]
-    return f"{key}: {group} {', '.join(shown)}" if shown else f"{key}: no ground truth"
+    return f"{key}: {group} classes: {', '.join(shown) or 'no object to find'}"
 
 
 if __name__ == "__main__":

@@ -47,10 +47,11 @@ def train(jobs: Sequence[Planned], hardware: Mapping[str, Any], paths: Paths) ->
     # torch and detectron2: seconds of start-up, only where something is left to do
     from opmask.training.hardware import places_here
     from study.runs.train_all import train_all
+    from study.runs.training import train_planned
 
     places = places_here(hardware)
     # The only place has all that this process has, as it has it.
-    train_all(jobs, places if len(places) > 1 else [{}], paths.logs)
+    train_all(jobs, places if len(places) > 1 else [{}], paths.logs, train_planned)
 
 
 def forget_trunks(used: Collection[Path], paths: Paths) -> None:

@@ -8,9 +8,10 @@ import yaml
 from parameters import write_params
 
 from opmask.integrity import seal
+from study.runs.store import trainings
 from study.runs.work import Planned, as_planned
 from study.spec.params import load_params
-from study.spec.paths import PUBLISHED
+from study.spec.paths import PUBLISHED, Paths
 from study.spec.run import Run, all_runs, shared_specifications
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -54,11 +55,19 @@ def log_line(iteration: int, **values) -> str:
     return json.dumps(values) + "\n"
 
 
-def publish(job: Planned, **about) -> None:
-    """What a finished training leaves in runs/."""
+def finish(job: Planned, **about) -> None:
+    """What a finished training leaves in work/."""
     (job.work / PUBLISHED).mkdir(parents=True)
     about = {"work": job.work.name, "run": job.key[:-2], "iterations": 3, "wall_s": 30.0} | about
     (job.work / PUBLISHED / "provenance.json").write_text(json.dumps(about))
     (job.work / PUBLISHED / "metrics.json").write_text(log_line(2))
     seal(job.work / PUBLISHED)
-    job.publish()
+
+
+def publish(*jobs: Planned) -> None:
+    """What stage `train` leaves in runs/ of these runs, and in work/ what they lack there."""
+    store = trainings(Paths("smoke"))
+    for job in jobs:
+        if not store.has(job.work.name):
+            finish(job)
+    store.fill(Path("runs/smoke/train"), {job.key: job.work.name for job in jobs})

@@ -158,7 +158,8 @@ PARAMS = {
     "runs": ["fasterrcnn-R50-all", "maskrcnn7-R50-all"],
     "splits": {},
     "cam": {"threshold": 0.5},
-    "hardware": {"gpus": 0, "workers": 0, "machines": 1, "machine_rank": 0, "dist_url": "auto"},
+    "hardware": {"gpus": 0, "workers": 0, "machines": 1, "machine_rank": 0, "dist_url": "auto"}
+    | {"side_by_side": 1},
 }
 
 
@@ -186,7 +187,7 @@ def project(tmp_path, monkeypatch):
 def test_the_stage_evaluates_a_faster_rcnn_s_masks_and_no_others(project):
     stage.run([])
     run = RUNS[0]
-    assert json.loads(Path("runs/tiny/cam/runs.json").read_text()) == [run.key]
+    assert list(json.loads(Path("runs/tiny/cam/runs.json").read_text())) == [run.key]
     table = read_cam(Path("runs/tiny/cam"), [run])
     assert table["category_id"].tolist() == list(IDS)
     assert set(table["task"]) == {"segm"} and set(table["supervision"]) == {"supervised"}

@@ -223,7 +223,7 @@ def test_the_stages_that_hold_a_function_and_no_others_are_out_of_date(
 def not_of_a_stage(module: str) -> bool:
     """What people call beside the DAG, and what only that uses."""
     beside = ["opmask.predict", "opmask.data.__main__", "pipeline.status", "pipeline.outline",
-              "pipeline.code", "pipeline.ahead", "pipeline.params", "pipeline.seeds"]  # fmt: skip
+              "pipeline.code", "pipeline.params", "pipeline.seeds"]  # fmt: skip
     return any(module in code.PROJECT.digests(name)["modules"] for name in beside)
 
 
@@ -245,7 +245,7 @@ def test_closures_are_no_wider_than_they_need_be():
     heavy = {
         name for name in STAGES if "torch" in code.PROJECT.digests(f"pipeline.{name}")["libraries"]
     }
-    assert heavy == {"plan", "pretrain", "sweep", "train", "evaluate", "cam", "search", "gallery"}
+    assert heavy == {"plan", "pretrain", "train", "evaluate", "cam", "search", "gallery"}
 
 
 def test_every_stage_depends_on_its_own_record_and_lists_no_code():

@@ -88,7 +88,7 @@ class Clone:
         self.run(sys.executable, "-m", "pipeline.code")
         status = json.loads(self.dvc("status", "--json"))
         return {
-            stage.split("@")[0]
+            stage
             for stage, reasons in status.items()
             for reason in reasons
             if isinstance(reason, dict)
@@ -119,7 +119,7 @@ def note(event, arguments):
     inside = path.startswith(root + "/") and "/." not in path[len(root):]
     if inside and path not in seen and not any(flag in str(arguments[1]) for flag in "wax+"):
         seen.add(path)
-        line = f"{stage.split('@')[0]} {path[len(root) + 1:]}\\n".encode()
+        line = f"{stage} {path[len(root) + 1:]}\\n".encode()
         file = os.open(root + "/.git/opened", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(file, line)
         os.close(file)
@@ -144,9 +144,13 @@ ANALYSES += ["schedule_search", "ambiguity", "gallery", "claims", "report", "pag
 
 def test_every_stage_ran_once(clone):
     assert "Running stage 'code'" in clone.first and "Running stage 'inputs'" in clone.first
-    expected = ["data", "splits", "plan", "pretrain", "sweep", "overlap", *ANALYSES]
-    expected += [f"{stage}@{run}-0" for stage in ("train", "evaluate") for run in ALL_RUNS]
+    expected = ["data", "splits", "plan", "pretrain", "train", "evaluate", "overlap", *ANALYSES]
     assert sorted(stages_run(clone.first)) == sorted(expected)
+    for run in ALL_RUNS:  # a line each, and no more
+        assert len(re.findall(f"^{run}-0: trained, .* of 8 runs", clone.first, re.M)) == 1
+        assert len(re.findall(f"^{run}-0: (novel|all) classes: .*box AP50", clone.first, re.M)) == 1
+    assert clone.first.count("No file hash info found") == 0
+    assert (clone.path / "dvc.lock").stat().st_size < 40_000
     assert "WARNING" not in clone.first
 
 
@@ -182,8 +186,15 @@ def test_a_run_leaves_what_dvc_and_detectron2_read(clone):
     assert json.loads((folder / "provenance.json").read_text())["iterations"] == 3
     losses = pd.read_csv(folder / "losses/loss_mask.tsv", sep="\t")
     assert losses["step"].tolist() == [1, 2, 3]
-    assert "mask_AP" in clone.dvc("metrics", "show", "--json")
-    assert not list((clone.path / "work").glob("smoke-*"))  # stage `report` clears the last
+    assert "novel_AP" in clone.dvc("metrics", "show", "--json")
+
+
+def test_work_has_of_each_run_what_is_published_on_the_same_disk(clone):
+    for run in ALL_RUNS:
+        (work,) = clone.path.glob(f"work/smoke-{run}-0-*")
+        assert {path.name for path in work.iterdir()} == {"published", "lock0"}
+        weights = clone.path / f"runs/smoke/train/{run}-0/model_final.pth"
+        assert (work / "published/model_final.pth").samefile(weights)  # by stage `report`
 
 
 def test_notebooks_run(clone):
@@ -206,46 +217,58 @@ def test_editing_a_schedule_that_no_run_uses_trains_nothing(clone):
 
 
 def test_another_schedule_and_back(clone):
-    before = {run: clone.lock(f"train@{run}-0") for run in RUNS}
-    # One run alone, so that stages `train` and `evaluate` do themselves what a sweep does for them.
+    before = clone.lock("train")
     narrow = "runs=[opmask-R50-voc]"
-    output = clone.dvc("exp", "run", "-S", "schedule=3x", "-S", narrow)
-    ran = stages_run(output)
-    assert {"train@opmask-R50-voc-0", "evaluate@opmask-R50-voc-0", "report"} <= set(ran)
+    ran = stages_run(clone.dvc("exp", "run", "-S", "schedule=3x", "-S", narrow))
+    assert {"train", "evaluate", "report"} <= set(ran)
     assert not {"data", "splits", "pretrain"} & set(ran)
     provenance = clone.path / "runs/smoke/train/opmask-R50-voc-0/provenance.json"
     assert json.loads(provenance.read_text())["iterations"] == 5
+    assert not (clone.path / "runs/smoke/train/maskrcnn-R50-voc-0").exists()
     assert "not run" in (clone.path / "reports/smoke/tables/table1.md").read_text()
 
     clone.run("git", "checkout", "-q", "params.yaml")
     back = stages_run(clone.dvc("repro"))
-    assert not [stage for stage in back if stage.startswith(("train", "evaluate", "pretrain"))]
+    assert not {"train", "evaluate", "pretrain"} & set(back)  # from DVC's cache
     assert json.loads(provenance.read_text())["iterations"] == 3
-    assert {run: clone.lock(f"train@{run}-0") for run in RUNS} == before
+    assert clone.lock("train") == before
+
+
+def test_one_run_less_and_one_more_train_and_evaluate_nothing_else(clone):
+    listed = f"  - {SEARCH}\n"
+    clone.edit_params(listed, "")
+    less = clone.dvc("repro")
+    assert "7 of 7 runs are trained" in less and "smoke-evaluate:" not in less
+    shutil.rmtree(clone.path / "work")  # as in a fresh clone with what `dvc pull` brought
+    clone.edit_params("  - maskrcnn-R50-nonvoc\n", "  - maskrcnn-R50-nonvoc\n  - opmask-R50-all\n")
+    more = clone.dvc("repro")
+    assert "7 of 8 runs are trained" in more
+    assert re.findall(r"^(\S+): trained, ", more, re.M) == ["opmask-R50-all-0"]
+    assert re.search(r"smoke-evaluate: +100%.* 1/1 ", more)
+    clone.edit_params("  - opmask-R50-all\n", listed)
 
 
 def test_no_stage_reads_what_it_does_not_depend_on(clone):
     """In all that ran so far. What the code says is one thing, this is what really happened."""
     opened = clone.opened()
     stages = yaml.safe_load((clone.path / "dvc.lock").read_text())["stages"]
-    # Reports of all scales, which are set side by side; runs that need not be trained again.
-    known = {"report": {"reports"}, "sweep": {"runs/smoke/train"}}
-    # What DVC has recorded, by which finished trainings are cleared from work/.
-    clearing = ("dvc.lock", "runs/smoke/plan/pretrain.yaml", "runs/code/pretrain.json")
+    # Reports of all scales, which are set side by side; what work/ shares the disk with.
+    kept = {f"runs/smoke/{name}" for name in ("train", "evaluate", "cam", "search")}
+    known = {"report": {"reports", *kept}, "inputs": kept}
     for name, entry in stages.items():
         paths = {item["path"] for item in (*entry.get("deps", []), *entry.get("outs", []))}
         if "data/smoke/manifest.json" in paths:  # has digests of the files beside it
             paths.add("data/smoke")
-        known.setdefault(name.split("@")[0], set()).update(paths)
+        known.setdefault(name, set()).update(paths)
     for stage, files in opened.items():
-        code = ("opmask", "study", "pipeline", "dvc.yaml", "work", *PARAMETERS)
-        places = [Path(place) for place in (*code, *clearing, *known[stage])]
+        code = ("opmask", "study", "pipeline", "dvc.yaml", "dvc.lock", "work", *PARAMETERS)
+        places = [Path(place) for place in (*code, *known[stage])]
         assert not [f for f in files if not any(Path(f).is_relative_to(p) for p in places)], stage
 
 
 def test_no_stage_runs_code_that_is_not_on_its_record(clone):
     opened = clone.opened()
-    assert {"train", "evaluate", "sweep", "pretrain", "page"} <= opened.keys()
+    assert {"train", "evaluate", "pretrain", "page"} <= opened.keys()
     assert "opmask/training/trainer.py" in opened["train"]
     for stage, files in opened.items():
         if stage == "code":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kill_points import KEY, Harness, enter, in_fork, reproduce, results
+from kill_points import KEY, Harness, in_fork, in_this_process, reproduce, results
 from test_training import Interrupted, assert_same, interrupt_at
 from tiny import tiny_cfg, write_images
 
@@ -18,9 +18,10 @@ from opmask.integrity import sum_file, verified
 from opmask.training import trainer
 from opmask.training.trainer import Hardware
 from opmask.training.trunk import Trunk
-from pipeline import ahead, evaluate, train
+from pipeline import evaluate, train
 from study.analysis.resampling import Matches
 from study.report.inputs import read_trained
+from study.runs import train_all
 from study.spec.params import load_params
 from study.spec.results import read_json, read_one
 from study.spec.run import all_runs
@@ -276,10 +277,10 @@ def test_evaluate_refuses_a_damaged_run_and_says_what_makes_it_again(name, damag
     else:
         DAMAGES[damage](path)
     with pytest.raises(SystemExit) as ending:
-        evaluate.run([KEY])
+        evaluate.run([])
     assert ending.value.code == 2
-    said = capsys.readouterr().err
-    assert name in said and f"dvc repro train@{KEY}" in said and said.count("\n") == 1
+    said = capsys.readouterr().err.splitlines()[-1]  # after the bar of a detection under way
+    assert name in said and "(dvc repro), or dvc checkout" in said
 
 
 def test_dvc_repro_mends_a_damaged_result(finished, project):
@@ -289,22 +290,26 @@ def test_dvc_repro_mends_a_damaged_result(finished, project):
     assert results(project) == finished.expected
 
 
-def train_ahead(folder: Path) -> None:
-    enter(folder)
-    ahead.run([KEY])
-
-
-def test_a_finished_run_that_was_damaged_in_work_is_trained_again(finished, monkeypatch):
-    folder = finished.copy("ahead")
-    done = in_fork(partial(train_ahead, folder), folder)
-    assert done.code == 0, done.text
-    monkeypatch.chdir(folder)
-    (published,) = folder.glob("work/*/published")
+def test_what_is_damaged_in_the_store_is_named_and_made_again(finished, project, monkeypatch):
+    monkeypatch.setattr(train_all, "run_side_by_side", in_this_process)
+    for name in ("train", "evaluate"):
+        shutil.rmtree(Path("runs/smoke", name))  # as DVC does
+    (published,) = project.glob("work/*/published")
     flip(0.5)(published / "model_final.pth")
-    with pytest.warns(UserWarning, match="model_final.pth: damaged"):
-        train.run([KEY])
-    (detections,) = folder.glob("work/*/detections-*.json")
-    flip(0.5)(detections)
-    with pytest.warns(UserWarning, match="detections-.* is not used"):
-        evaluate.run([KEY])
-    assert results(folder) == finished.expected
+    with pytest.warns(UserWarning, match="model_final.pth: damaged.*it is made again"):
+        train.run([])
+    for measured in project.glob("work/measured/smoke-evaluate/*-*/detections.json"):
+        flip(0.5)(measured)
+    with pytest.warns(UserWarning, match="detections.json: damaged.*it is made again"):
+        evaluate.run([])
+    assert results(project) == finished.expected
+
+
+def test_the_store_brings_back_what_dvc_has_lost(finished, project):
+    """Training nothing, whatever of dvc.lock, DVC's cache and its outputs is gone."""
+    for path in (".dvc/cache", "runs/smoke/train", "runs/smoke/evaluate"):
+        shutil.rmtree(path)
+    Path("dvc.lock").unlink()
+    done = in_fork(partial(reproduce, project), project)
+    assert done.code == 0 and done.trained == 0, done.text
+    assert results(project) == finished.expected

@@ -14,12 +14,18 @@ import psutil
 import pytest
 
 from opmask.errors import UserError
-from study.runs import folders
+from pipeline.evaluate import in_short
+from study.runs import folders, measured
 from study.runs.measured import Measurement, collect
 from study.runs.store import Store
 
 MODULE = "pipeline.cam"
 HARDWARE = {"gpus": 0, "machines": 1, "side_by_side": 2}
+
+
+@pytest.fixture(autouse=True)
+def nothing_preloaded(monkeypatch):
+    monkeypatch.setattr(measured, "PRELOADED", [])
 
 
 @pytest.fixture
@@ -28,12 +34,12 @@ def stage(tmp_path):
     (tmp_path / "weights").write_text("1")
 
     def run(**settings):
-        measured = []
+        done = []
 
         def part(key, value):
             def measure(folder):
                 assert not list(folder.iterdir())
-                measured.append(key)
+                done.append(key)
                 if value == "broken":
                     raise RuntimeError(key)
                 (folder / "result").write_text(str(value))
@@ -45,7 +51,7 @@ def stage(tmp_path):
             collect(parts, tmp_path / "out", Store(tmp_path / "cache"))
         except RuntimeError:
             pass
-        return measured
+        return done
 
     run.root = tmp_path
     return run
@@ -141,6 +147,7 @@ def linger(folder):
 
 
 def collect_lingering(root):
+    measured.PRELOADED = []
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     weights = root / "weights"
     weights.touch()
@@ -210,3 +217,20 @@ def test_a_damaged_part_is_measured_again(damage, stage):
     with pytest.warns(UserWarning, match=r"a-\w+/result: damaged"):
         assert stage(a=1, b=2) == ["a"]
     assert results(stage) == {"a": "1", "b": "2"}
+
+
+def test_code_that_was_edited_meanwhile_is_refused(stage, monkeypatch):
+    """Else what is measured by it would be kept under the name of the code before."""
+    codes = iter(["before", "after"])
+    monkeypatch.setattr(folders, "code_of", lambda module: next(codes))
+    with pytest.raises(UserError, match="changed meanwhile: repeat dvc repro"):
+        stage(a=1)
+    assert not list(stage.root.glob("cache/a*"))
+
+
+def test_an_evaluation_is_said_in_a_line():
+    novel = {"mask_AP": 10.38, "box_AP50": 33.06, "box_AP": 20.0}
+    found = {"all": {"mask_AP": 1.0, "box_AP50": 2.0}, "novel": novel}
+    assert in_short("x-0", found) == "x-0: novel classes: mask AP 10.4, box AP50 33.1"
+    boxes = {"all": {"box_AP50": 2.0}, "supervised": {"box_AP50": 2.0}}
+    assert in_short("x-0", boxes) == "x-0: all classes: box AP50 2.0"

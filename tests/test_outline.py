@@ -1,41 +1,27 @@
-"""The plan: which results need which runs, what is done or cached, how long the rest takes."""
+"""The plan: which results need which runs, what is done, how long the rest takes."""
 
-import json
+import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from planned_project import RUNS, job_of, log_line, make_params, publish, run_of, write_plan
-from study.runs.dvc_records import DvcCache
-from study.runs.pace import Pace, makespan
 
 from pipeline import outline as command
 from study import paper
 from study.analysis import class_points, contrasts, gallery, search
 from study.figures import figure6
 from study.labels import DIRECTIONS
-from study.runs import folders, pace
-from study.runs.outline import (
-    NEEDS,
-    abbreviate,
-    configurations,
-    incomplete,
-    needed_by,
-    outline,
-    total,
-)
+from study.runs.log import Log
+from study.runs.outline import NEEDS, abbreviate, configurations, incomplete, needed_by
+from study.runs.progress import Progress, makespan, progress, seconds_left
 from study.spec.params import load_params
 from study.spec.run import all_runs, parse_run
 from study.tables.table2_rows import is_row
 
 ROOT = Path(__file__).parents[1]
-UNKNOWN = {}
-KNOWN = {"opmask-R50": Pace(10, 0, "x"), "maskrcnn-R50": Pace(20, 0.5, "x")}
 
 
 @pytest.fixture
@@ -139,47 +125,36 @@ def test_a_fresh_project(tmp_path, monkeypatch, capsys):
     assert " 2 " in rows["pretrain R50 1/2"] and "Figures 3 6" in rows["opmask-R50-voc-0"]
     assert all(line.endswith("unknown") for line in rows.values())
     assert "left: 4 with 10 iterations" in text and "2 at a time" in text
-    assert "what is unknown: pretrain-R50, opmask-R50, maskrcnn-R50" in text
+    kinds = "pretrain-R50-1, pretrain-R50-2, opmask-R50, maskrcnn-R50"
+    assert f"what is unknown: {kinds}" in text
     assert "Lack so many of their runs in params.yaml: Table 1 (6)" in text
 
 
-def facts(line) -> tuple[str, int, float]:
-    return line.progress.state, line.progress.left, line.seconds
-
-
-def test_states_and_time_left(params):
-    first, second = outline(params, KNOWN)
-    assert facts(first) == ("waiting", 3, 3 * 10)
-    assert second.seconds == 3 * 20 + 10 * 0.5  # and ten validation images
-    job = job_of(params)
+def test_what_is_left_and_how_long_it_takes(params, capsys, monkeypatch):
+    monkeypatch.setattr(command, "places", lambda *_: [{}, {}])
+    job, other = job_of(params), job_of(params, 1)
     job.work.mkdir(parents=True)
     (job.work / "lock0").touch()
     (job.work / "model_0000001.pth").touch()
-    (job.work / "metrics.json").write_text(log_line(1))
-    first, _ = outline(params, KNOWN)
-    assert facts(first) == ("interrupted", 1, 10)
-    shutil.rmtree(job.work)
-    publish(job)
-    first, _ = outline(params, KNOWN)
-    assert facts(first) == ("published", 0, 0)
-
-
-def test_totals(params, capsys, monkeypatch):
-    monkeypatch.setattr(command, "places", lambda *_: [{}, {}])
-    lines = outline(params, KNOWN)
-    assert total(lines, 2).runs == 65 and total(lines, 1).runs == 95
-    assert total(outline(params, UNKNOWN), 2).unknown == ["opmask-R50", "maskrcnn-R50"]
-    publish(job_of(params))
+    (job.work / "metrics.json").write_text(log_line(1, time=10.0))
+    found = progress(params)
+    assert [(one.state, one.left) for one in found] == [("interrupted", 1), ("waiting", 3)]
+    assert seconds_left(found)[0] == 10 and math.isnan(seconds_left(found)[1])
     command.run([])
     text = capsys.readouterr().out
-    assert "published: 1, in DVC's cache: 0, left: 1 with 3 iterations" in text
-    publish(job_of(params, 1))
+    assert "of which done: 0, left: 2 with 4 iterations" in text
+    assert "runs, 2 at a time, 10 s), and what is unknown: maskrcnn-R50" in text
+    shutil.rmtree(job.work)
+    publish(job)
+    command.run([])
+    assert "of which done: 1, left: 1 with 3 iterations" in capsys.readouterr().out
+    publish(job, other)
     command.run([])
     assert "nothing is left to train" in capsys.readouterr().out
 
 
 @given(st.lists(st.integers(1, 9), max_size=9), st.integers(1, 4))
-def test_makespan_is_that_of_a_simulated_sweep(durations, places):
+def test_makespan_is_that_of_a_simulation(durations, places):
     waiting, running, now = sorted(durations), [], 0
     while waiting or running:
         while waiting and len(running) < places:
@@ -192,91 +167,26 @@ def test_makespan_is_that_of_a_simulated_sweep(durations, places):
 # Times.
 
 
-def test_finished_runs_give_medians(params):
-    for number, wall in enumerate((30, 60, 300)):
-        about = {"run": "opmask-R50-voc", "iterations": 3, "wall_s": wall}
-        folder, evaluated = (Path("runs/smoke", s, f"x-{number}") for s in ("train", "evaluate"))
-        folder.mkdir(parents=True)
-        (folder / "provenance.json").write_text(json.dumps(about))
-        evaluated.mkdir(parents=True)
-        about = json.dumps({"seconds": wall, "images": 10})
-        (evaluated / "provenance.json").write_text(about)
-    assert pace.finished_paces(params) == {"opmask-R50": Pace(20.0, 6.0, "finished runs")}
+def progress_of(kind: str, state: str, done: int, seconds: float = math.nan) -> Progress:
+    return Progress("x", kind, state, done, 10, Log(done, seconds))
 
 
-def test_a_warm_start_of_another_length_is_scaled(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    params = make_params(warm_start=True)
-    write_plan(params)
-    folder = Path("runs/smoke/pretrain/R50")
-    folder.mkdir(parents=True)
-    (folder / "provenance.json").write_text('{"wall_s": 100, "iterations": 4}')  # now 2
-    phases = outline(params, pace.known_paces(params))[:2]
-    assert [facts(phase) for phase in phases] == [("waiting", 2, 25)] * 2
+def test_the_median_of_a_kind_tells_how_long_others_take():
+    """What a training logs an iteration: not its whole time, which a shared trunk makes shorter."""
+    found = [progress_of("a", "published", 10, seconds) for seconds in (1.0, 2.0, 30.0)]
+    found += [progress_of("a", "waiting", 0), progress_of("a", "training", 4, 2.0)]
+    found += [progress_of("b", "waiting", 0), progress_of("b", "trained", 10)]
+    *over, waiting, training, unknown, trained = seconds_left(found)
+    assert over == [0, 0, 0] and trained == 0
+    assert (waiting, training) == (20, 12) and math.isnan(unknown)
 
 
-def test_a_training_under_way_gives_its_own_pace(params):
-    job = job_of(params)
-    job.work.mkdir(parents=True)
-    (job.work / "lock0").touch()
-    (job.work / "metrics.json").write_text(log_line(0))
-    assert pace.known_paces(params) == {"opmask-R50": Pace(2.0, 0.0, "trainings under way")}
-    publish(job_of(params, 1))
-    found = pace.known_paces(params)
-    assert found["maskrcnn-R50"] == Pace(10.0, 0.0, "finished runs")
-    assert found["opmask-R50"].source == "trainings under way"
-
-
-# DVC's cache, made by DVC.
-
-STAGE = """
-import json, pathlib, sys
-out = pathlib.Path("runs/smoke/train/opmask-R50-voc-0")
-out.mkdir(parents=True, exist_ok=True)
-work = pathlib.Path("work_name").read_text()
-(out / "provenance.json").write_text(json.dumps({"work": work}))
-(out / "losses").mkdir(exist_ok=True)
-(out / "losses/loss.tsv").write_text(work)
-"""
-
-
-@pytest.mark.slow
-def test_what_dvc_can_restore(params, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
-
-    def dvc(*words):
-        subprocess.run([sys.executable, "-m", "dvc", *words], check=True, capture_output=True)
-
-    Path("pipeline").mkdir()
-    Path("pipeline/train.py").write_text(STAGE)  # what the stage runs here, where it is first
-    out = "runs/smoke/train/opmask-R50-voc-0"
-    stage = {"cmd": "python -m pipeline.train opmask-R50-voc-0"}
-    stage |= {"deps": ["work_name"]}
-    stage |= {"outs": [f"{out}/provenance.json", f"{out}/losses"]}
-    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": stage}}))
-    now, other = job_of(params), job_of(params, 1).work.name
-    dvc("init", "--no-scm", "-q")
-    assert not DvcCache.here().has_run(now)
-    for name in (now.work.name, other):  # so that the first is in the run cache alone
-        Path("work_name").write_text(name)
-        dvc("repro")
-    assert other in Path(out, "provenance.json").read_text()
-    assert DvcCache.here().has_run(now)
-    assert [line.progress.state for line in outline(params, UNKNOWN)] == [
-        "in DVC's cache",
-        "waiting",
-    ]
-
-    with monkeypatch.context() as edited:
-        edited.setattr(folders, "code_of", lambda module: f"another {module}")
-        assert not DvcCache.here().has_run(job_of(params))
-    assert DvcCache.here().has_run(job_of(params))
-    shutil.rmtree(".dvc/cache/files")
-    assert not DvcCache.here().has_run(now)
-
-
-def test_outside_of_dvc(params):
-    assert not DvcCache.here().has_run(job_of(params))
+def test_a_run_that_is_out_of_date_still_gives_its_pace(params):
+    publish(job_of(params))
+    params["schedules"]["130k"]["max_iter"] *= 2
+    found = progress(params)
+    assert (found[0].state, found[0].total) == ("stale", 5)
+    assert seconds_left(found)[0] == 5 * 2.0
 
 
 def test_gpus_that_a_training_sees(monkeypatch):
@@ -298,9 +208,7 @@ def test_bad_parameters_are_one_line(params, capsys):
 
 
 def test_runs_of_several_seeds_have_a_line_each(params):
-    lines = outline(make_params(seeds=[0, 4]), UNKNOWN)
-    assert [line.progress.name for line in lines] == [
-        f"{name}-{seed}" for name in RUNS for seed in (0, 4)
-    ]
-    assert {line.progress.kind for line in lines} == {"opmask-R50", "maskrcnn-R50"}
+    found = progress(make_params(seeds=[0, 4]))
+    assert [one.name for one in found] == [f"{name}-{seed}" for name in RUNS for seed in (0, 4)]
+    assert {one.kind for one in found} == {"opmask-R50", "maskrcnn-R50"}
     assert run_of(make_params(seeds=[4])).key == "opmask-R50-voc-4"

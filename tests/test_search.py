@@ -235,6 +235,7 @@ def project(tmp_path, monkeypatch):
     """Three images, two held out; `class 1` is supervised; two snapshots, the second worse."""
     params = PARAMS | {"bootstrap": BOOTSTRAP, "splits": {"mine": ["class 1"]}, "scale": "coco"}
     params["runs"] = ["opmask-R50-mine-search", "opmask-R50-mine"]
+    params["hardware"] = PARAMS["hardware"] | {"side_by_side": 1}  # in this process
     write_params(params, tmp_path)
     objects = [(i, c, box, 0) for i in (1, 2, 3) for c in (1, 3) for box in (BOX, OTHER)]
     truth = make_ground_truth([1, 2, 3], objects)
@@ -270,7 +271,9 @@ def project(tmp_path, monkeypatch):
 def test_stage(project):
     stage.run([])
     found = project / "runs" / "coco" / "search"
-    assert json.loads((found / "runs.json").read_text()) == [KEY]  # the other has no snapshots
+    assert list(json.loads((found / "runs.json").read_text())) == [
+        KEY
+    ]  # the other has no snapshots
     curve = pd.read_csv(found / KEY / FILE)
     assert curve.columns.tolist() == CURVE and curve["iteration"].unique().tolist() == [
         120000,

@@ -1,7 +1,6 @@
 """`python -m pipeline.status`: every state, from what trainings really leave behind."""
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +9,11 @@ import pytest
 import yaml
 from filelock import FileLock
 from planned_project import job_of, log_line, make_params, publish, run_of, write_plan
-from study.runs.ahead import detections_file
-from study.runs.status import STATES, Progress, run_progress
 
 from pipeline import status
 from study.runs import log
-from study.runs import status as library
+from study.runs import progress as library
+from study.runs.progress import STATES, Progress, run_progress, seconds_left
 from study.runs.work import as_planned, planned
 from study.spec.code import code_of
 from study.spec.paths import PUBLISHED
@@ -76,13 +74,6 @@ def test_published_then_stale(params):
     assert state(params) == "stale"
 
 
-def test_detections_kept_by_a_published_run_are_no_training(params):
-    job = job_of(params)
-    job.work.mkdir(parents=True)
-    detections_file(job.work).touch()
-    assert state(params) == "waiting"
-
-
 def test_interrupted_resumes_from_its_checkpoint_not_from_its_log(params):
     work = started(params)
     (work / "metrics.json").write_text(log_line(0) + log_line(2))
@@ -90,15 +81,14 @@ def test_interrupted_resumes_from_its_checkpoint_not_from_its_log(params):
     (work / "model_0000001.pth").touch()
     found = run_progress(run_of(params), params)
     assert (found.state, found.done, found.total) == ("interrupted", 2, 3)
-    assert math.isnan(found.eta)
 
 
 def test_after_the_last_iteration(params):
     work = started(params)
     (work / "model_final.pth").touch()
-    assert state(params) == "finishing"
+    assert state(params) == "interrupted"  # before it was exported
     (work / PUBLISHED).mkdir()
-    assert state(params) == "trained ahead"
+    assert state(params) == "trained"
 
 
 HOLD = """
@@ -122,7 +112,7 @@ def test_a_lock_that_another_process_holds_is_a_training(params):
         process.stdin.close()
         process.wait(60)
     assert (found.state, found.done, found.total) == ("training", 1, 3)
-    assert found.eta == 2 * 2.0  # iterations left × seconds each
+    assert seconds_left([found]) == [2 * 2.0]  # iterations left × seconds each
     assert found.log.losses == {"total_loss": 3.0, "loss_cls": 1.5, "loss_mask": 0.7}
     assert state(params) == "interrupted"
     with FileLock(work / "lock1", timeout=0):  # looking left no lock behind
@@ -151,7 +141,7 @@ def test_warm_start_phase_by_phase(tmp_path, monkeypatch):
     (first / "lock0").touch()
     assert states() == ["interrupted", "waiting", "waiting"]
     (first / "model_final.pth").write_text("weights")
-    assert states() == ["trained ahead", "waiting", "waiting"]
+    assert states() == ["trained", "waiting", "waiting"]
     assert library.phase_folders("R50", params)[1] != second  # which starts from those weights
     weights = Path("runs/smoke/pretrain/weights/R50.pth")
     weights.parent.mkdir(parents=True)
@@ -159,7 +149,7 @@ def test_warm_start_phase_by_phase(tmp_path, monkeypatch):
     about = Path("runs/smoke/pretrain/R50/provenance.json")
     about.parent.mkdir()
     about.write_text('{"code": "of an earlier day"}')
-    assert states() == ["trained ahead", "stale", "waiting"]
+    assert states() == ["trained", "stale", "waiting"]
     about.write_text(json.dumps({"code": code_of("pipeline.pretrain")}))
     assert states() == ["published", "published", "waiting"]
     publish(job_of(params))

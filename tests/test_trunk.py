@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from study.runs.sweep import Training
 from tiny import tiny_cfg, write_images
 
 from opmask.training import trainer
@@ -98,14 +97,3 @@ def test_seeds_share_nothing():
     params = {**PARAMS, "scale": "coco", "runs": ["opmask-R50-voc"], "seeds": [0, 1]}
     run = parse_run("opmask-R50-voc", 0, params)
     assert branch_points(specification(run, params), params) == ()
-
-
-def test_the_sweep_lets_a_run_wait_for_its_trunk(tmp_path):
-    trunk = tmp_path / "trunk"
-    long = Training("long", 13, tmp_path, Trunk(trunk, (6, 10)))
-    short = Training("short", 9, tmp_path, Trunk(trunk, (6,)))
-    other = Training("other", 5, tmp_path, Trunk(tmp_path / "else", (6,)))
-    assert short.waits_for(long) and not other.waits_for(long) and not short.waits_for(other)
-    trunk.mkdir()
-    long.trunk.checkpoint(6).touch()
-    assert not short.waits_for(long)

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from study.format import duration
 from study.runs.log import last_log
 from study.runs.side_by_side import Task, run_side_by_side
-from study.runs.training import train_planned
 from study.runs.work import Planned
 
 PRELOADED = ["study.runs.training"]  # ten seconds of imports for each of the runs, else
@@ -24,9 +23,11 @@ def train_all(
     jobs: Sequence[Planned],
     environments: Sequence[Mapping[str, str]],
     logs: Path,
-    train: Callable[[str, str], None] = train_planned,
+    train: Callable[[str, str], None],
 ) -> None:
     """Call `train(key, name of the work folder)` for all `jobs`, the longest first.
+
+    train: can be pickled.
 
     On Ctrl-C or SIGTERM, when one fails and when this process is killed, every run saves a
     checkpoint and stops.

@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
-from study.runs.sweep import Training, train_side_by_side
 
 from opmask.errors import UserError
 from opmask.training import hardware
 from opmask.training.hardware import KEEP_MEMORY, places
-from study.runs import sweep
+from opmask.training.trunk import Trunk
+from study.runs import train_all
+from study.runs.work import Planned
 
 CPU = {"gpus": "auto", "machines": 1, "side_by_side": "auto"}
 
@@ -58,23 +60,24 @@ def test_impossible_wishes_are_refused(machine, change, message):
         places({**CPU, **change}, 4)
 
 
-def script(monkeypatch, folder: Path, code: str) -> str:
-    """A module to run instead of a training, with the key as `sys.argv[1]`."""
-    name = f"training_{uuid.uuid4().hex}"
-    folder.joinpath(f"{name}.py").write_text(code)
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(sweep, "PRELOADED", [])
-    return name
+@pytest.fixture(autouse=True)
+def nothing_preloaded(monkeypatch):
+    monkeypatch.setattr(train_all, "PRELOADED", [])
 
 
-def test_longest_first_and_no_more_at_once_than_places(monkeypatch, tmp_path):
-    code = """
-import os, sys, time
-start = time.time(); time.sleep(.5); print(sys.argv[1], os.environ["P"], start, time.time())
-"""
-    module = script(monkeypatch, tmp_path, code)
-    parts = [Training("abcde"[i], length, tmp_path) for i, length in enumerate([1, 5, 3, 4, 2])]
-    train_side_by_side(parts, [{"P": "x"}, {"P": "y"}], tmp_path / "logs", module)
+def job(key: str, iterations: int, folder: Path) -> Planned:
+    return Planned(key, {"max_iter": iterations}, None, "", folder / f"smoke-{key}-0", folder)
+
+
+def log_times(key, _work):
+    start = time.time()
+    time.sleep(0.5)
+    print(key, os.environ["P"], start, time.time())
+
+
+def test_longest_first_and_no_more_at_once_than_places(tmp_path, capsys):
+    jobs = [job("abcde"[i], length, tmp_path) for i, length in enumerate([1, 5, 3, 4, 2])]
+    train_all.train_all(jobs, [{"P": "x"}, {"P": "y"}], tmp_path / "logs", log_times)
     done = [(tmp_path / "logs" / f"{key}.log").read_text().split() for key in "abcde"]
     spans = sorted((float(start), float(end), key) for key, _, start, end in done)
     assert {key for *_, key in spans[:2]} == {"b", "d"}
@@ -82,77 +85,90 @@ start = time.time(); time.sleep(.5); print(sys.argv[1], os.environ["P"], start, 
     for start, _, _ in spans:
         assert sum(s <= start < e for s, e, _ in spans) <= 2
     assert {place for _, place, _, _ in done} == {"x", "y"}
+    lines = capsys.readouterr().out.splitlines()  # one a finished run
+    assert sorted(line.split(":")[0] for line in lines) == list("abcde")
+    assert lines[-1].startswith("a: trained, 1 iterations; 5 of 5 runs after ")
+
+
+def fail_once_another_is_ready(key, _work):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
+    ready = Path("ready")
+    if key == "bad":
+        while not ready.exists():
+            time.sleep(0.05)
+        raise UserError("params.yaml: config: no such key")
+    try:
+        ready.touch()
+        time.sleep(600)
+    except KeyboardInterrupt:
+        time.sleep(0.5)
+        print("saved")
 
 
 def test_one_failure_stops_the_others_gently(monkeypatch, tmp_path):
     """The others get the chance to save: SIGINT, and time to react to it."""
-    code = """
-import sys, time, pathlib, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
-if sys.argv[1] == "bad":
-    while not pathlib.Path("ready").exists(): time.sleep(.05)
-    sys.exit("error: params.yaml: config: no such key")
-try:
-    pathlib.Path("ready").touch(); time.sleep(60)
-except KeyboardInterrupt:
-    time.sleep(.5); print("saved")
-"""
     monkeypatch.chdir(tmp_path)
-    module = script(monkeypatch, tmp_path, code)
-    started = time.monotonic()
-    parts = [Training("bad", 1, tmp_path / "bad"), Training("good", 2, tmp_path / "good")]
+    jobs = [job("bad", 1, tmp_path), job("good", 2, tmp_path)]
     with pytest.raises(UserError, match=r"bad: params.yaml: config: no such key \(log: .*bad.log"):
-        train_side_by_side(parts, [{}, {}], tmp_path / "logs", module)
+        train_all.train_all(jobs, [{}, {}], tmp_path / "logs", fail_once_another_is_ready)
     assert (tmp_path / "logs" / "good.log").read_text() == "saved\n"
-    assert time.monotonic() - started < 55
+
+
+def describe_process(key, work):
+    print(key, work, "detectron2" in sys.modules, os.environ["OWN"])
+    start = Path("/proc/self/environ").read_text().split("\0")
+    print("SHARED=1" in start, any(line.startswith("OWN=") for line in start))
 
 
 def test_a_run_has_its_place_in_the_environment_and_the_imports_at_hand(monkeypatch, tmp_path):
     """What a library reads at its start, as glibc does, must be there when the process starts."""
-    code = """
-import os, sys
-print(sys.argv[1:], "detectron2" in sys.modules, os.environ["OWN"])
-start = open("/proc/self/environ").read().split("\\0")
-print("SHARED=1" in start, any(line.startswith("OWN=") for line in start))
-"""
     server = multiprocessing.forkserver._forkserver
     server._stop()  # whatever other tests have started
-    module = script(monkeypatch, tmp_path, code)
-    monkeypatch.setattr(sweep, "PRELOADED", ["detectron2"])
+    monkeypatch.setattr(train_all, "PRELOADED", ["detectron2"])
     places = [{"SHARED": "1", "OWN": "x"}, {"SHARED": "1", "OWN": "y"}]
     before = dict(os.environ)
-    parts = [Training("a", 2, tmp_path), Training("b", 1, tmp_path)]
+    jobs = [job("a", 2, tmp_path), job("b", 1, tmp_path)]
     try:
-        train_side_by_side(parts, places, tmp_path / "logs", module)
+        train_all.train_all(jobs, places, tmp_path / "logs", describe_process)
     finally:
         server._stop()
     logs = [(tmp_path / "logs" / f"{key}.log").read_text().splitlines() for key in "ab"]
     preloaded = sys.platform == "linux"
-    assert {log[0] for log in logs} == {
-        f"['a', '--work', '{tmp_path.name}'] {preloaded} y",
-        f"['b', '--work', '{tmp_path.name}'] {preloaded} x",
-    }
+    assert {log[0] for log in logs} == {f"a smoke-a-0 {preloaded} y", f"b smoke-b-0 {preloaded} x"}
     assert not preloaded or {log[1] for log in logs} == {"True False"}
     assert dict(os.environ) == before
 
 
-LINGERING = """
-import pathlib, sys, time
-try:
-    pathlib.Path(sys.argv[1] + ".ready").touch(); time.sleep(600)
-except KeyboardInterrupt:
-    time.sleep(.5); print("saved")
-"""
+def test_a_run_waits_until_its_trunk_is_there(tmp_path):
+    def branch(key, *points):
+        return replace(job(key, 9, tmp_path), trunk=Trunk(tmp_path / key[:5], points))
+
+    long, short, other = branch("trunk-long", 6, 10), branch("trunk-short", 6), branch("alone", 6)
+    assert short.waits_for(long) and not other.waits_for(long) and not short.waits_for(other)
+    long.trunk.folder.mkdir()
+    long.trunk.checkpoint(6).touch()
+    assert not short.waits_for(long)
+
+
 PARENT = """
+import sys, time
 from pathlib import Path
 from opmask.errors import main
-from study.runs import sweep
+from opmask.training.trunk import Trunk
+from study.runs import train_all
+from study.runs.work import Planned
+
+def linger(key, work):
+    try:
+        Path(key + ".ready").touch(); time.sleep(600)
+    except KeyboardInterrupt:
+        time.sleep(.5); print("saved")
 
 @main
 def run(argv):
-    sweep.PRELOADED = []
-    parts = [sweep.Training(key, 1, Path(key)) for key in "ab"]
-    sweep.train_side_by_side(parts, [{}, {}], Path("logs"), "lingering")
+    train_all.PRELOADED = []
+    jobs = [Planned(key, {"max_iter": 1}, None, "", Path(key), Path()) for key in "ab"]
+    train_all.train_all(jobs, [{}, {}], Path("logs"), linger)
 
 if __name__ == "__main__":
     run()
@@ -161,8 +177,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_sweep_that_is_stopped_or_killed_lets_its_runs_save(number, tmp_path):
-    (tmp_path / "lingering.py").write_text(LINGERING)
+def test_training_that_is_stopped_or_killed_lets_its_runs_save(number, tmp_path):
     (tmp_path / "parent.py").write_text(PARENT)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     # in the background, as in a shell script: SIGINT is ignored until somebody asks for it
@@ -185,6 +200,11 @@ def test_a_sweep_that_is_stopped_or_killed_lets_its_runs_save(number, tmp_path):
     assert [(tmp_path / "logs" / f"{key}.log").read_text() for key in "ab"] == ["saved\n"] * 2
 
 
+def be_killed(number, _key, _work):
+    print("bad:  31%|###1      | 233/760 [00:51<01:53]", end="\r", flush=True)
+    os.kill(os.getpid(), number)
+
+
 @pytest.mark.parametrize(
     ("number", "message"),
     [
@@ -192,14 +212,10 @@ def test_a_sweep_that_is_stopped_or_killed_lets_its_runs_save(number, tmp_path):
         (signal.SIGSEGV, "bad: killed by SIGSEGV"),
     ],
 )
-def test_a_run_that_was_killed_is_reported_as_killed(number, message, monkeypatch, tmp_path):
-    code = f"""
-import os, sys
-print("bad:  31%|###1      | 233/760 [00:51<01:53]", end="\\r", flush=True)
-os.kill(os.getpid(), {int(number)})
-"""
-    module = script(monkeypatch, tmp_path, code)
+def test_a_run_that_was_killed_is_reported_as_killed(number, message, tmp_path):
     with pytest.raises(UserError) as error:
-        train_side_by_side([Training("bad", 1, tmp_path)], [{}], tmp_path / "logs", module)
+        train_all.train_all(
+            [job("bad", 1, tmp_path)], [{}], tmp_path / "logs", partial(be_killed, int(number))
+        )
     assert str(error.value).startswith(message) and "bad.log)" in str(error.value)
     assert "%" not in str(error.value)
