@@ -128,6 +128,7 @@ class Hardware(Strictly):
     gpus: Auto | Whole = Field(
         description="GPUs of a run on this machine; auto: all, or their share; 0: CPU"
     )
+    processes: Positive = Field(description="processes of a run on CPU; with GPUs one a GPU")
     machines: Positive = Field(description="machines that train a run together")
     machine_rank: Whole = Field(description="0 … machines − 1, another on each machine")
     dist_url: Auto | Address = Field(
