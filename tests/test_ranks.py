@@ -4,8 +4,10 @@ They are forked from the tests, so that they start at once and have the tests' p
 test, which starts them as users do.
 """
 
+import json
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -142,8 +144,6 @@ def test_several_processes_train_as_one_on_the_same_batch(masks, tmp_path, monke
 
 
 def square_images(folder: Path):
-    import json
-
     data = write_images(folder / "images", 16)
     content = json.loads(data.annotations.read_text())
     images = [image for image in content["images"] if image["height"] == image["width"]]
@@ -438,8 +438,6 @@ def test_as_users_start_them(data, tmp_path, uninterrupted):
         "if __name__ == '__main__':\n"
         "    trainer.train(*pickle.load(open(sys.argv[1], 'rb')), description='test')\n"
     )
-    import pickle
-
     job = tmp_path / "job.pkl"
     job.write_bytes(pickle.dumps((tiny_cfg(LENGTH), data, tmp_path / "work", TWO)))
     done = subprocess.run(

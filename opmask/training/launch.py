@@ -83,7 +83,7 @@ def launch(function: Callable[..., None], args: Sequence[object], hardware: Hard
     if hardware.world == 1:
         function(*args)
         return
-    host, port, _server = _rendezvous(hardware)
+    host, port, server = _rendezvous(hardware)
     ranks: list[_Rank] = []
     with _noted_signals() as noted:
         try:
@@ -102,6 +102,7 @@ def launch(function: Callable[..., None], args: Sequence[object], hardware: Hard
                 rank.process.kill()
             for rank in ranks:
                 rank.process.join()
+            del server  # which an exception's traceback would keep
     failures = [rank.failure for rank in ranks if rank.failure]
     if noted:
         failures.append(Terminated() if signal.SIGTERM in noted else KeyboardInterrupt())
