@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,7 +34,7 @@ from opmask.training.hardware import Hardware
 PATIENCE = timedelta(minutes=10)
 GRACE = 1.0  # seconds after one rank failed in which others may yet say why
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-CONTEXT: SpawnContext | ForkContext = multiprocessing.get_context("spawn")  # as CUDA needs it
+CONTEXT: Any = multiprocessing.get_context("spawn")  # as CUDA needs it
 # Of detectron2, of torch about detectron2, and of 1x1 weights in channels-last layout.
 HARMLESS = "TypedStorage is deprecated|`broadcast_buffers` is deprecated|Grad strides do not match"
 
@@ -84,7 +83,7 @@ def launch(function: Callable[..., None], args: Sequence[object], hardware: Hard
         function(*args)
         return
     host, port, server = _rendezvous(hardware)
-    ranks: list[_Rank] = []
+    ranks = []
     with _noted_signals() as noted:
         try:
             for local in range(hardware.ranks):
@@ -215,6 +214,7 @@ def _rank(
         comm.synchronize()  # nobody leaves while others need them
         dist.destroy_process_group()
     except BaseException as error:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # Ctrl-C comes from the terminal, too
         reports.send(_report(error, f"process {number} of the training"))
         sys.stderr.flush()
         os._exit(1)  # at once: NCCL's own end waits for ranks that are gone
