@@ -243,6 +243,7 @@ def test_a_bug_is_reported_with_its_traceback(data, tmp_path, monkeypatch):
         train(data, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_one_process_stops_all_at_the_same_iteration(
     number, data, tmp_path, monkeypatch, uninterrupted
