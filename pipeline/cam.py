@@ -70,8 +70,9 @@ def detect(
 
     cfg = load_config(verified(trained / CONFIG))
     cfg = cam_config(cfg, params["cam"]["threshold"])
-    workers = hardware_here(params["hardware"]).workers
-    found = inference.detect_run(cfg, trained / WEIGHTS, manifest, workers, description)
+    here = hardware_here(params["hardware"])
+    cfg.MODEL.DEVICE = here.device
+    found = inference.detect_run(cfg, trained / WEIGHTS, manifest, here.workers, description)
     return found["detections"]
 
 

@@ -78,8 +78,9 @@ def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> di
     from opmask.training.hardware import hardware_here
 
     cfg = load_config(verified(trained / CONFIG))
-    workers = hardware_here(hardware).workers
-    return inference.detect_run(cfg, trained / WEIGHTS, manifest, workers, key)
+    here = hardware_here(hardware)
+    cfg.MODEL.DEVICE = here.device
+    return inference.detect_run(cfg, trained / WEIGHTS, manifest, here.workers, key)
 
 
 def per_class(detections: list[dict], manifest: Manifest, out: Path, masks: bool) -> pd.DataFrame:

@@ -83,12 +83,15 @@ def detector(trained: Path, manifest: Manifest, hardware: Mapping[str, Any]) -> 
     wanted = set(held_out(trained))
     images = [i for i in load_json(manifest.train.annotations)["images"] if i["id"] in wanted]
     ids = [category["id"] for category in manifest.categories]
-    workers = hardware_here(hardware).workers
+    here = hardware_here(hardware)
+    cfg.MODEL.DEVICE = here.device
 
     def detect(weights: Path) -> list[dict[str, Any]]:
         model, name = inference.load_model(cfg, weights), f"{trained.name} {weights.stem}"
         folder = manifest.train.images
-        return inference.detect(model, cfg, images, folder, ids, workers=workers, description=name)
+        return inference.detect(
+            model, cfg, images, folder, ids, workers=here.workers, description=name
+        )
 
     return detect
 

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import yaml
 from own_set import CLASSES, RUNS, WEAK, own_params, write_set
-from study.runs.status import progress
 
 from opmask import predict
 from opmask.data import __main__ as data_command

@@ -24,8 +24,10 @@ from opmask.errors import UserError
 from opmask.model.config import load_config
 from opmask.training import trainer
 from opmask.training.export import export_training
+from opmask.training.hardware import hardware_here, places
 from opmask.training.hooks import SafeCheckpointer
 from opmask.training.trainer import Hardware
+from study.runs import provenance
 
 CPU = Hardware()
 
@@ -331,3 +333,64 @@ def test_snapshots_and_held_out_images(data, tmp_path):
         if image["id"] in held_out:
             (images / image["file_name"]).unlink()
     assert_same(train(cfg, replace(held_out_data, images=images), tmp_path / "again"), final)
+
+
+SETTINGS = {"gpus": "auto", "processes": 2, "machines": 1, "machine_rank": 0, "dist_url": "auto"}
+SETTINGS |= {"side_by_side": "auto", "workers": 4}
+
+
+def test_the_device_is_what_hardware_says_where_it_runs(data, tmp_path, monkeypatch):
+    """`gpus: 0` beside GPUs means CPU; what was trained on a GPU is evaluated without one."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    on_gpus = hardware_here(SETTINGS)
+    assert (on_gpus.device, on_gpus.ranks, on_gpus.workers) == ("cuda", 8, 4)
+    on_cpu = hardware_here({**SETTINGS, "gpus": 0})
+    assert (on_cpu.device, on_cpu.ranks, on_cpu.workers) == ("cpu", 2, 0)
+    monkeypatch.undo()
+    cfg = tiny_cfg(2, MODEL__DEVICE="cuda")
+    train(cfg, data, tmp_path)
+    config = tmp_path / "config.yaml"
+    assert "DEVICE: cpu" in config.read_text()
+    config.write_text(config.read_text().replace("DEVICE: cpu", "DEVICE: cuda"))
+    assert load_config(config).MODEL.DEVICE == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert load_config(tmp_path / "config.yaml").MODEL.DEVICE == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("inherited", "shares"),
+    [("6,7", ["6", "7"]), ("GPU-1a,GPU-2b,GPU-3c", ["GPU-1a", "GPU-2b"]), (None, ["0", "1"])],
+)
+def test_only_inherited_gpus_are_shared_out(inherited, shares, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if inherited:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", inherited)
+    found = places({**SETTINGS, "side_by_side": 2}, 2)
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in found] == shares
+
+
+def test_cores_are_shared_by_the_processes_of_a_run(monkeypatch):
+    monkeypatch.setattr("opmask.training.hardware.psutil.Process.cpu_affinity", lambda _: range(8))
+    monkeypatch.setattr(
+        "opmask.training.hardware.psutil.virtual_memory",
+        lambda: type("", (), {"available": 2**40}),
+    )
+    assert [place["OMP_NUM_THREADS"] for place in places(SETTINGS, 0)] == ["1"] * 4
+    assert [place["OMP_NUM_THREADS"] for place in places({**SETTINGS, "side_by_side": 1}, 0)] == [
+        "4"
+    ]
+
+
+def test_provenance_says_what_trained(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    properties = type("", (), {"name": "H100", "total_memory": 80 * 2**30})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+
+    def driver(*_args, **_kwargs):
+        return subprocess.CompletedProcess([], 0, stdout="575.57.08\n575.57.08\n")
+
+    monkeypatch.setattr(provenance.subprocess, "run", driver)
+    hardware = Hardware(gpus=4, machines=2)
+    about = json.loads(provenance.provenance(tiny_cfg(), hardware, [Path("w")], "pipeline.train"))
+    expected = {"gpu": "H100", "gpu_memory_gib": 80, "gpu_driver": "575.57.08"}
+    assert {**expected, "gpus": 8, "processes": 8}.items() <= about["hardware"].items()

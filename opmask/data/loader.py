@@ -141,6 +141,6 @@ def build_loader(
         batch_sampler=batches,
         collate_fn=list,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=cfg.MODEL.DEVICE == "cuda",
         persistent_workers=workers > 0,
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
@@ -49,6 +50,8 @@ def add_opmask_config(cfg: CfgNode) -> None:
 def load_config(path: Path | str) -> CfgNode:
     """A run's `config.yaml` over the present defaults, OPMask's keys included.
 
+    `MODEL.DEVICE` is this machine's GPU, if there is one, wherever the run was trained.
+
     Nothing in the file is ever run, unlike by detectron2's own `merge_from_file`, which obeys
     YAML's tags for Python objects. Keys that an older or newer version had are kept.
 
@@ -70,6 +73,7 @@ def load_config(path: Path | str) -> CfgNode:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: is no configuration of a training ({reason})") from error
     cfg.set_new_allowed(False)
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     return cfg
 
 

@@ -14,13 +14,11 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from types import FrameType
-from typing import NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -34,11 +32,11 @@ from opmask.training.hardware import Hardware
 # The longest that ranks wait for each other: while one reads annotations or writes a checkpoint,
 # and at the start for the other machines.
 PATIENCE = timedelta(minutes=10)
-CONTEXT: BaseContext = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-# Of detectron2 and of torch about it, and of 1x1 weights in channels-last layout.
-HARMLESS = "TypedStorage is deprecated|`broadcast_buffers` is deprecated|Grad strides do not match"
 GRACE = 1.0  # seconds after one rank failed in which others may yet say why
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CONTEXT: Any = multiprocessing.get_context("spawn")  # as CUDA needs it
+# Of detectron2, of torch about detectron2, and of 1x1 weights in channels-last layout.
+HARMLESS = "TypedStorage is deprecated|`broadcast_buffers` is deprecated|Grad strides do not match"
 
 
 class LostPeer(UserError):
@@ -49,17 +47,26 @@ class LostPeer(UserError):
 class _Rank:
     number: int
     process: BaseProcess
-    reports: Connection  # True once it has met the others, and what it failed by
+    reports: Connection  # True once it has met the others; the exception that it failed by
     met: bool = False
     failure: BaseException | None = None
 
-
-@dataclass
-class _Signals:
-    noted: list[int] = field(default_factory=list)
-
-    def note(self, number: int, _frame: FrameType | None) -> None:
-        self.noted.append(number)
+    def hear(self) -> None:
+        """Take in what it has reported."""
+        code = self.process.exitcode  # first: what it said before it ended is there then
+        try:
+            while self.reports.poll():
+                said = self.reports.recv()
+                self.met, self.failure = True, None if said is True else said
+        except (EOFError, OSError):  # it has ended
+            pass
+        if code and self.failure is None:
+            ending = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+            hint = ", as the system does when memory runs out" if ending == "SIGKILL" else ""
+            self.failure = UserError(
+                f"process {self.number} of the training ended by {ending}{hint}; "
+                "repeat the command to resume from the last checkpoint"
+            )
 
 
 def launch(function: Callable[..., None], args: Sequence[object], hardware: Hardware) -> None:
@@ -70,32 +77,42 @@ def launch(function: Callable[..., None], args: Sequence[object], hardware: Hard
     Raises:
         UserError: one that a rank raised, or a rank was killed or lost the others;
         KeyboardInterrupt: by Ctrl-C (by SIGTERM: Terminated), after the ranks have reacted;
-        RuntimeError: a rank raised anything else; its traceback.
+        RuntimeError: a rank raised anything else; with its traceback.
     """
     if hardware.world == 1:
         function(*args)
         return
-    host, port, _server = _rendezvous(hardware)
-    first = hardware.machine_rank * hardware.ranks
-    ranks: list[_Rank] = []
-    with _noted_signals() as signals:
+    host, port, server = _rendezvous(hardware)
+    ranks = []
+    with _noted_signals() as noted:
         try:
             for local in range(hardware.ranks):
+                number = hardware.machine_rank * hardware.ranks + local
                 ours, theirs = CONTEXT.Pipe(duplex=False)
-                job = (local, theirs, function, args, hardware, host, port)
-                process = CONTEXT.Process(target=_rank, args=job, name=f"rank{first + local}")
+                job = (local, number, theirs, (host, port), hardware, function, args)
+                process = CONTEXT.Process(target=_rank, args=job, name=f"rank{number}")
                 with blocked_signals(*SIGNALS):  # they wait until the rank can react
                     process.start()
                 theirs.close()
-                ranks.append(_Rank(first + local, process, ours))
-            _watch(ranks, signals.noted)
+                ranks.append(_Rank(number, process, ours))
+            _watch(ranks, noted)
         finally:
-            codes = [rank.process.exitcode for rank in ranks]
             for rank in ranks:
                 rank.process.kill()
             for rank in ranks:
                 rank.process.join()
-    _raise(ranks, codes, signals.noted)
+            del server  # which an exception's traceback would keep
+    failures = [rank.failure for rank in ranks if rank.failure]
+    if noted:
+        failures.append(Terminated() if signal.SIGTERM in noted else KeyboardInterrupt())
+    if failures:
+        raise min(failures, key=_explains)
+
+
+def _explains(error: BaseException) -> tuple[bool, ...]:
+    """Least for what is the cause of other ranks' failures."""
+    kinds = (LostPeer, KeyboardInterrupt)
+    return (*(isinstance(error, kind) for kind in kinds), not isinstance(error, UserError))
 
 
 def _rendezvous(hardware: Hardware) -> tuple[str, int, TCPStore | None]:
@@ -104,40 +121,32 @@ def _rendezvous(hardware: Hardware) -> tuple[str, int, TCPStore | None]:
     It lives as long as the launcher, so no rank depends on how another ends.
     """
     url = hardware.dist_url
-    if url == "auto" and hardware.machines > 1:
-        raise UserError(
-            "params.yaml: hardware.dist_url: auto is for one machine; "
-            f"{hardware.machines} need tcp://HOST:PORT"
-        )
     try:
+        if url == "auto" and hardware.machines > 1:
+            raise ValueError(f"there are {hardware.machines} machines")
         where = urlsplit("tcp://127.0.0.1:0" if url == "auto" else url)
-        host, port = where.hostname, where.port
-        if where.scheme != "tcp" or not host or port is None:
+        if where.scheme != "tcp" or not where.hostname or where.port is None:
             raise ValueError("no host and port")
         if hardware.machine_rank > 0:
-            return host, port, None
-        store = TCPStore(host, port, None, True, timeout=PATIENCE, wait_for_workers=False)
-        return host, store.port, store
+            return where.hostname, where.port, None
+        server = TCPStore(where.hostname, where.port, None, True, wait_for_workers=False)
+        return where.hostname, server.port, server
     except (ValueError, dist.DistError) as error:
+        reason = str(error).partition("\n")[0]
         raise UserError(
-            f"params.yaml: hardware.dist_url: {url} cannot be used ({_first_line(error)}); "
-            "it is auto or tcp://HOST:PORT, a free port of machine_rank 0"
+            f"params.yaml: hardware.dist_url: {url} cannot be used ({reason}); it is auto, "
+            "on one machine, or tcp://HOST:PORT, with a free port of machine_rank 0"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 @contextmanager
-def _noted_signals() -> Iterator[_Signals]:
-    signals = _Signals()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
-    before = {number: signal.signal(number, signals.note) for number in SIGNALS}
+def _noted_signals() -> Iterator[list[int]]:
+    noted: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {n: signal.signal(n, lambda number, _: noted.append(number)) for n in SIGNALS}
     try:
-        yield signals
+        yield noted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -155,71 +164,34 @@ def blocked_signals(*numbers: signal.Signals) -> Iterator[None]:
 
 def _watch(ranks: Sequence[_Rank], noted: Sequence[int]) -> None:
     """Returns when all have ended, or a little after one has failed."""
-    passed_on, deadline = 0, None
+    passed_on, deadline = 0, float("inf")
     while alive := [rank for rank in ranks if rank.process.exitcode is None]:
-        if deadline and time.monotonic() > deadline:
-            return
         wait([rank.process.sentinel for rank in alive], timeout=0.1)
-        for rank in ranks:
-            _hear(rank)
-        if len(noted) > passed_on and not all(rank.met for rank in ranks):
-            return  # nothing is trained yet: there is nothing to save
         for number in noted[passed_on:]:
+            if not all(rank.met for rank in ranks):
+                return  # nothing is trained yet: there is nothing to save
             for rank in alive:
                 os.kill(rank.process.pid or 0, number)  # not reaped yet, so that it exists
-        passed_on = len(noted)
-        if any(rank.failure or rank.process.exitcode for rank in ranks):
-            deadline = deadline or time.monotonic() + GRACE
-
-
-def _hear(rank: _Rank) -> None:
-    try:
-        while rank.reports.poll():
-            said = rank.reports.recv()
-            rank.met, rank.failure = True, None if said is True else said
-    except (EOFError, OSError):  # it has ended
-        return
-
-
-def _raise(ranks: Sequence[_Rank], codes: Sequence[int | None], noted: Sequence[int]) -> None:
-    """The failure that explains the others'."""
-    for rank in ranks:
-        _hear(rank)
-    failures = [rank.failure for rank in ranks if rank.failure]
-    causes = [one for one in failures if not isinstance(one, LostPeer | KeyboardInterrupt)]
-    if own := [one for one in causes if isinstance(one, UserError)]:
-        raise own[0]
-    if noted:
-        raise Terminated if signal.SIGTERM in noted else KeyboardInterrupt
-    for rank, code in zip(ranks, codes, strict=True):
-        if code and rank.failure is None:
-            raise UserError(
-                f"process {rank.number} of the training ended by {_ending(code)}; "
-                "repeat the command to resume from the last checkpoint"
-            )
-    stops = [one for one in failures if isinstance(one, KeyboardInterrupt)]
-    if failures:
-        raise [*causes, *stops, *failures][0]
-
-
-def _ending(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "SIGKILL, as the system does when memory runs out"
-    return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+            passed_on += 1
+        for rank in ranks:
+            rank.hear()
+        if any(rank.failure for rank in ranks):
+            deadline = min(deadline, time.monotonic() + GRACE)
+        if time.monotonic() > deadline:
+            return
 
 
 def _rank(
     local: int,
+    number: int,
     reports: Connection,
+    server: tuple[str, int],
+    hardware: Hardware,
     function: Callable[..., None],
     args: Sequence[object],
-    hardware: Hardware,
-    host: str,
-    port: int,
 ) -> None:
-    """What a rank does, the `local`-th of its machine."""
+    """What rank `number`, the `local`-th of its machine, does."""
     threading.Thread(target=_end_with_launcher, daemon=True).start()
-    number = hardware.machine_rank * hardware.ranks + local
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has none
         signal.signal(signal.SIGTERM, _terminate)
@@ -229,38 +201,42 @@ def _rank(
             torch.cuda.set_device(local)
         elif "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, torch.get_num_threads() // hardware.ranks))
-        store = TCPStore(host, port, hardware.world, False, timeout=PATIENCE)
-        backend = "nccl" if hardware.gpus else "gloo"
         dist.init_process_group(
-            backend, store=store, rank=number, world_size=hardware.world, timeout=PATIENCE
+            "nccl" if hardware.gpus else "gloo",
+            store=TCPStore(*server, hardware.world, False, timeout=PATIENCE),
+            rank=number,
+            world_size=hardware.world,
+            timeout=PATIENCE,
         )
         comm.synchronize()
         reports.send(True)
         function(*args)
         comm.synchronize()  # nobody leaves while others need them
         dist.destroy_process_group()
-    except (UserError, KeyboardInterrupt) as error:
-        _fail(reports, error)
-    except Exception as error:
-        if isinstance(error, dist.DistError) or "/gloo/" in str(error):
-            message = f"process {number} of the training lost the others ({_first_line(error)})"
-            _fail(reports, LostPeer(f"{message}; where the first one failed, it says why"))
-        _fail(reports, RuntimeError(f"process {number} of the training:\n{traceback.format_exc()}"))
+    except BaseException as error:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # Ctrl-C comes from the terminal, too
+        reports.send(_report(error, f"process {number} of the training"))
+        sys.stderr.flush()
+        os._exit(1)  # at once: NCCL's own end waits for ranks that are gone
 
 
-def _fail(reports: Connection, error: BaseException) -> NoReturn:
-    reports.send(error)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)  # at once: NCCL's own end waits for ranks that are gone
+def _report(error: BaseException, who: str) -> BaseException:
+    """`error` as the launcher raises it."""
+    if isinstance(error, UserError | KeyboardInterrupt):
+        return error
+    if isinstance(error, dist.DistError) or "/gloo/" in str(error):
+        reason = str(error).partition("\n")[0]
+        return LostPeer(
+            f"{who} lost the others ({reason}); where the first one failed, it says why"
+        )
+    return RuntimeError(f"{who}:\n{''.join(traceback.format_exception(error))}")
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
+def _terminate(*_: Any) -> None:
     raise Terminated
 
 
 def _end_with_launcher() -> None:
-    launcher = multiprocessing.parent_process()
-    if launcher:
+    if launcher := multiprocessing.parent_process():
         launcher.join()
         os.kill(os.getpid(), signal.SIGKILL)  # its lock on the work folder is free again

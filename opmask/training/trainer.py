@@ -75,10 +75,9 @@ def train(
     With several machines each calls this. The first reads weights and checkpoints and writes all
     files, so that the others need neither its disk nor a shared one; all need the data.
 
-    Several processes share the images of a batch. Against one process, what differs but for the
-    order of sums: each draws its own random samples of anchors and RoIs; images are padded to the
-    largest of a process; detectron2's box head averages its losses over the RoIs of a process.
-    Gradients are means over processes; batch statistics are of the whole batch.
+    Several processes share the images of a batch; losses and batch statistics are those of the
+    whole batch. Against one process differ the order of sums, the random samples of anchors and
+    RoIs, which each process draws for itself, and the padding, to the largest image of a process.
 
     Returns:
         The final checkpoint in `work`, a plain detectron2 one; `work/config.yaml` belongs to it. On

@@ -27,7 +27,6 @@ def provenance(
 
     `module` is the one whose code made it.
     """
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     commit, dirty = current_commit()
     sessions = [session for work in works for session in trainer.sessions(work)]
     content = {
@@ -41,8 +40,9 @@ def provenance(
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
             "ram_gib": round(psutil.virtual_memory().total / 2**30),
-            "gpu": gpu,
+            **gpu(),
             "gpus": hardware.gpus * hardware.machines,
+            "processes": hardware.world,
         },
         "versions": {
             "python": platform.python_version(),
@@ -55,6 +55,21 @@ def provenance(
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
     return json.dumps(content, indent=2)
+
+
+def gpu() -> dict[str, Any]:
+    """`gpu`, the first one's name, used or not, its `gpu_memory_gib` and `gpu_driver`, or None."""
+    if not torch.cuda.is_available():
+        return {"gpu": None}
+    properties = torch.cuda.get_device_properties(0)
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True)
+        driver = done.stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        driver = None
+    memory = round(properties.total_memory / 2**30, 1)
+    return {"gpu": properties.name, "gpu_memory_gib": memory, "gpu_driver": driver}
 
 
 def cpu_name() -> str:
