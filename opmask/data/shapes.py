@@ -51,7 +51,7 @@ def usable_mask(annotation: Mapping[str, Any]) -> Segmentation | None:
 def rle_pixels(masks: Sequence[Any]) -> list[int]:
     """How many pixels each mask's runs cover, -1 where a COCO RLE's `counts` are malformed, or it
     is none. All at once: a data set has thousands."""
-    counts = [mask.get("counts") if isinstance(mask, dict) else None for mask in masks]
+    counts: list[Any] = [m.get("counts") if isinstance(m, dict) else None for m in masks]
     texts = [n for n, given in enumerate(counts) if isinstance(given, str)]
     result = [_pixels(given) if isinstance(given, list) else -1 for given in counts]
     runs, lengths, sound = decode_rles([counts[n] for n in texts])
