@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as mask_util
 
 from opmask.data import coco
-from opmask.data.shapes import rle_counts
+from opmask.data.shapes import decode_rles, rle_pixels
 from opmask.errors import UserError
 
 
@@ -167,19 +167,26 @@ def test_image_size_is_taken_after_exif_rotation(tmp_path, content):
 SIDE = st.integers(1, 40)
 
 
-@given(hnp.arrays(np.uint8, st.tuples(SIDE, SIDE), elements=st.integers(0, 1)))
-def test_rle_counts_are_the_run_lengths(mask):
-    runs, last = [0], 0
-    for pixel in mask.flatten(order="F"):
-        if pixel != last:
-            runs.append(0)
-            last = pixel
-        runs[-1] += 1
-    encoded = mask_util.encode(np.asfortranarray(mask))["counts"].decode()
-    assert rle_counts(encoded) == runs == rle_counts(runs)
+PICTURES = hnp.arrays(np.uint8, st.tuples(SIDE, SIDE), elements=st.integers(0, 1))
 
 
-@pytest.mark.parametrize("counts", ["p", "é", "P", "O", [3, -1], [3.5]])
-def test_rle_counts_that_are_no_run_lengths_are_refused(counts):
-    with pytest.raises(ValueError):  # bad characters, an unfinished number, negative, no integer
-        rle_counts(counts)
+@given(st.lists(PICTURES, max_size=4))
+def test_rles_are_decoded_to_their_run_lengths(pictures):
+    expected, texts = [], []
+    for picture in pictures:
+        flat = picture.flatten(order="F")
+        changes = np.flatnonzero(np.diff(flat, prepend=0))
+        expected.append(np.diff([0, *changes, len(flat)]).tolist())
+        texts.append(mask_util.encode(np.asfortranarray(picture))["counts"].decode())
+    runs, lengths, sound = decode_rles(texts)
+    assert sound.all()
+    assert [part.tolist() for part in np.split(runs, lengths.cumsum())][:-1] == expected
+    rles = [{"counts": text} for text in texts] + [{"counts": runs} for runs in expected]
+    assert rle_pixels(rles) == [picture.size for picture in pictures] * 2
+
+
+@pytest.mark.parametrize("counts", ["p", "é", "P", "O", "PPPPPP0", [3, -1], [3.5], [True], None])
+def test_counts_that_are_no_run_lengths_are_found_among_others(counts):
+    """Bad characters, an unfinished or too long number, negative, no integer."""
+    good = {"counts": "12"}
+    assert rle_pixels([good, {"counts": counts}, good, {"counts": ""}]) == [3, -1, 3, 0]

@@ -87,7 +87,7 @@ def test_layers_and_parameter_counts(method, mask_convs, backbone, blocks):
         convs = mask_convs * (256 * 256 * 9 + 2 * 256)
         assert parameters(heads.mask_head) == convs + 256 * 256 * 4 + 256 + 256 + 1
         assert heads.prior == (method == "opmask")
-        assert {COCO_CLASSES[c] for c in heads.supervised_classes.tolist()} == set(VOC_CLASSES)
+        assert {COCO_CLASSES[c] for c in heads.is_supervised.nonzero()} == set(VOC_CLASSES)
 
 
 def test_supervised_classes_of_the_other_direction():

@@ -38,7 +38,7 @@ def test_what_check_accepts_trains_and_is_evaluated(tmp_path):
 
 
 def test_large_inputs_take_linear_time_and_memory(tmp_path):
-    """2 MB of every kind in seconds; quadratic `rle_counts` alone took 28 s for 0.4 MB."""
+    """2 MB of every kind in seconds; a quadratic RLE reader alone took 28 s for 0.4 MB."""
     lines = child("size", tmp_path, GB, 2_000_000, 120).splitlines()
     outcomes = dict(line.rsplit(" ", 1) for line in lines)
     used = {name for name, outcome in outcomes.items() if outcome == "True"}

@@ -21,7 +21,7 @@ SUPERVISED = [0, 1, 2]
 SIZE = (64, 64)
 
 
-def build(method: dict | None = None) -> torch.nn.Module:
+def build(method: dict | None = None, **changes: str) -> torch.nn.Module:
     overrides = {
         "MODEL.DEVICE": "cpu",
         "MODEL.OPMASK.BOX_CONV_DIMS": [16, 24, 24, 24],
@@ -29,6 +29,7 @@ def build(method: dict | None = None) -> torch.nn.Module:
         "MODEL.ROI_BOX_HEAD.NORM": "BN",
         "MODEL.ROI_MASK_HEAD.NORM": "BN",
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
+        **{f"MODEL.{key.replace('__', '.')}": value for key, value in changes.items()},
     }
     cfg = paper_config(
         method=method or OPMASK, backbone={"resnet": 50}, supervised=SUPERVISED, num_classes=6,

@@ -23,6 +23,7 @@ from opmask.data.records import FIELDS, Record, load_json, wrong_field
 from opmask.data.shapes import (
     has_degenerate_polygon,
     is_degenerate_box,
+    rle_pixels,
     shape_problems,
     usable_mask,
 )
@@ -211,7 +212,8 @@ def _check_annotations(
 ) -> None:
     sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
     categories = {category["id"] for category in data["categories"]}
-    for annotation in data["annotations"]:
+    pixels = rle_pixels([annotation.get("segmentation") for annotation in data["annotations"]])
+    for annotation, covered in zip(data["annotations"], pixels, strict=True):
         where = f"annotation {annotation['id']}"
         if annotation["category_id"] not in categories:
             problems.add("unknown category", f"{where} (category {annotation['category_id']})")
@@ -219,7 +221,7 @@ def _check_annotations(
             problems.add("unknown image", f"{where} (image {annotation['image_id']})")
             continue
         size, is_sound = sizes[annotation["image_id"]], True
-        for kind, is_degenerate in shape_problems(annotation, *size):
+        for kind, is_degenerate in shape_problems(annotation, *size, covered):
             is_sound &= is_degenerate
             if not (is_degenerate and skip_degenerate):
                 hint = " (`on_degenerate: skip` leaves such out)" if is_degenerate else ""

@@ -1,15 +1,13 @@
-"""The official COCO 2017 layout: what a folder holds of it, what it lacks, where to get that.
-
-COCO publishes no checksums. Those here are what many projects agree on: MD5 of the archives, of the
-smallest of which it is also the server's own ETag, and SHA-256 of the annotation files.
-"""
+"""The official COCO 2017 layout: what a folder holds of it, what it lacks, where to get that."""
 
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from tqdm import tqdm
 
 from opmask.errors import UserError
@@ -52,37 +50,12 @@ class Item:
     archive: Archive  # that brings it
 
 
-ARCHIVES = (
-    Archive(
-        File(
-            "annotations/annotations_trainval2017.zip",
-            252_907_541,
-            "md5:f4bbac642086de4f52a3fdda2de5fa2c",
-        ),
-        files=(
-            File(
-                "annotations/instances_train2017.json",
-                469_785_474,
-                "sha256:610fce4944abdeb15354cc765333805529359d12d88f2f711393ca586901d01d",
-            ),
-            File(
-                "annotations/instances_val2017.json",
-                19_987_840,
-                "sha256:e8c7f7908f1d7278341fae127d0da654f102f11bd7b21d8aeefa635b8c810b6f",
-            ),
-        ),
-    ),
-    Archive(
-        File("zips/train2017.zip", 19_336_861_798, "md5:cced6f7f71b7629ddf16f17bbcfab6b2"),
-        folder="train2017",
-        images=118_287,
-    ),
-    Archive(
-        File("zips/val2017.zip", 815_585_330, "md5:442b8da7639aecaf257c1dceb8ba8c80"),
-        folder="val2017",
-        images=5_000,
-    ),
-)
+def _archive(zip: dict[str, Any], files: Sequence[dict[str, Any]] = (), **folder: Any) -> Archive:
+    return Archive(File(**zip), tuple(File(**file) for file in files), **folder)
+
+
+_PUBLISHED = Path(__file__).with_name("coco2017.yaml").read_text(encoding="utf-8")
+ARCHIVES = tuple(_archive(**archive) for archive in yaml.safe_load(_PUBLISHED))
 
 
 def readable(size: int) -> str:

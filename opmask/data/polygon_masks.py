@@ -54,9 +54,10 @@ class SharedPolygonMasks(PolygonMasks):
             raise ValueError(f"{len(boxes)} boxes for {len(self)} masks")
         rows = torch.arange(len(self)) if self._rows is None else self._rows
         # One transfer for both: rows are exact in float64.
-        both = torch.cat([boxes.detach().double(), rows.to(boxes.device)[:, None]], dim=1).cpu()
-        own = [self._all[row] for row in both[:, 4].int().tolist()]
-        drawn = draw_in_boxes(own, both[:, :4].float().numpy(), mask_size)
+        both = torch.cat([boxes.detach().double(), rows.to(boxes.device)[:, None]], dim=1)
+        values = both.cpu().numpy()
+        own = [self._all[int(row)] for row in values[:, 4]]
+        drawn = draw_in_boxes(own, values[:, :4].astype(np.float32), mask_size)
         return torch.from_numpy(drawn).to(boxes.device, non_blocking=True)
 
 

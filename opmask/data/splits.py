@@ -9,36 +9,15 @@ import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from opmask.errors import UserError
 
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
-
-# The 80 COCO classes in the order of their category ids.
-COCO_CLASSES = _names(
-    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, "
-    "fire hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, "
-    "bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, "
-    "sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, "
-    "bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, "
-    "broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, "
-    "dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, microwave, oven, "
-    "toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"
-)
-VOC_CLASSES = _names(
-    "airplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dining table, dog, horse, "
-    "motorcycle, person, potted plant, sheep, couch, train, tv"
-)
-# Drawn at random by the paper's authors and published with their code (contiguous indices 9, 10,
-# 13, 23 … 79): the same 40 classes make our numbers comparable with theirs.
-FURTHER_CLASSES = _names(
-    "traffic light, fire hydrant, bench, giraffe, backpack, umbrella, handbag, skateboard, fork, "
-    "apple, sandwich, orange, hot dog, donut, toilet, laptop, toaster, clock, scissors, toothbrush"
-)
+_CLASSES = yaml.safe_load(Path(__file__).with_name("classes.yaml").read_text(encoding="utf-8"))
+COCO_CLASSES, VOC_CLASSES, FURTHER_CLASSES = map(tuple, _CLASSES.values())
 
 SUPERVISED_SETS = ("voc", "nonvoc", "voc20", "all")
 

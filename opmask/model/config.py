@@ -1,6 +1,6 @@
 """detectron2 configuration of the paper: `add_opmask_config(cfg)` and `paper_config(...)`.
 
-Values are those of section 4.1 and appendix A; where the paper is silent, of the authors' code.
+Values that all runs share are in `paper.yaml`.
 `load_config(path)` reads what a training left of one.
 """
 
@@ -15,6 +15,7 @@ from detectron2.config import CfgNode, get_cfg
 from opmask.errors import UserError
 from opmask.model import weights
 
+_PAPER = Path(__file__).with_name("paper.yaml")
 NO_MASK_HEAD = "none"  # `mask_head` of a method that finds boxes only
 
 
@@ -102,9 +103,9 @@ def paper_config(
     """
     cfg = get_cfg()
     add_opmask_config(cfg)
-    _set_architecture(cfg, num_classes)
+    cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(_PAPER.read_text(encoding="utf-8"))))
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_classes
     _set_backbone(cfg, backbone)
-    _set_optimisation(cfg)
     _set_method(cfg, method)
     cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(supervised)
     for settings in (method.get("config", {}), overrides or {}):
@@ -140,44 +141,3 @@ def _set_backbone(cfg: CfgNode, definition: Mapping[str, Any]) -> None:
         cfg.INPUT.FORMAT = "RGB"
         cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]
         cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
-
-
-def _set_architecture(cfg: CfgNode, num_classes: int) -> None:
-    """ResNet-FPN Mask R-CNN as in detectron2's Base-RCNN-FPN, with the paper's heads."""
-    model = cfg.MODEL
-    model.META_ARCHITECTURE = "GeneralizedRCNN"
-    model.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-    model.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
-    model.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]
-    model.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.5, 1.0, 2.0]]
-    model.PROPOSAL_GENERATOR.NAME = "RPN"
-    model.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
-    model.RPN.PRE_NMS_TOPK_TRAIN = 2000
-    model.RPN.PRE_NMS_TOPK_TEST = 1000
-    model.RPN.POST_NMS_TOPK_TRAIN = 1000
-    model.RPN.POST_NMS_TOPK_TEST = 1000
-    model.ROI_HEADS.NAME = "OPMaskROIHeads"
-    model.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
-    model.ROI_HEADS.NUM_CLASSES = num_classes
-    model.ROI_BOX_HEAD.NAME = "CAMBoxHead"
-    model.ROI_BOX_HEAD.NORM = "SyncBN"
-    model.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
-    model.ROI_MASK_HEAD.NAME = "PriorMaskHead"
-    model.ROI_MASK_HEAD.NORM = "SyncBN"
-    model.ROI_MASK_HEAD.POOLER_RESOLUTION = 14
-    model.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = True
-
-
-def _set_optimisation(cfg: CfgNode) -> None:
-    """Input and optimisation of section 4.1 and appendix A."""
-    cfg.INPUT.MIN_SIZE_TRAIN = (640, 672, 704, 736, 768, 800)
-    cfg.INPUT.MAX_SIZE_TRAIN = 1333
-    cfg.INPUT.MIN_SIZE_TEST = 800
-    cfg.INPUT.MAX_SIZE_TEST = 1333
-    cfg.SOLVER.IMS_PER_BATCH = 16
-    cfg.SOLVER.BASE_LR = 0.02
-    cfg.SOLVER.WARMUP_ITERS = 1000
-    cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
-    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
-    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "value"
-    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 1.0
