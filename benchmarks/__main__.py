@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add("--repeats", type=int, default=0, help="turns of each; default: the benchmark's own")
     add("--clone", type=Path, metavar="DIR", help="for noop: where `dvc repro` has finished")
     add = result.add_argument_group("models").add_argument
-    add("--scale", default="miniature", help="of params.yaml: miniature, smoke or coco")
+    add("--scale", default="miniature", help="miniature, smoke or coco")
     add("--backbone", default="R50")
     add("--variants", nargs="+", default=[], help="of benchmarks/variants.py, opmask beside them")
     add("--device", choices=["cpu", "cuda"], default="cpu")

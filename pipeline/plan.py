@@ -37,7 +37,9 @@ def run(argv: Sequence[str]) -> None:
         (partial / f"{key}.yaml").write_text(yaml.safe_dump(content))
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
-    print(f"{len(runs)} runs planned at scale {params['scale']}: {out}")
+    named = params["runs"] != params["suites"][params["suite"]]
+    of = "named by `runs`" if named else f"of suite {params['suite']}"
+    print(f"{len(runs)} trainings planned at scale {params['scale']}, {of}: {out}")
 
 
 def check_models(params: Mapping[str, Any]) -> None:

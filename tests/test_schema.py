@@ -440,6 +440,8 @@ def experiment(settings: list[str]) -> dict:
             key, _, value = override.lstrip("+").partition("=")
             assert there(content, key) == yaml.load(value, Loader), override
     params = load_params()
+    chosen = [params["suites"][one[6:]] for one in settings if one.startswith("suite=")]
+    assert chosen in ([], [params["runs"]])  # not those of an earlier command
     planned = {run.key: specification(run, params) for run in all_runs(params)}
     return {**planned, **shared_specifications(params)}
 
@@ -466,6 +468,19 @@ def test_setting_nothing_leaves_the_files_as_they_are():
     for name in FILES:
         apply_overrides(name, [])
         assert Path(name).read_text() == (ROOT / name).read_text(), name
+
+
+def test_lists_that_come_and_go_leave_a_file_that_can_be_read():
+    """A remark behind the key of a list, which is then emptied, makes DVC write what is no YAML."""
+    copy_params()
+    runs, seeds, splits = "runs=[opmask-R50-voc]", "seeds=[0,1]", "++splits.mine=[cat,dog]"
+    for setting in (runs, "runs=[]", splits, splits, "seeds=0", seeds, runs, "runs=[]", "seeds=3"):
+        experiment([setting])
+    suite = "suites.paper=[opmask-R50-voc]"
+    for setting in (suite, "schedules.search.steps=[]", suite, "++suites.mine=opmask-R50-all"):
+        experiment([f"{PAPER}:{setting}"])
+    for name in (CHOICES, PAPER):  # and remarks stay
+        assert Path(name).read_text().count("#") == (ROOT / name).read_text().count("#")
 
 
 @pytest.mark.parametrize("scale", list(PARAMS["scales"]))

@@ -1,4 +1,4 @@
-"""Where a data set lies, and how it is checked: `data_root` and `scales.<scale>.data`."""
+"""Where a data set lies, and how it is checked: `data_root` and `data` of a scale."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from study.spec.params import data_root
 from study.spec.paths import Paths
 
 SETS = ("train", "val")
-# What the optional keys of `scales.<scale>.data` are if left out.
+# What the optional keys of `data` are if left out.
 OPTIONS: dict[str, Any] = {
     "check_images": "header",
     "on_degenerate": "error",
