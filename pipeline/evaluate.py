@@ -17,7 +17,7 @@ import pandas as pd
 from opmask.data.coco import Manifest, load_manifest
 from opmask.data.splits import resolve
 from opmask.evaluation.coco_ap import evaluate, subset_summary
-from opmask.integrity import verified
+from opmask.integrity import require_whole, verified
 from pipeline import stage
 from study.runs.measured import Measurement, collect
 from study.runs.store import measurements
@@ -47,7 +47,9 @@ def _measurement(key: str, params: Mapping[str, Any]) -> Measurement:
     paths = Paths.of(params)
     spec = load_specification(paths.planned(key))
     settings = {name: spec[name] for name in ("run", "splits", "method")}
-    files = [*(paths.train / key / name for name in (WEIGHTS, CONFIG)), paths.manifest]
+    trained = paths.train / key
+    require_whole(trained, [WEIGHTS, CONFIG], remedy=f"dvc repro, or dvc checkout {paths.train}")
+    files = [trained / WEIGHTS, trained / CONFIG, paths.manifest]
     measure = partial(evaluate_run, key, settings, params)
     return Measurement(key, MODULE, settings, files, measure)
 

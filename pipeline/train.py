@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import stage
+from study.runs.side_by_side import places_for
 from study.runs.store import trainings
 from study.runs.work import Planned, planned
 from study.spec.params import load_params
@@ -28,11 +29,12 @@ def run(argv: Sequence[str]) -> None:
     named = parser.parse_args(argv).runs
     params = load_params()
     paths, store = Paths.of(params), trainings(Paths.of(params))
-    jobs = [planned(key, params) for key in named or [one.key for one in all_runs(params)]]
+    keys = [one.key for one in all_runs(params)]
+    jobs = [planned(key, params) for key in named or keys]
     left = [job for job in jobs if not store.has(job.work.name)]
     print(f"{len(jobs) - len(left)} of {len(jobs)} runs are trained", flush=True)
     if left:
-        train(left, params["hardware"], paths)
+        train(left, len(keys), params["hardware"], paths)
     if named or params["hardware"]["machine_rank"] > 0:
         return
     for job in jobs:
@@ -42,14 +44,15 @@ def run(argv: Sequence[str]) -> None:
         forget_trunks({job.trunk.folder for job in jobs}, paths)
 
 
-def train(jobs: Sequence[Planned], hardware: Mapping[str, Any], paths: Paths) -> None:
-    """Train `jobs` to their ends, as many at a time as `hardware` has places for."""
+def train(
+    jobs: Sequence[Planned], plan_size: int, hardware: Mapping[str, Any], paths: Paths
+) -> None:
+    """Train `jobs`, of a plan of so many runs, as many at a time as `hardware` has places for."""
     # torch and detectron2: seconds of start-up, only where something is left to do
-    from opmask.training.hardware import places_here
     from study.runs.train_all import train_all
     from study.runs.training import train_planned
 
-    places = places_here(hardware)
+    places = places_for(plan_size, hardware)
     # The only place has all that this process has, as it has it.
     train_all(jobs, places if len(places) > 1 else [{}], paths.logs, train_planned)
 

@@ -17,7 +17,7 @@ from opmask.errors import UserError
 from opmask.training import hardware
 from opmask.training.hardware import KEEP_MEMORY, places
 from opmask.training.trunk import Trunk
-from study.runs import train_all
+from study.runs import side_by_side, train_all
 from study.runs.work import Planned
 
 CPU = {"gpus": "auto", "machines": 1, "side_by_side": "auto"}
@@ -46,6 +46,19 @@ def test_gpus_are_shared_only_when_asked(machine):
     assert [place["CUDA_VISIBLE_DEVICES"] for place in shared] == ["0,1", "2,3"]
     shared = places({**CPU, "side_by_side": 2, "gpus": 1}, 4)
     assert [place["CUDA_VISIBLE_DEVICES"] for place in shared] == ["0", "1"]
+
+
+def test_few_planned_runs_have_more_cores_each_and_never_as_many_are_left(monkeypatch):
+    def here(hardware):
+        count = 4 if hardware["side_by_side"] == "auto" else hardware["side_by_side"]
+        return [{"OMP_NUM_THREADS": str(8 // count)}] * count
+
+    monkeypatch.setattr(side_by_side, "places_here", here)
+    assert side_by_side.places_for(24, CPU) == [{"OMP_NUM_THREADS": "2"}] * 4
+    assert side_by_side.places_for(2, CPU) == [{"OMP_NUM_THREADS": "4"}] * 2
+    assert side_by_side.places_for(0, CPU) == [{"OMP_NUM_THREADS": "8"}]
+    asked = {**CPU, "side_by_side": 4}
+    assert len(side_by_side.places_for(1, asked)) == 4
 
 
 @pytest.mark.parametrize(
@@ -155,7 +168,7 @@ import sys, time
 from pathlib import Path
 from opmask.errors import main
 from opmask.training.trunk import Trunk
-from study.runs import train_all
+from study.runs import side_by_side, train_all
 from study.runs.work import Planned
 
 def linger(key, work):

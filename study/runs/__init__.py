@@ -1,1 +1,1 @@
-"""Runs and where they are: work folders, side by side, measured, recorded, how far."""
+"""Runs and where they are: work folders, the store, side by side, measured, how far."""

@@ -10,9 +10,8 @@ from tqdm import tqdm
 
 from opmask.errors import UserError
 from opmask.integrity import empty_folder, publish
-from opmask.training.hardware import places_here
 from study.runs.folders import key
-from study.runs.side_by_side import Task, run_side_by_side
+from study.runs.side_by_side import Task, places_for, run_side_by_side
 from study.runs.store import Store
 
 PRELOADED = ["opmask.evaluation.inference", "opmask.evaluation.coco_ap"]  # seconds a process, else
@@ -58,8 +57,8 @@ def collect(
         for one in wanted
         if not store.has(names[one.key])
     ]
-    environments = places_here(hardware) if hardware and tasks else []
-    if len(environments) > 1:  # even if one is left: its threads must not depend on the others
+    environments = places_for(len(wanted), hardware) if hardware and tasks else []
+    if len(environments) > 1:
         _side_by_side(tasks, environments, store)
     else:
         for task in tasks:

@@ -16,10 +16,22 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from opmask.errors import UserError, main
+from opmask.training.hardware import places_here
 
 Context = ForkServerContext | SpawnContext
+
+
+def places_for(planned: int, hardware: Mapping[str, Any]) -> list[dict[str, str]]:
+    """`places_here`; with `side_by_side: auto` no more than there are `planned` runs, each of which
+    then has more cores. How many of them are left must not count: a run's bits depend on threads.
+    """
+    found = places_here(hardware)
+    if hardware["side_by_side"] == "auto" and len(found) > planned:
+        found = places_here({**hardware, "side_by_side": max(1, planned)})
+    return found
 
 
 @dataclass(frozen=True)
