@@ -54,3 +54,13 @@ def test_as_bitmasks_they_are_what_was_annotated(data):
             if isinstance(instance.get("segmentation"), dict):
                 assert np.array_equal(mask, mask_util.decode(instance["segmentation"]))
         assert sum(isinstance(a.get("segmentation"), dict) for a in record["annotations"]) == 1
+
+
+def test_what_is_done_to_a_record_stays_with_who_did_it(data):
+    """Records are kept as bytes, of which each loader process makes what it needs."""
+    records = dicts(data)
+    images = TrainingImages(records, tiny_cfg(INPUT__MASK_FORMAT="bitmask"))
+    assert images.dicts[0] == records[0]
+    images.dicts[0]["annotations"].clear()
+    assert images.dicts[0] == records[0]
+    assert records[0]["annotations"]

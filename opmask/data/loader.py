@@ -13,6 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
+from detectron2.data.common import DatasetFromList
 from detectron2.structures import Instances
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -59,7 +60,7 @@ class TrainingImages(Dataset):
     """Maps `(index, seed)` to detectron2's model input; annotations may lack a mask."""
 
     def __init__(self, dicts: list[dict[str, Any]], cfg: CfgNode):
-        self.dicts = dicts
+        self.dicts = DatasetFromList(dicts)  # bytes in one block, which loader processes share
         self.augmentations = T.AugmentationList(utils.build_augmentation(cfg, is_train=True))
         self.image_format = cfg.INPUT.FORMAT
         self.mask_format = cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else None

@@ -17,7 +17,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from opmask.errors import UserError
-from opmask.model.roi_heads import OPMaskROIHeads
+from opmask.model.roi_heads import OPMaskROIHeads, without_box_features
 
 _D2_THRESHOLD = 0.5  # of detectron2's `detector_postprocess`, which pastes the masks
 
@@ -53,9 +53,7 @@ class CAMMaskROIHeads(OPMaskROIHeads):
         )
         for image, found in zip(instances, masks.split([len(i) for i in instances]), strict=True):
             image.pred_masks = found
-            if image.has("box_features"):
-                image.remove("box_features")
-        return instances
+        return without_box_features(instances)
 
 
 def cam_config(cfg: CfgNode, threshold: float = 0.5) -> CfgNode:

@@ -152,7 +152,7 @@ class OPMaskROIHeads(StandardROIHeads):
     ) -> dict[str, Tensor] | list[Instances]:
         """Adds the prior to the mask features; in training, on all positive proposals."""
         if not self.mask_on:
-            return {} if self.training else _without_box_features(instances)
+            return {} if self.training else without_box_features(instances)
         if self.training:
             instances, _ = select_foreground_proposals(instances, self.num_classes)
             for image in instances:
@@ -161,7 +161,7 @@ class OPMaskROIHeads(StandardROIHeads):
         x = self.mask_pooler([features[f] for f in self.mask_in_features], boxes)
         if self.prior:
             x = (x + self.object_mask_prior(features, instances, x.shape[-2:])).to(x.dtype)
-        return self.mask_head(x, _without_box_features(instances))
+        return self.mask_head(x, without_box_features(instances))
 
     def _has_mask(self, image: Instances) -> Tensor:
         """Which `(N,)` RoIs may teach the mask head: supervised class, annotated mask."""
@@ -187,7 +187,8 @@ class OPMaskROIHeads(StandardROIHeads):
         return object_mask_prior(class_activation_map(box_features, weights[classes]), size)
 
 
-def _without_box_features(instances: list[Instances]) -> list[Instances]:
+def without_box_features(instances: list[Instances]) -> list[Instances]:
+    """`instances`, from which the maps of the box head are removed, in place."""
     for image in instances:
         if image.has("box_features"):
             image.remove("box_features")
