@@ -204,8 +204,8 @@ def test_training_that_is_stopped_or_killed_lets_its_runs_save(number, tmp_path)
             time.sleep(0.05)
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
-        process.wait(60)
-        assert not psutil.wait_procs(children, timeout=60)[1]
+        process.wait(300)
+        assert not psutil.wait_procs(children, timeout=300)[1]
         said = process.stderr.read()
     codes = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}
     assert process.returncode == codes[number]
