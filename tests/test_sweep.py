@@ -107,6 +107,7 @@ except KeyboardInterrupt:
     assert time.monotonic() - started < 55
 
 
+@pytest.mark.slow
 def test_a_run_has_its_place_in_the_environment_and_the_imports_at_hand(monkeypatch, tmp_path):
     """What a library reads at its start, as glibc does, must be there when the process starts."""
     code = """
