@@ -117,7 +117,8 @@ def grid(
         top += LABEL * bool(label)
         for left, panel in zip(lefts, row, strict=True):
             corner = left / width, 1 - (top + side) / total
-            draw(panel, figure.add_axes((*corner, cell / width, side / total)))
+            axis = figure.add_axes((*corner, cell / width, side / total))
+            draw(panel, axis, round(MAX_SIDE * width / style.COLUMN))
         top += height
     write(EDGE, top, "\n".join(credits_), fontsize=SMALL_TYPE)
     return figure
@@ -128,8 +129,8 @@ def _aspect(panel: Panel) -> float:
     return 1.0 if panel.picture is None else panel.picture.shape[0] / panel.picture.shape[1]
 
 
-def draw(panel: Panel, axis: Axes) -> None:
-    """One panel on its axes, whose shape stays."""
+def draw(panel: Panel, axis: Axes, most: int = MAX_SIDE) -> None:
+    """One panel on its axes, whose shape stays; its picture has `most` pixels a side."""
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     axis.spines[:].set_visible(False)
@@ -142,8 +143,7 @@ def draw(panel: Panel, axis: Axes) -> None:
     height, width = panel.picture.shape[:2]
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     picture = Image.fromarray(_tinted(panel.picture, panel))
-    side = round(MAX_SIDE * axis.figure.get_figwidth() / style.COLUMN)
-    picture.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=None)
+    picture.thumbnail((most, most), Image.Resampling.BILINEAR, reducing_gap=None)
     axis.imshow(picture, extent=extent, interpolation="none")
     if panel.heat:
         values, (x, y, w, h) = panel.heat
@@ -171,22 +171,23 @@ def _write_labels(axis: Axes, marks: Sequence[Mark]) -> None:
     for mark in (mark for mark in marks if mark.label):
         ground = {"facecolor": mark.colour if mark.filled else "white", "alpha": 0.7, "lw": 0}
         text = axis.text(0, 0, mark.label, fontsize=LABEL_TYPE, bbox=ground | {"pad": 0.5})
-        size = pixel * np.array(text.get_window_extent().size)
-        (x, y, w, h), (width, height) = mark.box, size
-        corners = product((y - height, y, y + h - height, y + h), (x, x + w - width))
+        width, height = pixel * np.array(text.get_window_extent().size)
+        x, y, w, h = mark.box
+        lows, sides = (y - height, y, y + h - height, y + h), (x, x + w - width)
         places = [
-            Bbox.from_bounds(
-                np.clip(x0, left, right - width), np.clip(y0, top, bottom - height), *size
-            )
-            for y0, x0 in corners
-        ]
-        hidden = [
-            sum(np.prod(both.size) for one in taken if (both := Bbox.intersection(place, one)))
-            for place in places
-        ]
-        place = places[int(np.argmin(hidden))]
+            Bbox.from_bounds(max(left, min(x0, right - width)), max(top, min(y0, bottom - height)),
+                             width, height)
+            for y0, x0 in product(lows, sides)
+        ]  # fmt: skip
+        place = min(places, key=lambda one: sum(_shared(one, other) for other in taken))
         taken.append(place)
         text.set(position=(place.x0, place.y1), va="bottom")
+
+
+def _shared(one: Bbox, other: Bbox) -> float:
+    """The area that both cover."""
+    both = Bbox.intersection(one, other)
+    return both.width * both.height if both else 0.0
 
 
 def _tinted(original: NDArray[np.uint8], panel: Panel) -> NDArray[np.uint8]:

@@ -81,7 +81,8 @@ class Scenes:
 
     def roi(self, image_id: int, box: Sequence[float], category_id: int) -> Roi:
         """A box (xywh, pixels) of a class."""
-        return Roi(image_id, tuple(box), list(self.categories).index(category_id))
+        x, y, w, h = box
+        return Roi(image_id, (x, y, w, h), list(self.categories).index(category_id))
 
     def priors(self, wanted: Iterable[tuple[str, Roi]]) -> Maps:
         """The priors of RoIs of runs (by key), left out where a run's weights are not there."""
@@ -181,7 +182,8 @@ def image_sheet(name: str, picks: pd.DataFrame, frame: pd.DataFrame, scenes: Sce
     """
     rows = []
     for row in picks.itertuples():
-        picture, panels = scenes.picture(row.image_id), []
+        picture = scenes.picture(row.image_id)
+        panels: list[Panel] = []
         of_image = frame[(frame["image_id"] == row.image_id) & (frame["seed"] == row.seed)]
         for method, side in _SIDES.items():
             instances = of_image[of_image["run"] == getattr(row, f"run_{side}")]
