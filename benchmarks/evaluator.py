@@ -23,8 +23,9 @@ from pycocotools.cocoeval import COCOeval
 
 from benchmarks import timing
 from opmask.data.splits import COCO_CLASSES, resolve
-from opmask.evaluation.bootstrap import paired_differences
+from opmask.evaluation.bootstrap import data_and_draws, spread
 from opmask.evaluation.coco_ap import METRICS, evaluate, subset_summary
+from opmask.evaluation.weighted_ap import weighted_metrics
 
 HEIGHT, WIDTH, RESAMPLES = 480, 640, 1000
 CATEGORIES = [{"id": k, "name": name} for k, name in enumerate(COCO_CLASSES, 1)]
@@ -55,7 +56,9 @@ def bootstrap(options: Namespace) -> pd.DataFrame:
 
     def compare() -> None:
         for name in ("nonvoc", "voc"):
-            paired_differences([a], [b], SPLITS[name], resamples=RESAMPLES)
+            weights = data_and_draws(sizes["images"], RESAMPLES, seed=0)
+            aps = [weighted_metrics(run, weights, SPLITS[name])[0] for run in (a, b)]
+            spread(np.nanmean(aps[0] - aps[1], axis=-1))
 
     repeats = options.repeats or 3
     rows = timing.interleaved({"novel, both directions": compare}, repeats, label="classes")
