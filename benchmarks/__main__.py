@@ -1,6 +1,6 @@
 """Measures speed and memory: prints tables and writes them as CSV, with machine and commit.
 
-    python -m benchmarks                   # all; forty minutes
+    python -m benchmarks                   # all; half an hour
     python -m benchmarks step machine      # some of them
 
 Ratios are of one run: what is compared takes turns, and the median over the turns counts.
@@ -13,16 +13,16 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks import arrays, evaluator, models
+from benchmarks import evaluator, models
 from benchmarks.timing import write
 from opmask.errors import UserError, main
 from study.spec.params import require
 
 # These depend on --scale and --device, whence a file of their own for another scale or a GPU.
-OF_A_MODEL = (models.step, models.machine, models.inference)
-ALONE = (arrays.targets, evaluator.evaluator, arrays.overlap, evaluator.bootstrap)
+OF_A_MODEL = (models.step, models.machine)
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], pd.DataFrame]] = {
-    function.__name__: function for function in (*OF_A_MODEL, *ALONE)
+    function.__name__: function
+    for function in (*OF_A_MODEL, evaluator.evaluator, evaluator.bootstrap)
 }
 
 

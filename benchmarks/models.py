@@ -1,4 +1,4 @@
-"""Benchmarks of models: each in a process of its own, all doing the same in turn.
+"""Benchmarks of models: each in a process of its own, all training in turn.
 
 `benchmarks/session.py` says which there are; all ratios are to the first.
 """
@@ -66,13 +66,7 @@ class Team(NamedTuple):
 def step(options: Namespace) -> pd.DataFrame:
     """A training step by method, loading included, against detectron2 and a plain one."""
     teams = {name: Team(name) for name in VARIANTS}
-    return contest(options, teams, "train", count=4, repeats=4, starts=5)
-
-
-def inference(options: Namespace) -> pd.DataFrame:
-    """Images a second, as an evaluation runs: read, detected, masks written as RLE."""
-    names = ("opmask", "maskrcnn7", "fasterrcnn", "opmask-fp32", "detectron2-stock")
-    return contest(options, {n: Team(n) for n in names}, "infer", count=64, repeats=5)
+    return contest(options, teams, steps=4, repeats=4, starts=5)
 
 
 def machine(options: Namespace) -> pd.DataFrame:
@@ -87,31 +81,25 @@ def machine(options: Namespace) -> pd.DataFrame:
         for variant in ("opmask", "plain")
         for name, shape in {"side by side": (cores, 1), "one run": (1, cores)}.items()
     }
-    return contest(options, teams, "train", count=6, repeats=9)
+    return contest(options, teams, steps=6, repeats=9)
 
 
 def contest(
-    options: Namespace,
-    teams: Mapping[str, Team],
-    action: str,
-    *,
-    count: int,
-    repeats: int,
-    starts: int = 1,
+    options: Namespace, teams: Mapping[str, Team], *, steps: int, repeats: int, starts: int = 1
 ) -> pd.DataFrame:
-    """One row a team: what `race` says of `Session.<action>(count)`; COCO's images are noise.
+    """One row a team: what `race` says of so many training steps; COCO's images are noise.
 
     Of `starts` times the medians: a process keeps the memory that it got when it started, and for
     as long is a few per cent faster or slower.
 
     Raises:
-        UserError: the scale's images are not drawn on the spot, nor does noise do.
+        UserError: the scale's images are not drawn on the spot, nor is it COCO's.
     """
     scales, scale = load_params()["scales"], options.scale
     require(scale, scales, "--scale")
     settings, coco = scales[scale]["data"], scale == "coco"
-    if settings["kind"] != "miniature" and not (coco and action == "train"):
-        raise UserError(f"--scale: {scale} needs images of yours; there is miniature")
+    if settings["kind"] != "miniature" and not coco:
+        raise UserError(f"--scale: {scale} needs images of yours; there are miniature, coco")
     first, *others = teams
     # two models of COCO's size fill a machine
     groups = [[first, other] for other in others] if coco else [[first, *others]]
@@ -133,31 +121,29 @@ def contest(
                     for name, (variant, processes, threads) in teams.items()
                     if name in group
                 }
-                found.append(race(workers, action, count, repeats))
+                found.append(race(workers, steps, repeats))
     rows = pd.concat(found).groupby(["variant", "precision"], sort=False).median().reset_index()
     about = {"scale": scale, "device": options.device, "weights": Path(weights).name}
-    return rows.assign(**about, repeats=repeats, count=count, starts=starts)
+    return rows.assign(**about, repeats=repeats, steps=steps, starts=starts)
 
 
-def race(
-    teams: Mapping[str, Sequence[Worker]], action: str, count: int, repeats: int
-) -> pd.DataFrame:
-    """Of every team, by name: median seconds of one of `count`, images a second, what it answered.
+def race(teams: Mapping[str, Sequence[Worker]], steps: int, repeats: int) -> pd.DataFrame:
+    """Of every team, by name: median seconds of one of its `steps`, images a second, what it said.
 
     `ratio` and `cpu_ratio` are of the seconds an image, to the first team's.
     """
+
+    def act(team: Sequence[Worker]) -> dict[str, float]:
+        """What all, at the same time, answer: sums."""
+        started = [worker.start("train", steps) for worker in team]
+        return pd.DataFrame([future.result() for future in started]).sum().to_dict()
+
     about = [{**t[0].start("ready").result(), "processes": len(t)} for t in teams.values()]
-    actions = {name: partial(_act, team, action, count) for name, team in teams.items()}
+    actions = {name: partial(act, team) for name, team in teams.items()}
     rows = timing.interleaved(actions, repeats, label="variant")
     images = rows.pop("images")
     rows["images_per_s"] = images / rows["wall_s"]
     for column in ("ratio", "cpu_ratio"):
         rows[column] *= images.iloc[0] / images
-    rows[["wall_s", "cpu_s"]] /= count
+    rows[["wall_s", "cpu_s"]] /= steps
     return pd.DataFrame(about, index=rows.index).drop(columns="cpu_s").join(rows)
-
-
-def _act(team: Sequence[Worker], action: str, count: int) -> dict[str, float]:
-    """What all, at the same time, answer: sums."""
-    started = [worker.start(action, count) for worker in team]
-    return pd.DataFrame([future.result() for future in started]).sum().to_dict()

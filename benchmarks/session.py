@@ -1,4 +1,4 @@
-"""One model as its own trainer would build it, ready to train and to detect.
+"""One model as its own trainer would build it, ready to train.
 
 VARIANTS are compared: `opmask` is as trained by this project, `maskrcnn7` the same without the
 prior. `detectron2` is its own StandardROIHeads with the same layers and our settings,
@@ -21,11 +21,10 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from benchmarks import plain_opmask  # noqa: F401  registers its heads
-from opmask.data.coco import ImageSet, Manifest, load_categories, load_json, load_training_dicts
+from opmask.data.coco import ImageSet, Manifest, load_categories, load_training_dicts
 from opmask.data.loader import build_loader
 from opmask.data.polygon_masks import SharedPolygonMasks
 from opmask.data.splits import COCO_CLASSES
-from opmask.evaluation.inference import detect
 from opmask.miniature.build import build as build_miniature
 from opmask.model.cpu import use_matrix_mask_layers, use_separable_roi_align
 from opmask.model.precision import use_precision
@@ -59,7 +58,6 @@ VARIANTS = {
     "maskrcnn": Variant("maskrcnn"),
     "fasterrcnn": Variant("fasterrcnn"),
     "opmask-fp32": Variant("opmask", precision="fp32"),
-    "detectron2": Variant("maskrcnn7", heads="detectron2"),
     "detectron2-stock": Variant("maskrcnn7", "detectron2", "fp32", tuned=False),
     "plain": Variant("opmask", "plain", "fp32", tuned=False),
 }
@@ -125,7 +123,7 @@ def build(cfg: CfgNode, *, tuned: bool) -> torch.nn.Module:
 
 
 class Session:
-    """Trains and detects when asked; what it answers are numbers by name, `images` how many."""
+    """Trains when asked; what it answers are numbers by name, `images` how many."""
 
     def __init__(self, job: Job):
         self.job, self.iteration, self.manifest = job, 0, job.manifest()
@@ -176,14 +174,6 @@ class Session:
             torch.cuda.synchronize()
             peak = torch.cuda.max_memory_allocated()
         return {"images": count * self.batch, "peak_memory_gib": peak / 2**30}
-
-    def infer(self, count: int) -> dict[str, float]:
-        """Detect on `count` validation images as an evaluation does; masks as RLE."""
-        self.model.eval()
-        val, ids = self.manifest.val, [c["id"] for c in self.manifest.categories]
-        records = load_json(val.annotations)["images"][:count]
-        found = detect(self.model, self.cfg, records, val.images, ids)
-        return {"images": count, "detections": len(found) / count}
 
 
 def miniature_images(settings: dict[str, Any], folder: Path) -> None:

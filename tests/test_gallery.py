@@ -309,6 +309,9 @@ def test_nothing_was_run(tmp_path, monkeypatch):
     for name in FIGURES:
         svg = Path(f"reports/tiny/figures/{name}.svg").read_text()  # drawings may be committed
         assert "not run" in svg and "Twemoji" in svg
+        width = style.PAGE if name in ("figure5", "figure8") else style.COLUMN
+        with Image.open(f"reports/tiny/figures/{name}.png") as picture:
+            assert picture.width == round(drawing.DPI * width)
         for suffix in ("png", "svg"):
             copies = [Path(f"{top}/tiny/figures/{name}.{suffix}") for top in ("reports", "runs")]
             assert copies[0].read_bytes() == copies[1].read_bytes()
@@ -360,11 +363,3 @@ def test_labels_do_not_cover_each_other():
     for n, one in enumerate(extents):
         assert not any(one.padded(-0.5).overlaps(other) for other in extents[:n])
         assert axis.bbox.padded(1).contains(*one.min) and axis.bbox.padded(1).contains(*one.max)
-
-
-def test_figures_of_whole_images_are_as_wide_as_a_page(tmp_path, monkeypatch, trained):
-    assert sheet_of(tmp_path, monkeypatch, trained).width == style.PAGE
-    stage.draw_all("tiny", [])
-    for name, width in {"figure5": style.PAGE, "figure1": style.COLUMN}.items():
-        with Image.open(f"reports/tiny/figures/{name}.png") as picture:
-            assert picture.width == round(drawing.DPI * width)
