@@ -204,7 +204,7 @@ def test_medians_are_over_processes_started_anew(monkeypatch):
     rows = models.contest(options, teams, steps=4, repeats=2, starts=3)
     assert asked == [("opmask", 1, True, 8), ("plain", 2, True, 8)] * 3
     assert rows[["variant", "wall_s"]].values.tolist() == [["opmask", 4], ["plain", 2]]
-    assert rows.loc[0, ["scale", "device", "count", "starts"]].tolist() == [
+    assert rows.loc[0, ["scale", "device", "steps", "starts"]].tolist() == [
         "miniature",
         "cpu",
         4,

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
@@ -56,6 +56,7 @@ class Scenes:
     categories: Mapping[int, str]  # names, in the order of the class indices
     folder: Path  # of the images
     paths: Paths
+    _detections: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # read so far
 
     @classmethod
     def of(cls, data: Mapping[str, Any], manifest: Manifest, paths: Paths) -> Self:
@@ -77,7 +78,10 @@ class Scenes:
 
     def detections(self, key: str) -> list[dict[str, Any]]:
         """The COCO results of a run."""
-        return _read_detections(self.paths.evaluate / key / DETECTIONS)
+        if key not in self._detections:
+            path = self.paths.evaluate / key / DETECTIONS
+            self._detections[key] = json.loads(verified(path).read_text())
+        return self._detections[key]
 
     def roi(self, image_id: int, box: Sequence[float], category_id: int) -> Roi:
         """A box (xywh, pixels) of a class."""
@@ -102,11 +106,6 @@ class Scenes:
 @lru_cache(maxsize=32)
 def _read(path: Path) -> NDArray[np.uint8]:
     return np.asarray(load(path).convert("RGB"))
-
-
-@cache
-def _read_detections(path: Path) -> list[dict[str, Any]]:
-    return json.loads(verified(path).read_text())
 
 
 def _decode(rle: dict[str, Any]) -> NDArray[np.bool_]:
@@ -190,7 +189,8 @@ def image_sheet(name: str, picks: pd.DataFrame, frame: pd.DataFrame, scenes: Sce
             if not panels:
                 panels.append(Panel(picture, marks=_true_marks(instances, scenes)))
             note = f"mean IoU {getattr(row, f'mask_iou_{side}'):.2f}"
-            marks = _found_marks(instances, scenes, scenes.detections(_key(row, method)))
+            found = scenes.detections(_key(row, method))
+            marks = _found_marks(row.image_id, instances, scenes, found)
             panels.append(Panel(picture, marks=marks, note=note))
         rows.append(panels)
     return Sheet(name, picks, IMAGE_TITLES, rows, list(picks["pick"]), style.PAGE)
@@ -213,7 +213,7 @@ def _true_marks(instances: pd.DataFrame, scenes: Scenes) -> list[Mark]:
 
 
 def _found_marks(
-    instances: pd.DataFrame, scenes: Scenes, detections: Sequence[Mapping[str, Any]]
+    image_id: int, instances: pd.DataFrame, scenes: Scenes, detections: Sequence[dict[str, Any]]
 ) -> list[Mark]:
     """What a run found of an image's instances, then the confident that found nothing."""
 
@@ -230,9 +230,7 @@ def _found_marks(
     return marks + [
         mark(found, line="--")
         for index, found in enumerate(detections)
-        if found["image_id"] in set(instances["image_id"])
-        and found["score"] >= CONFIDENT
-        and index not in matched
+        if found["image_id"] == image_id and found["score"] >= CONFIDENT and index not in matched
     ]
 
 
