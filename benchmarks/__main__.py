@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add("names", nargs="*", metavar="NAME", help="of the benchmarks below; default: all")
     add("--out", type=Path, default=Path("benchmarks/results"), help="folder of the CSV files")
     add("--repeats", type=int, default=0, help="turns of each; default: the benchmark's own")
-    add("--scale", default="miniature", help="of models, in params.yaml: miniature, smoke or coco")
+    add("--scale", default="miniature", help="of models: miniature, smoke or coco")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="of models")
     add("--batch", type=int, default=0, help="images a step of models; default: the scale's")
     return result
