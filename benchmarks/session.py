@@ -1,110 +1,168 @@
-"""One model, ready to train and to detect: here, or in a process of its own."""
+"""One model as its own trainer would build it, ready to train.
 
-import functools
+VARIANTS are compared: `opmask` is as trained by this project, `maskrcnn7` the same without the
+prior. `detectron2` is its own StandardROIHeads with the same layers and our settings,
+`detectron2-stock` without these. `plain` is a plain float32 transcription of the method.
+"""
+
 import itertools
 import resource
-import time
-from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
-from detectron2.structures import PolygonMasks
+from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
-from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-from benchmarks import data
-from benchmarks.variants import VARIANTS, Job, build, calm, configure
-from opmask.data.coco import load_json, load_training_dicts
+from benchmarks import plain_opmask  # noqa: F401  registers its heads
+from opmask.data.coco import ImageSet, Manifest, load_categories, load_training_dicts
 from opmask.data.loader import build_loader
 from opmask.data.polygon_masks import SharedPolygonMasks
-from opmask.evaluation.inference import detect
-from opmask.training.hardware import KEEP_MEMORY
+from opmask.data.splits import COCO_CLASSES
+from opmask.miniature.build import build as build_miniature
+from opmask.model.cpu import use_matrix_mask_layers, use_separable_roi_align
+from opmask.model.precision import use_precision
 from opmask.training.hooks import SafeCheckpointer
-from study.runs.jobs import training_data
+from study.runs.jobs import run_config, training_data
+from study.spec.params import load_params
+from study.spec.run import parse_run, specification
 
-# The parts of a model, by module and method; what is left of its forward pass is `other`.
-PARTS = {
-    "backbone": ("backbone", "forward"),
-    "RPN": ("proposal_generator", "forward"),
-    "RoI sampling": ("roi_heads", "label_and_sample_proposals"),
-    "box head": ("roi_heads", "_forward_box"),
-    "mask head": ("roi_heads", "_forward_mask"),
-    "prior": ("roi_heads", "object_mask_prior"),
+HEIGHT, WIDTH, OBJECTS = 800, 1066, 8  # of a synthetic COCO image
+_PLAIN = {"ROI_BOX_HEAD": "PlainBoxHead", "ROI_MASK_HEAD": "MaskRCNNConvUpsampleHead"}
+HEADS: dict[str, dict[str, str]] = {
+    "ours": {},
+    "detectron2": _PLAIN | {"ROI_HEADS": "StandardROIHeads", "ROI_BOX_HEAD": "PooledBoxHead"},
+    "plain": _PLAIN | {"ROI_HEADS": "PlainOPMaskHeads"},
 }
-STEP = ("loader", "other", "backward", "optimiser")
 
 
-class Clock(defaultdict[str, float]):
-    """Seconds by part: `with clock("part")`. Nested parts do not count twice."""
+class Variant(NamedTuple):
+    """A method of params.yaml on some HEADS. precision: "" is what the benchmark was asked for.
+    tuned: channels_last, the layers of `opmask.training` and, on CPU, memory that is kept."""
 
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        before, start = sum(self.values()), _now()
-        yield
-        nested = sum(self.values()) - before
-        self[part] += _now() - start - nested
+    method: str
+    heads: str = "ours"
+    precision: str = ""
+    tuned: bool = True
 
 
-def _now() -> float:
-    """On a GPU when all that was begun is done."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+VARIANTS = {
+    "opmask": Variant("opmask"),
+    "maskrcnn7": Variant("maskrcnn7"),  # the control: the same heads without the prior
+    "maskrcnn": Variant("maskrcnn"),
+    "fasterrcnn": Variant("fasterrcnn"),
+    "opmask-fp32": Variant("opmask", precision="fp32"),
+    "detectron2-stock": Variant("maskrcnn7", "detectron2", "fp32", tuned=False),
+    "plain": Variant("opmask", "plain", "fp32", tuned=False),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to build; plain values, so that another process can be told."""
+
+    variant: str
+    backbone: str = "R50"
+    scale: str = "miniature"
+    device: str = "cpu"
+    precision: str = ""
+    batch: int = 0
+    data: str = ""  # folder of miniature images; "" for noise of COCO's size
+    weights: str = ""
+
+    def config(self, manifest: Manifest) -> tuple[CfgNode, dict[str, Any]]:
+        """The run's own detectron2 config at this scale, with the heads of its variant; the run's
+        specification. UserError if scale or backbone is unknown."""
+        params, variant = {**load_params(), "scale": self.scale}, VARIANTS[self.variant]
+        spec = specification(parse_run(f"{variant.method}-{self.backbone}-voc", 0, params), params)
+        cfg = run_config(spec, manifest, self.weights)
+        cfg.MODEL.DEVICE = self.device
+        if self.device == "cpu" or torch.cuda.device_count() < 2:  # SyncBN needs several GPUs
+            cfg.MODEL.ROI_BOX_HEAD.NORM = cfg.MODEL.ROI_MASK_HEAD.NORM = "BN"
+        use_heads(cfg, variant.heads)
+        cfg.SOLVER.PRECISION = variant.precision or self.precision or cfg.SOLVER.PRECISION
+        cfg.SOLVER.IMS_PER_BATCH = self.batch or cfg.SOLVER.IMS_PER_BATCH
+        cfg.SOLVER.BASE_LR = 1e-4  # the models are to stay what they are while they are timed
+        return cfg, spec
+
+    def manifest(self) -> Manifest:
+        """Of the images in `data`, or of COCO's classes alone."""
+        train, val = (
+            ImageSet(Path(self.data, "annotations", f"instances_{s}.json"), Path(self.data, s), {})
+            for s in ("train", "val")
+        )
+        if self.data:
+            return Manifest("miniature", load_categories(train.annotations), train, val)
+        categories = [{"id": k, "name": name} for k, name in enumerate(COCO_CLASSES, 1)]
+        return Manifest("coco", categories, train, val)
+
+
+def use_heads(cfg: CfgNode, heads: str) -> None:
+    """Let `cfg` name some of HEADS."""
+    for part, name in HEADS[heads].items():
+        cfg.MODEL[part].NAME = name
+
+
+def build(cfg: CfgNode, *, tuned: bool) -> torch.nn.Module:
+    """The model of `cfg`; `tuned` as `opmask.training.trainer` builds it."""
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    if tuned:
+        model = model.to(memory_format=torch.channels_last)
+        if cfg.MODEL.DEVICE == "cpu":
+            use_separable_roi_align(model)
+            use_matrix_mask_layers(model)
+    use_precision(model, cfg.SOLVER.PRECISION)
+    return model
 
 
 class Session:
-    """Trains and detects when asked; what it answers are numbers, by name.
-
-    `images` is how many images that were.
-    """
+    """Trains when asked; what it answers are numbers by name, `images` how many."""
 
     def __init__(self, job: Job):
-        self.job, self.iteration = job, 0
-        self.manifest = data.manifest(job.data)
-        self.cfg, self.specification = configure(job, self.manifest)
+        self.job, self.iteration, self.manifest = job, 0, job.manifest()
+        self.cfg, self.specification = job.config(self.manifest)
+        self.batch = self.cfg.SOLVER.IMS_PER_BATCH
         self.model = build(self.cfg, tuned=VARIANTS[job.variant].tuned)
         if job.weights:
             SafeCheckpointer(self.model).load(job.weights)
-        elif job.scale == "coco":
-            calm(self.model)
+        elif job.scale == "coco":  # a deep frozen network without ImageNet's weights overflows
+            for name, scale in self.model.named_buffers():
+                if name.startswith("backbone.bottom_up") and name.endswith("conv3.norm.weight"):
+                    scale.fill_(0.2)
         self.optimizer = build_optimizer(self.cfg, self.model)
-        self.batch = self.cfg.SOLVER.IMS_PER_BATCH
         self.batches = self._batches()
-        self.clock, self.watched = Clock(float), False
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
         if not self.job.data:
             masks = SharedPolygonMasks if VARIANTS[self.job.variant].tuned else PolygonMasks
-            return itertools.repeat(data.synthetic_batch(self.batch, masks=masks))
+            return itertools.repeat(synthetic_batch(self.batch, masks=masks))
         train = training_data(self.specification, self.manifest)
         dicts, _ = load_training_dicts(train.annotations, train.images, train.supervised_ids)
         return iter(build_loader(dicts, self.cfg))
 
     def ready(self) -> dict[str, Any]:
         """What the model is."""
-        parameters = sum(p.numel() for p in self.model.parameters())
-        about = {"precision": self.cfg.SOLVER.PRECISION, "batch": self.batch}
-        return {**about, "parameters_m": round(parameters / 1e6, 2)}
+        parameters = round(sum(p.numel() for p in self.model.parameters()) / 1e6, 2)
+        precision = self.cfg.SOLVER.PRECISION
+        return {"precision": precision, "batch": self.batch, "parameters_m": parameters}
 
     def step(self) -> dict[str, torch.Tensor]:
         """An SGD step as in detectron2's trainer, loading included; the losses."""
         self.model.train()
         torch.manual_seed(self.iteration)  # every variant samples the same RoIs
         self.iteration += 1
-        with self.clock("loader"):
-            batch = next(self.batches)
-        with EventStorage(), self.clock("other"):
-            losses = self.model(batch)
-        with self.clock("optimiser"):
-            self.optimizer.zero_grad()
-        with self.clock("backward"):
-            sum(losses.values()).backward()
-        with self.clock("optimiser"):
-            self.optimizer.step()
+        with EventStorage():
+            losses = self.model(next(self.batches))
+        self.optimizer.zero_grad()
+        sum(losses.values()).backward()
+        self.optimizer.step()
         return losses
 
     def train(self, count: int) -> dict[str, float]:
@@ -113,57 +171,34 @@ class Session:
             self.step()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
         if self.job.device == "cuda":
+            torch.cuda.synchronize()
             peak = torch.cuda.max_memory_allocated()
         return {"images": count * self.batch, "peak_memory_gib": peak / 2**30}
 
-    def parts(self, count: int) -> dict[str, float]:
-        """Seconds of `count` steps by part of the model, forward, and of a step's other parts."""
-        for part, (module, method) in ({} if self.watched else PARTS).items():
-            if function := getattr(owner := getattr(self.model, module), method, None):
-                setattr(owner, method, self.clock(part)(function))
-        self.watched = True
-        self.clock.clear()
-        return {**self.train(count), **self.clock}
 
-    def infer(self, count: int) -> dict[str, float]:
-        """Detect on `count` validation images as an evaluation does; masks as RLE."""
-        self.model.eval()
-        val, ids = self.manifest.val, [c["id"] for c in self.manifest.categories]
-        records = load_json(val.annotations)["images"][:count]
-        found = detect(self.model, self.cfg, records, val.images, ids)
-        return {"images": count, "detections": len(found) / count}
-
-    def load(self, count: int) -> dict[str, float]:
-        """Read `count` training batches and do nothing with them."""
-        return {"images": sum(len(batch) for batch in itertools.islice(self.batches, count))}
+def miniature_images(settings: dict[str, Any], folder: Path) -> None:
+    """Build some images like those of a scale's `data` in params.yaml; the same every time."""
+    own = {key: settings[key] for key in ("seed", "image_size")}
+    sizes = {"train_images": 128, "val_images": 64, "min_train_instances": 0}
+    build_miniature(folder, **own, **sizes, min_val_instances=0, progress=False)
 
 
-class Worker(ProcessPoolExecutor):
-    """A session in a process of its own, which ends with this context.
-
-    Processes, because variants differ in their environment: threads, how memory is allocated.
-    """
-
-    def __init__(self, job: Job, threads: int):
-        tuned = VARIANTS[job.variant].tuned and job.device == "cpu"
-        memory = KEEP_MEMORY if tuned else {}
-        own = {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore", **memory}
-        super().__init__(1, env=own)
-        self.job = job
-
-    def start(self, what: str, **arguments: Any) -> Future:
-        """Begin `Session.<what>(**arguments)`; its answer and `cpu_s`, the processor time."""
-        return self.submit(_do, self.job, what, arguments)
-
-    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
-        """The same, waited for. BrokenProcessPool if the process ended."""
-        return self.start(what, **arguments).result()
-
-
-_session = functools.cache(Session)  # of a worker's process
-
-
-def _do(job: Job, what: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    session, started = _session(job), time.process_time()
-    answer = getattr(session, what)(**arguments)
-    return {**answer, "cpu_s": time.process_time() - started}
+def synthetic_batch(
+    images: int, seed: int = 0, masks: type[PolygonMasks] = PolygonMasks
+) -> list[dict[str, Any]]:
+    """`images` model inputs: uint8 noise (3, 800, 1066), boxes, classes, one polygon each."""
+    rng = np.random.default_rng(seed)
+    batch = []
+    for number in range(images):
+        corner = rng.uniform(0, [WIDTH - 300, HEIGHT - 300], (OBJECTS, 2))
+        boxes = np.hstack([corner, corner + rng.uniform(30, 300, (OBJECTS, 2))])
+        instances = Instances(
+            (HEIGHT, WIDTH),
+            gt_boxes=Boxes(torch.from_numpy(boxes).float()),
+            gt_classes=torch.from_numpy(rng.integers(0, 80, OBJECTS)),
+            gt_masks=masks([[np.array([x0, y0, x1, y0, x1, y1])] for x0, y0, x1, y1 in boxes]),
+        )
+        pixels = torch.from_numpy(rng.integers(0, 255, (3, HEIGHT, WIDTH), np.uint8))
+        size = {"height": HEIGHT, "width": WIDTH, "image_id": number}
+        batch.append({"image": pixels, "instances": instances, **size})
+    return batch

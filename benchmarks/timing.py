@@ -40,13 +40,12 @@ def interleaved(
     for number in tqdm(range(repeats), unit="round", disable=None):
         for name in list(actions)[:: -1 if number % 2 else 1]:
             rounds[name].append(_timed(actions[name]))
-    frames = [pd.DataFrame(found) for found in rounds.values()]
-    first = frames[0]
-    for frame in frames:
-        frame["ratio"] = frame["wall_s"] / first["wall_s"]
-        frame["cpu_ratio"] = frame["cpu_s"] / first["cpu_s"]
-    return pd.DataFrame(
-        [frame.median() for frame in frames], index=pd.Index(list(actions), name=label)
+    frames = {name: pd.DataFrame(found) for name, found in rounds.items()}
+    first = next(iter(frames.values()))[["wall_s", "cpu_s"]]
+    for frame in frames.values():
+        frame[["ratio", "cpu_ratio"]] = frame[["wall_s", "cpu_s"]] / first
+    return pd.DataFrame({name: frame.median() for name, frame in frames.items()}).T.rename_axis(
+        label
     )
 
 

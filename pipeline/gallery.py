@@ -5,21 +5,17 @@ by which rule) to `reports/<scale>/figures/`, and `figureN.{png,svg}` there and 
 `runs/<scale>/figures/`: photographs to the latter alone.
 """
 
-import json
-from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pandas as pd
 
 from opmask.data.coco import Manifest, load_json, load_manifest
-from opmask.evaluation.rois import Roi
-from opmask.integrity import verified
 from pipeline.reporting import Scale, report_stage
 from study.analysis import gallery
 from study.figures import gallery as drawing
 from study.figures import pictures
-from study.labels import BACKBONES, BASELINE, NOT_RUN, OURS
-from study.spec.paths import DETECTIONS, WEIGHTS, Paths
+from study.labels import BACKBONES
+from study.spec.paths import Paths
 from study.spec.run import Run
 
 CREDIT = "Drawings: Twemoji, CC BY 4.0, and OpenMoji, CC BY-SA 4.0; see NOTICE."
@@ -36,77 +32,42 @@ def draw_all(scale: str, runs: Sequence[Run]) -> None:
     paths = Paths(scale)
     manifest = load_manifest(paths.manifest)
     data = load_json(manifest.val.annotations)
-    scenes = pictures.Scenes.of(data, manifest.val.images)
+    scenes = pictures.Scenes.of(data, manifest, paths)
     frame = gallery.read_frame(paths.ambiguity)
-    class_index = {c["id"]: n for n, c in enumerate(manifest.categories)}
 
     rois = {
         "figure1": gallery.ambiguous_rois(frame, scenes.images),
         "figure4": gallery.perforated_masks(frame, scenes.images),
     }
-    whole = {name: gallery.whole_images(frame, name) for name in gallery.DIRECTION_OF}
-    detections = read_detections([*rois.values(), *whole.values()], paths.evaluate)
-    cams = gallery.by_size(data)
-    cam_rois = [
-        Roi(r.image_id, gallery.box_of(r), class_index[r.category_id]) for r in cams.itertuples()
+    cams, cam_runs = gallery.by_size(data), gallery.cam_runs(runs, paths.train)
+    cams.insert(3, "category", cams["category_id"].map(scenes.categories))
+    wanted = [
+        (key, scenes.roi(r.image_id, gallery.box_of(r), r.category_id))
+        for key in filter(None, cam_runs.values())
+        for r in cams.itertuples()
     ]
-    cam_runs = gallery.cam_runs(runs, paths.train)
-    wanted = {(key, roi) for key in cam_runs.values() if key for roi in cam_rois}
-    wanted |= pictures.wanted_priors(rois.values(), detections, class_index)
-    maps = prior_maps(wanted, scenes, paths.train)
+    for picks in rois.values():
+        wanted += pictures.priors_of(picks, scenes)
+    maps = scenes.priors(wanted)
 
-    sheets: list[tuple[str, pd.DataFrame, list, list[str], Sequence[str]]] = []
-    for name, picks in rois.items():
-        panels, labels = pictures.roi_rows(picks, scenes, detections, maps, class_index)
-        sheets.append((name, picks, panels, labels, pictures.ROI_TITLES))
-    for name, picks in whole.items():
-        panels, labels = pictures.image_rows(picks, frame, scenes, detections)
-        sheets.append((name, picks, panels, labels, pictures.IMAGE_TITLES))
-    found = {m: [maps[key, roi] for roi in cam_rois] if key else [] for m, key in cam_runs.items()}
-    names = {c["id"]: c["name"] for c in manifest.categories}
-    cams.insert(3, "category", cams["category_id"].map(names))
-    panels, labels, numbers = pictures.cam_rows(cams, scenes, found)
-    numbers["run"] = numbers["method"].map(cam_runs).replace("", NOT_RUN)
-    picks = cams.merge(numbers, on="annotation_id")
-    sheets.append(("figure7", picks, panels, labels, pictures.cam_titles(cam_runs)))
+    sheets = [pictures.roi_sheet(name, picks, scenes, maps) for name, picks in rois.items()]
+    for name in gallery.DIRECTION_OF:
+        picks = gallery.whole_images(frame, name)
+        sheets.append(pictures.image_sheet(name, picks, frame, scenes))
+    sheets.append(pictures.cam_sheet(cams, scenes, cam_runs, maps))
 
     # photographs never go into the committed reports
     folders = [paths.pictures] if manifest.kind == "coco" else [paths.pictures, paths.figures]
     paths.figures.mkdir(parents=True, exist_ok=True)
-    for name, picks, panels, labels, titles in sheets:
-        figure = drawing.grid(panels, titles, labels, credit(picks, manifest))
-        drawing.save_picture(figure, folders, name)
+    for sheet in sheets:
+        picks = sheet.picks
+        figure = drawing.grid(
+            sheet.rows, sheet.titles, sheet.labels, credit(picks, manifest), sheet.width
+        )
+        drawing.save_picture(figure, folders, sheet.name)
         files = [scenes.images[i]["file_name"] if pd.notna(i) else "" for i in picks["image_id"]]
-        table = picks.assign(file_name=files, rule=gallery.RULES[name]).round(4)
-        table.to_csv(paths.figures / f"{name}.csv", index=False)
-
-
-def read_detections(picks: Iterable[pd.DataFrame], evaluated: Path) -> dict[str, list[dict]]:
-    """COCO results, by run key, of the runs that the picks show."""
-    keys = {
-        pictures.key_of(row, method)
-        for table in picks
-        for row in table.itertuples()
-        if pd.notna(row.image_id)
-        for method in (OURS, BASELINE)
-    }
-    files = {key: evaluated / key / DETECTIONS for key in sorted(keys)}
-    return {key: json.loads(verified(path).read_text()) for key, path in files.items()}
-
-
-def prior_maps(
-    wanted: Collection[tuple[str, Roi]], scenes: pictures.Scenes, trained: Path
-) -> pictures.Maps:
-    """The priors of RoIs by run key and RoI, left out where the run's weights are not there."""
-    result = {}
-    for key in sorted({key for key, _ in wanted}):
-        if (trained / key / WEIGHTS).is_file():
-            from opmask.evaluation.priors import prior_maps as compute
-
-            rois = [roi for wanted_key, roi in wanted if wanted_key == key]
-            maps = compute(trained / key, rois, scenes.images, scenes.folder)
-            result.update({(key, roi): one for roi, one in zip(rois, maps, strict=True)})
-    return result
+        table = picks.assign(file_name=files, rule=gallery.RULES[sheet.name]).round(4)
+        table.to_csv(paths.figures / f"{sheet.name}.csv", index=False)
 
 
 def credit(picks: pd.DataFrame, manifest: Manifest) -> str:

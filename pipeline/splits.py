@@ -4,26 +4,20 @@
 under `splits` in params.yaml) to its supervised and its novel classes.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opmask.data import coco, splits
-from opmask.data.coco import Manifest, Summary
-from pipeline import stage, write_json
-from study.spec.params import load_params
-from study.spec.paths import Paths
+from opmask.data.coco import Manifest, Summary, load_manifest
+from pipeline import write_json
+from pipeline.reporting import Scale, report_stage
 
 
-@stage
-def run(argv: Sequence[str]) -> None:
+@report_stage
+def run(scale: Scale) -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.splits", description=__doc__)
-    parser.parse_args(argv)
-    params = load_params()
-    paths = Paths.of(params)
-    manifest = coco.load_manifest(paths.manifest)
-    described = describe_splits(manifest, params.get("splits"))
+    paths = scale.paths
+    described = describe_splits(load_manifest(paths.manifest), scale.params.get("splits"))
     write_json(paths.splits, described)
     for name, split in described.items():
         part = split["supervised"]

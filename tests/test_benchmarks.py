@@ -5,8 +5,8 @@ import itertools
 import json
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,13 +15,11 @@ from detectron2.utils.events import EventStorage
 from tiny import tiny_cfg, write_images
 
 from benchmarks import __main__ as command_line
-from benchmarks import dag, evaluator, models, timing
-from benchmarks.data import miniature_images
-from benchmarks.session import PARTS, STEP, Clock, Worker
-from benchmarks.variants import Job, build, use_heads
+from benchmarks import evaluator, models, timing
+from benchmarks.models import Worker
+from benchmarks.session import Job, build, miniature_images, use_heads
 from opmask.data.coco import load_training_dicts
 from opmask.data.loader import build_loader
-from opmask.errors import UserError
 from study.spec.params import load_params
 
 
@@ -109,7 +107,7 @@ def test_bf16_trains_like_fp32(tmp_path):
 def test_both_evaluators_are_given_the_same(tmp_path):
     truth, detections = evaluator.synthetic(images=20, objects=150, detections=700)
     (path := tmp_path / "instances.json").write_text(json.dumps(truth))
-    found, wanted = (of(path, detections) for of in (evaluator.ours, evaluator.theirs))
+    found, wanted = (of(path, detections) for of in (evaluator.ours, evaluator.pycocotools))
     pd.testing.assert_frame_equal(found, wanted, rtol=0, atol=1e-6)
     assert list(found) == ["voc", "nonvoc", "all"] and 5 < wanted.loc["AP", "all"] < 95
 
@@ -137,60 +135,15 @@ def test_interleaved_takes_turns(monkeypatch):
     assert rows.loc["b"].to_dict() == {"wall_s": 3, "cpu_s": 6, "ratio": 3, "cpu_ratio": 3}
 
 
-def test_nested_parts_do_not_count_twice(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("benchmarks.session.time.perf_counter", lambda: now[0])
-    clock = Clock(float)
-    with clock("outer"):
-        now[0] += 1
-        with clock("inner"):
-            now[0] += 10
-        now[0] += 2
-    now[0] += 100
-    with clock("inner"):
-        now[0] += 5
-    assert clock == {"outer": 3, "inner": 15}
-
-
-def test_what_the_trainings_of_a_clone_took(tmp_path):
-    runs = {"a-0": {"wall_s": 100, "peak_memory_gib": 0.5}}
-    runs["b-0"] = {"wall_s": 60, "peak_memory_gib": 0.75}
-    for run, about in runs.items():
-        file = tmp_path / "runs" / "miniature" / "train" / run / "provenance.json"
-        file.parent.mkdir(parents=True)
-        file.write_text(json.dumps(about))
-    (row,) = dag.trainings(tmp_path, "miniature").to_dict("records")
-    assert row == {"runs": 2, "training_s": 160, "peak_memory_gib": 0.75}
-    with pytest.raises(UserError, match="no finished training at scale coco"):
-        dag.trainings(tmp_path, "coco")
-
-
-@pytest.mark.parametrize(("ran", "stale"), [(["code"], None), (["code", "train@a"], "train@a")])
-def test_noop_lets_only_stages_run_that_always_do(ran, stale, tmp_path, monkeypatch):
-    stages = {"code": {"cmd": "a", "always_changed": True}, "train": {"foreach": [], "do": {}}}
-    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": stages}))
-    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {"code": {}, "train@a": {}}}))
-    output = "\n".join(f"Running stage '{name}':\n> true" for name in ran)
-    monkeypatch.setattr(dag, "_repro", lambda clone, *words: output)
-    options = command_line.parser().parse_args(["--clone", str(tmp_path)])
-    if stale is None:
-        assert dag.noop(options)["stages"].tolist() == [2]
-    else:
-        with pytest.raises(UserError, match=f"not up to date: stage '{stale}'"):
-            dag.noop(options)
-
-
 @pytest.mark.slow
 def test_a_session_answers_what_a_worker_asks(tmp_path):
     miniature_images(load_params()["scales"]["smoke"]["data"], tmp_path / "images")
     with Worker(Job("opmask", scale="smoke", data=str(tmp_path / "images")), threads=1) as worker:
-        assert worker.ask("ready")["precision"] == "bf16"
-        assert {*PARTS, *STEP} < set(worker.ask("parts", count=1))
-        assert worker.ask("train", count=1)["peak_memory_gib"] > 0.1
-        assert worker.ask("load", count=2)["cpu_s"] > 0
-        assert worker.ask("infer", count=2)["detections"] >= 0
+        assert worker.start("ready").result()["precision"] == "bf16"
+        assert worker.start("train", 1).result()["peak_memory_gib"] > 0.1
+        assert worker.start("train", 1).result()["cpu_s"] > 0
         with pytest.raises(AttributeError, match="no_such_thing"):
-            worker.ask("no_such_thing")
+            worker.start("no_such_thing").result()
 
 
 class FakeWorker:
@@ -200,14 +153,16 @@ class FakeWorker:
         self.now, self.seconds = now, 0 if beside else seconds
         self.cpu = 2 * seconds
 
-    def ask(self, what: str) -> dict:
-        assert what == "ready"
-        return {"precision": "bf16", "batch": 2}
+    def __enter__(self):
+        return self
 
-    def start(self, what: str, count: int) -> Future:
-        assert (what, count) == ("train", 4)
+    def __exit__(self, *_):
+        pass
+
+    def start(self, what: str, count: int = 0) -> Future:
         self.now[0] += self.seconds * count
-        (future := Future()).set_result({"images": 2 * count, "cpu_s": self.cpu * count})
+        answer = {"precision": "bf16", "batch": 2} if what == "ready" else {"images": 2 * count}
+        (future := Future()).set_result({**answer, "cpu_s": self.cpu * count})
         return future
 
 
@@ -217,7 +172,7 @@ def test_a_row_is_of_one_step_and_ratios_of_an_image(monkeypatch):
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
     pair = [FakeWorker(now, 3), FakeWorker(now, 3, beside=True)]
     teams = {"one": [FakeWorker(now, 2)], "two": pair}
-    first, second = models.race(teams, "train", 4, 2).reset_index().to_dict("records")
+    first, second = models.race(teams, 4, 2).reset_index().to_dict("records")
     assert first["wall_s"] == 2 and first["cpu_s"] == 4 and first["ratio"] == 1
     assert second == {
         "variant": "two",
@@ -232,26 +187,29 @@ def test_a_row_is_of_one_step_and_ratios_of_an_image(monkeypatch):
     }
 
 
-def test_medians_are_over_starts_of_the_same_row():
-    def start(*seconds):
-        names = pd.Index(["plain", "opmask"], name="variant")
-        return pd.DataFrame({"precision": "bf16", "wall_s": seconds}, index=names)
+def test_medians_are_over_processes_started_anew(monkeypatch):
+    """Of three starts, in each of which a step takes the same time throughout."""
+    now, asked = [0.0], []
+    seconds = {"opmask": iter([9, 2, 4]), "plain": iter([1, 3, 2])}
 
-    rows = models.medians([start(1, 9), start(3, 2), start(2, 4)])
-    assert rows[["variant", "wall_s"]].values.tolist() == [["plain", 2], ["opmask", 4]]
+    def worker(job, threads):
+        asked.append((job.variant, threads, Path(job.data).is_dir(), job.batch))
+        return FakeWorker(now, next(seconds[job.variant]))
 
-
-def test_parts_are_shares_of_a_step(monkeypatch):
-    def contest(_options, teams, action, **_):
-        assert action == "parts" and list(teams) == ["opmask", "maskrcnn7", "plain"]
-        seconds = {"backbone": [0.1, 0.2], "prior": [0.3, np.nan], "backward": [0.6, 0.2]}
-        return pd.DataFrame({"variant": ["opmask", "plain"], "batch": 4, **seconds})
-
-    monkeypatch.setattr(models, "contest", contest)
-    rows = models.parts(command_line.parser().parse_args([]))
-    assert rows["part"].tolist() == ["backward", "prior", "backbone", "backbone", "backward"]
-    assert rows["ms"].tolist() == pytest.approx([600, 300, 100, 200, 200])
-    assert rows["share"].tolist() == pytest.approx([0.6, 0.3, 0.1, 0.5, 0.5])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(models, "Worker", worker)
+    monkeypatch.setattr(models, "miniature_images", lambda settings, folder: None)
+    teams = {"opmask": models.Team("opmask"), "plain": models.Team("plain", threads=2)}
+    options = command_line.parser().parse_args(["--batch", "8"])
+    rows = models.contest(options, teams, steps=4, repeats=2, starts=3)
+    assert asked == [("opmask", 1, True, 8), ("plain", 2, True, 8)] * 3
+    assert rows[["variant", "wall_s"]].values.tolist() == [["opmask", 4], ["plain", 2]]
+    assert rows.loc[0, ["scale", "device", "steps", "starts"]].tolist() == [
+        "miniature",
+        "cpu",
+        4,
+        3,
+    ]
 
 
 def test_csv_says_where_it_was_measured(tmp_path, monkeypatch):
@@ -283,10 +241,7 @@ def test_another_scale_has_a_file_of_its_own(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["stepp"], "'stepp' is unknown; there are step, machine"),
-        (["noop"], "noop: needs --clone"),
-        (["step", "--scale", "coco_small"], "there are miniature, coco"),
-        (["step", "--variants", "mine"], "--variants: 'mine' is unknown; there are opmask"),
-        (["loader", "--scale", "coco"], "coco has noise in place of images"),
+        (["step", "--scale", "coco_small"], "images of yours; there are miniature, coco"),
     ],
 )
 def test_mistakes_are_named(arguments, message, capsys):

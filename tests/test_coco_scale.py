@@ -5,9 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.data import synthetic_batch
-from benchmarks.session import Session
-from benchmarks.variants import Job
+from benchmarks.session import Job, Session, synthetic_batch
 
 
 @pytest.mark.slow

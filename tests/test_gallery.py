@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as mask_util
 from tiny import CLASSES, IDS, tiny_cfg, write_images
 
+from opmask.data.coco import load_manifest
 from opmask.errors import UserError
 from opmask.evaluation.rois import Roi
 from opmask.training.files import FINAL
@@ -21,7 +22,8 @@ from pipeline import gallery as stage
 from study.analysis import ambiguity, gallery
 from study.analysis.gallery import THREE, at_quantiles
 from study.figures import gallery as drawing
-from study.figures import pictures
+from study.figures import pictures, style
+from study.spec.paths import Paths
 from study.spec.run import Run
 
 NOVEL = CLASSES[2:]
@@ -307,24 +309,57 @@ def test_nothing_was_run(tmp_path, monkeypatch):
     for name in FIGURES:
         svg = Path(f"reports/tiny/figures/{name}.svg").read_text()  # drawings may be committed
         assert "not run" in svg and "Twemoji" in svg
+        width = style.PAGE if name in ("figure5", "figure8") else style.COLUMN
+        with Image.open(f"reports/tiny/figures/{name}.png") as picture:
+            assert picture.width == round(drawing.DPI * width)
         for suffix in ("png", "svg"):
             copies = [Path(f"{top}/tiny/figures/{name}.{suffix}") for top in ("reports", "runs")]
             assert copies[0].read_bytes() == copies[1].read_bytes()
 
 
+def sheet_of(folder, monkeypatch, trained, missed=lambda frame: False):
+    """Figure 5 of a tiny set; the baseline has not found the instances that are `missed`."""
+    write_scale(folder, "miniature", trained)
+    monkeypatch.chdir(folder)
+    paths = Paths("tiny")
+    frame = gallery.read_frame(paths.ambiguity)
+    frame.loc[(frame["method"] == "maskrcnn") & missed(frame), "detection"] = -1
+    manifest = load_manifest(paths.manifest)
+    data = json.loads(manifest.val.annotations.read_text())
+    scenes = pictures.Scenes.of(data, manifest, paths)
+    return pictures.image_sheet("figure5", gallery.whole_images(frame, "figure5"), frame, scenes)
+
+
 def test_an_instance_has_the_same_colour_in_every_column(tmp_path, monkeypatch, trained):
-    write_scale(tmp_path, "miniature", trained)
-    monkeypatch.chdir(tmp_path)
-    frame = gallery.read_frame(Path("runs/tiny/ambiguity.csv"))
-    first = (frame["method"] == "maskrcnn") & (frame["annotation_id"] % 4 == 3)
-    frame.loc[first, "detection"] = -1  # the baseline misses the first novel one
-    data = json.loads(Path("data/tiny/instances.json").read_text())
-    scenes = pictures.Scenes.of(data, Path("data/tiny"))
-    picks = gallery.whole_images(frame, "figure5")
-    detections = stage.read_detections([picks], Path("runs/tiny/evaluate"))
-    (truth, ours, baseline), *_ = pictures.image_rows(picks, frame, scenes, detections)[0]
-    colours = [[o.colour for o in panel.outlines] for panel in (truth, ours, baseline)]
+    first_novel = lambda frame: frame["annotation_id"] % 4 == 3  # noqa: E731
+    sheet = sheet_of(tmp_path, monkeypatch, trained, first_novel)
+    truth, ours, baseline = ([m for m in p.marks if m.mask is not None] for p in sheet.rows[0])
+    colours = [[mark.colour for mark in marks] for marks in (truth, ours, baseline)]
     assert colours[0] == colours[1] and len(set(colours[0])) == 3  # two novel, one for the others
     assert colours[2] == [colours[0][n] for n in (0, 1, 3)]
-    assert len(ours.boxes) == 4 and len(baseline.boxes) == 5
-    assert [o.filled for o in truth.outlines] == [False, False, True, True]
+    assert [mark.filled for mark in truth] == [False, False, True, True]
+    dashed = [sum(mark.line == "--" for mark in panel.marks) for panel in sheet.rows[0]]
+    assert dashed == [0, 4, 5]  # found nothing
+
+
+def test_boxes_have_class_and_score(tmp_path, monkeypatch, trained):
+    truth, ours, _ = sheet_of(tmp_path, monkeypatch, trained).rows[0]
+    assert [mark.label for mark in truth.marks] == list(CLASSES)
+    found = [f"{name} 0.90" for name in CLASSES]
+    assert [mark.label for mark in ours.marks[:4]] == found
+    assert {mark.label for mark in ours.marks[4:]} == {f"{name} 0.60" for name in CLASSES}
+    assert [mark.box for mark in ours.marks[:4]] == [list(mark.box) for mark in truth.marks]
+
+
+def test_labels_do_not_cover_each_other():
+    """Boxes that start in one corner, at the picture's edge: none hides another, all are inside."""
+    picture = np.full((160, 160, 3), 200, np.uint8)
+    boxes = [(100, -5, 60, 60), (100, -5, 70, 90), (100, -5, 65, 80), (110, 0, 50, 40)]
+    marks = [drawing.Mark(box, f"toothbrush 0.{n}{n}") for n, box in enumerate(boxes)]
+    figure = drawing.grid([[drawing.Panel(picture, marks=marks)]], ["a"], ["b"], "", 2.3)
+    (axis,) = figure.axes
+    extents = [text.get_window_extent() for text in axis.texts]
+    assert [text.get_text() for text in axis.texts] == [mark.label for mark in marks]
+    for n, one in enumerate(extents):
+        assert not any(one.padded(-0.5).overlaps(other) for other in extents[:n])
+        assert axis.bbox.padded(1).contains(*one.min) and axis.bbox.padded(1).contains(*one.max)

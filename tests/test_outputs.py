@@ -191,6 +191,7 @@ def test_the_output_is_a_folder_with_a_record_of_ours(trained, photos, capsys):
     assert f"{RECORD}: is not the record" in refused(trained, capsys, photos, "--out", "out")
 
 
+@pytest.mark.slow
 def test_a_record_of_somebody_else_reaches_no_file_elsewhere(trained, photos, tmp_path, capsys):
     """It is asked for the names of results alone, and never followed."""
     run(trained, photos, "--out", "out", *ALL)

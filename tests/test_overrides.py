@@ -26,7 +26,10 @@ def with_setting(key: str, value: object, phase: int | None = None) -> dict:
     return params
 
 
-@pytest.mark.parametrize("scale", list(PARAMS["scales"]))
+@pytest.mark.parametrize(
+    "scale",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "smoke")) for name in PARAMS["scales"]],
+)
 def test_the_committed_scales_are_good(scale):
     params = {**PARAMS, "scale": scale, "runs": [*PARAMS["runs"], "opmask-lite0-voc"]}
     check_overrides(params)

@@ -52,6 +52,7 @@ def test_commands_run(wheel, name, capsys, monkeypatch):
     assert "exit status:" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_prediction_names_detectron2_where_it_is_not_installed(tmp_path):
     (tmp_path / "a.jpg").touch()
     script = f"import sys; sys.modules['detectron2'] = None; {RUN}"

@@ -85,6 +85,7 @@ def run(*words) -> None:
     predict.run([str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_formats_agree_and_a_broken_image_is_named(trained, photos, tmp_path, capsys):
     out = tmp_path / "out"
     formats = [word for name in predict.FORMATS for word in ("--format", name)]

@@ -133,6 +133,7 @@ def describe_process(key, work):
     print("SHARED=1" in start, any(line.startswith("OWN=") for line in start))
 
 
+@pytest.mark.slow
 def test_a_run_has_its_place_in_the_environment_and_the_imports_at_hand(monkeypatch, tmp_path):
     """What a library reads at its start, as glibc does, must be there when the process starts."""
     server = multiprocessing.forkserver._forkserver

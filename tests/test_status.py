@@ -247,6 +247,7 @@ def test_help_explains_every_state(capsys):
     assert all(f"  {name}" in text for name in STATES)
 
 
+@pytest.mark.slow
 def test_needs_no_torch():
     code = "import sys, pipeline.status, pipeline.outline; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -29,8 +29,7 @@ def ambiguity_figure(bins: pd.DataFrame, threshold: float, folder: Path) -> None
     axes.flat[0].set_xlim(left=-3)  # of all, once they show all their points
     figure.supxlabel("share of the box that other instances cover (%)", fontsize=8)
     figure.supylabel("gain in mask IoU over Mask R-CNN (points)", fontsize=8)
-    if entries := style.legend_entries(axes.flat):
-        figure.legend(entries.values(), entries, loc="outside upper center", fontsize=7)
+    style.common_legend(figure, axes.flat, loc="outside upper center")
     style.save(figure, folder, "ambiguity")
     bins.round(4).to_csv(folder / "ambiguity.csv", index=False)
 

@@ -102,13 +102,13 @@ def _place_labels(axis: Axes, points: NDArray) -> None:
     labels = [text for text in axis.texts if isinstance(text, Annotation)]
     fixed = [text.get_window_extent() for text in axis.texts if text not in labels]
     dots = axis.transData.transform(points)
-    orders = [
-        sorted(labels, key=lambda label: sign * label.xy[k]) for k in (0, 1) for sign in (1, -1)
+    tried = [
+        _place(sorted(labels, key=lambda label: sign * label.xy[k]), dots, fixed, axis)
+        for k in (0, 1)
+        for sign in (1, -1)
     ]
-    tried = [_place(order, dots, fixed, axis) for order in orders]
-    _, places = min(tried, key=lambda one: one[0])
-    for label, offset in places.items():
-        label.set_position((offset[0], offset[1]))
+    for label, (x, y) in min(tried, key=lambda one: one[0])[1].items():
+        label.set_position((x, y))
 
 
 def _place(
@@ -118,17 +118,14 @@ def _place(
     taken, places, total = list(fixed), {}, 0.0
     for label in labels:
         start = axis.transData.transform(label.xy)
-        options = [*_options(label, start)]
-        leaders = [_leader(start, box) for _, box in options]
-        costs = [
-            _cost(box, leader, dots, taken, axis.bbox)
-            for (_, box), leader in zip(options, leaders, strict=True)
+        options = [
+            (*_cost(box, start, dots, taken, axis.bbox), corner, box)
+            for corner, box in _options(label, start)
         ]
-        best = int(np.argmin(costs))  # the first of equals
-        places[label], box = options[best]
-        total += costs[best]
+        cost, leader, places[label], box = min(options, key=lambda one: one[0])
+        total += cost
         taken.append(box)
-        dots = np.vstack([dots, leaders[best]])
+        dots = np.vstack([dots, leader])
     return total, places
 
 
@@ -145,22 +142,23 @@ def _options(label: Annotation, start: NDArray) -> Iterator[tuple[NDArray, Bbox]
         yield corner, Bbox.from_bounds(*start + corner * pixels, *size * pixels)
 
 
-def _leader(start: NDArray, box: Bbox) -> NDArray:
-    """(20, 2) points on the line from `start` to the centre of the box, as far as it is seen."""
-    centre = box.get_points().mean(axis=0)
-    line = start + np.linspace(0, 1, 20)[:, None] * (centre - start)
-    return line[~_inside(line, box)]
-
-
-def _cost(box: Bbox, leader: NDArray, dots: NDArray, taken: Sequence[Bbox], panel: Bbox) -> float:
+def _cost(
+    box: Bbox, start: NDArray, dots: NDArray, taken: Sequence[Bbox], panel: Bbox
+) -> tuple[float, NDArray]:
     """Points that the box would cover, and a little for its distance; much more for each text that
-    its leader crosses, and most for each that it covers, and for the panel's edge."""
+    its leader crosses, and most for each that it covers, and for the panel's edge.
+
+    With the leader: points (N, 2) from `start` to the centre of the box, as far as it is seen.
+    """
     (low, high), (first, last) = box.get_points(), panel.get_points()
+    line = start + np.linspace(0, 1, 20)[:, None] * ((low + high) / 2 - start)
+    leader = line[~_inside(line, box)]
     outside = (low < first).any() or (high > last).any()
     texts = sum(box.overlaps(other.padded(_GAP)) for other in taken)
     crossed = sum(_inside(leader, other).any() for other in taken)
     length = np.ptp(leader, axis=0).max() if len(leader) else 0
-    return _inside(dots, box).sum() + 0.02 * length + 1e3 * crossed + 1e6 * (texts + outside)
+    cost = _inside(dots, box).sum() + 0.02 * length + 1e3 * crossed + 1e6 * (texts + outside)
+    return cost, leader
 
 
 def _inside(dots: NDArray, box: Bbox) -> NDArray:

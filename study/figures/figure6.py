@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from study import paper
 from study.analysis.estimate import NAN, Estimate
 from study.analysis.resampling import Resampled, Resampler
-from study.figures.style import COLOURS, LABELS, MARKERS, legend_entries, new_figure
+from study.figures.style import COLOURS, LABELS, MARKERS, common_legend, new_figure
 from study.labels import BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS, WITH_MASKS
 
 POINTS = WITH_MASKS
@@ -89,18 +89,10 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set_ylabel(label)
         _mark_missing(axes, table)
     _label(bottom, papers)
-    entries = legend_entries((top, bottom))
-    columns = [[LABELS[m], LABELS[m] + _EVERYWHERE, g] for m, g in zip(_SHIFT, _GAINS, strict=True)]
-    names = sum(columns, [])
-    figure.legend(
-        [entries[n] for n in names],
-        names,
-        loc="outside upper center",
-        ncols=2,
-        fontsize=7,
-        columnspacing=1,
-        handlelength=1.6,
-    )
+    names = [name for m, gain in zip(_SHIFT, _GAINS, strict=True)
+             for name in (LABELS[m], LABELS[m] + _EVERYWHERE, gain)]  # fmt: skip
+    common_legend(figure, (top, bottom), names, loc="outside upper center", ncols=2,
+                  columnspacing=1, handlelength=1.6)  # fmt: skip
     return figure
 
 

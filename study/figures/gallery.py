@@ -1,9 +1,10 @@
-"""Draws the pictures of figures 1, 4, 5, 7 and 8: grids of crops, heat maps and masks."""
+"""Draws the pictures of figures 1, 4, 5, 7 and 8: grids of crops, heat maps, masks and boxes."""
 
 import shutil
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from contourpy import contour_generator
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as MplPath
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,22 +25,28 @@ from study.figures import style
 from study.labels import NOT_RUN
 
 DPI, COLOURS = 200, 128  # of a PNG
-MAX_SIDE = 240  # of an embedded picture, pixels: keeps SVG files small
+MAX_SIDE = 240  # of a picture in a figure as wide as a column, pixels: keeps SVG files small
 MARGIN = 1.2  # side of a square crop, by the RoI's longer side
-TYPE, NOTE_TYPE, SMALL_TYPE = 6.5, 5.8, 5.5  # typographic points
+TYPE, NOTE_TYPE, SMALL_TYPE, LABEL_TYPE = 6.5, 5.8, 5.5, 4.5  # typographic points
 LINE, LABEL = 0.115, 0.135  # inches: a line of text, a row's label
 GAP, BETWEEN, EDGE = 0.04, 0.05, 0.02  # inches: between columns, between rows, at the sides
-CHARACTERS = 84  # of the credit, a line
+CHARACTERS = 25  # of the credit, an inch
 _FADE = 0.72  # towards white, of what is not in the mask
 
 
 @dataclass(frozen=True)
-class Outline:
-    """A mask `(H, W)` bool on a panel; filled ones are tinted and bold, others a thin line."""
+class Mark:
+    """An instance on a panel: its box xywh, what is written at the box, its mask `(H, W)`.
 
-    mask: NDArray[np.bool_]
-    colour: str
-    filled: bool = True
+    Filled masks are tinted and bold, others a thin line.
+    """
+
+    box: Sequence[float]
+    label: str = ""
+    mask: NDArray[np.bool_] | None = None
+    colour: str = "black"
+    filled: bool = False
+    line: str = "-"  # of the box
 
 
 @dataclass
@@ -47,8 +56,7 @@ class Panel:
     picture: NDArray[np.uint8] | None = None  # None: the run was not made
     cut_out: tuple[NDArray[np.bool_], str] | None = None  # all else is faded; colour of its edge
     heat: tuple[NDArray, Sequence[float]] | None = None  # map in [0, 1] over an xywh box
-    outlines: list[Outline] = field(default_factory=list)
-    boxes: list[tuple[Sequence[float], str]] = field(default_factory=list)  # xywh, line style
+    marks: list[Mark] = field(default_factory=list)
     note: str = ""
     missing: str = NOT_RUN
 
@@ -78,45 +86,42 @@ def grid(
     titles: Sequence[str],
     labels: Sequence[str],
     credit: str,
+    width: float = style.COLUMN,
 ) -> Figure:
-    """A grid of panels as wide as a column: a row a picked RoI or image, a column a method.
+    """A grid of panels, `width` inches wide: a row a picked RoI or image, a column a method.
 
     `labels` head the rows, `credit` stands below. Without any row, the figure says "not run".
     """
     rows = [list(row) for row in panels] or [[Panel() for _ in titles]]
     labels = list(labels) or [""]
-    cell = (style.COLUMN - 2 * EDGE - GAP * (len(titles) - 1)) / len(titles)  # inches
+    cell = (width - 2 * EDGE - GAP * (len(titles) - 1)) / len(titles)  # inches
     lefts = [EDGE + column * (cell + GAP) for column in range(len(titles))]
-    credits_ = textwrap.wrap(credit, CHARACTERS)
+    credits_ = textwrap.wrap(credit, round(CHARACTERS * width))
     head = LINE * (1 + max(title.count("\n") for title in titles)) + BETWEEN / 2
-    heights = [_height(row, cell) for row in rows]
+    sides = [cell * max(map(_aspect, row)) for row in rows]
+    notes = [max(panel.note.count("\n") + bool(panel.note) for panel in row) for row in rows]
+    heights = [side + LINE * lines + BETWEEN for side, lines in zip(sides, notes, strict=True)]
     total = head + LABEL * sum(map(bool, labels)) + sum(heights) + LINE * len(credits_)
     style.use()
-    figure = plt.figure(figsize=(style.COLUMN, total))
+    figure = plt.figure(figsize=(width, total))
 
     def write(left: float, top: float, text: str, **look: Any) -> None:
         defaults: dict[str, Any] = {"fontsize": TYPE, "va": "top", "linespacing": 1.15}
-        figure.text(left / style.COLUMN, 1 - top / total, text, **defaults | look)
+        figure.text(left / width, 1 - top / total, text, **defaults | look)
 
     for left, title in zip(lefts, titles, strict=True):
         write(left + cell / 2, head - BETWEEN / 2, title, ha="center", va="bottom")
     top = head
-    for row, label, height in zip(rows, labels, heights, strict=True):
+    for row, label, side, height in zip(rows, labels, sides, heights, strict=True):
         write(EDGE, top, label)
         top += LABEL * bool(label)
-        side = cell * max(map(_aspect, row))
         for left, panel in zip(lefts, row, strict=True):
-            corner = left / style.COLUMN, 1 - (top + side) / total
-            draw(panel, figure.add_axes((*corner, cell / style.COLUMN, side / total)))
+            corner = left / width, 1 - (top + side) / total
+            axis = figure.add_axes((*corner, cell / width, side / total))
+            draw(panel, axis, round(MAX_SIDE * width / style.COLUMN))
         top += height
     write(EDGE, top, "\n".join(credits_), fontsize=SMALL_TYPE)
     return figure
-
-
-def _height(row: Sequence[Panel], cell: float) -> float:
-    """Of a row of panels `cell` wide, with its notes and the space to the next, in inches."""
-    lines = max(panel.note.count("\n") + bool(panel.note) for panel in row)
-    return cell * max(map(_aspect, row)) + LINE * lines + BETWEEN
 
 
 def _aspect(panel: Panel) -> float:
@@ -124,8 +129,8 @@ def _aspect(panel: Panel) -> float:
     return 1.0 if panel.picture is None else panel.picture.shape[0] / panel.picture.shape[1]
 
 
-def draw(panel: Panel, axis: Axes) -> None:
-    """One panel on its axes, whose shape stays."""
+def draw(panel: Panel, axis: Axes, most: int = MAX_SIDE) -> None:
+    """One panel on its axes, whose shape stays; its picture has `most` pixels a side."""
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     axis.spines[:].set_visible(False)
@@ -137,25 +142,56 @@ def draw(panel: Panel, axis: Axes) -> None:
         return
     height, width = panel.picture.shape[:2]
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    axis.imshow(_shrink(_tinted(panel.picture, panel)), extent=extent, interpolation="none")
+    picture = Image.fromarray(_tinted(panel.picture, panel))
+    picture.thumbnail((most, most), Image.Resampling.BILINEAR, reducing_gap=None)
+    axis.imshow(picture, extent=extent, interpolation="none")
     if panel.heat:
         values, (x, y, w, h) = panel.heat
         axis.imshow(
             values, cmap="magma", vmin=0, vmax=1, alpha=0.75, interpolation="none",
             extent=(x - 0.5, x + w - 0.5, y + h - 0.5, y - 0.5),
         )  # fmt: skip
+    axis.set(xlim=extent[:2], ylim=extent[2:])
     if panel.cut_out:
         _edge(axis, *panel.cut_out, 1.2)
-    for outline in panel.outlines:
-        _edge(axis, outline.mask, outline.colour, 1.0 if outline.filled else 0.6)
-    for (x, y, w, h), line in panel.boxes:
-        patch = Rectangle((x - 0.5, y - 0.5), w, h, fill=False, linewidth=0.8, linestyle=line)
-        axis.add_patch(patch)
-    axis.set(xlim=extent[:2], ylim=extent[2:])
+    for mark in panel.marks:
+        if mark.mask is not None:
+            _edge(axis, mark.mask, mark.colour, 1.0 if mark.filled else 0.6)
+        (x, y, w, h), thin = mark.box, 0.5 if mark.mask is not None else 0.8
+        look: dict[str, Any] = {"edgecolor": mark.colour, "linewidth": thin, "linestyle": mark.line}
+        axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, **look))
+    _write_labels(axis, panel.marks)
+
+
+def _write_labels(axis: Axes, marks: Sequence[Mark]) -> None:
+    """Each label in or at that corner of its box where it covers least of the labels before."""
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    pixel = (right - left) / axis.bbox.width
+    taken: list[Bbox] = []
+    for mark in (mark for mark in marks if mark.label):
+        ground = {"facecolor": mark.colour if mark.filled else "white", "alpha": 0.7, "lw": 0}
+        text = axis.text(0, 0, mark.label, fontsize=LABEL_TYPE, bbox=ground | {"pad": 0.5})
+        width, height = pixel * np.array(text.get_window_extent().size)
+        x, y, w, h = mark.box
+        lows, sides = (y - height, y, y + h - height, y + h), (x, x + w - width)
+        places = [
+            Bbox.from_bounds(max(left, min(x0, right - width)), max(top, min(y0, bottom - height)),
+                             width, height)
+            for y0, x0 in product(lows, sides)
+        ]  # fmt: skip
+        place = min(places, key=lambda one: sum(_shared(one, other) for other in taken))
+        taken.append(place)
+        text.set(position=(place.x0, place.y1), va="bottom")
+
+
+def _shared(one: Bbox, other: Bbox) -> float:
+    """The area that both cover."""
+    both = Bbox.intersection(one, other)
+    return both.width * both.height if both else 0.0
 
 
 def _tinted(original: NDArray[np.uint8], panel: Panel) -> NDArray[np.uint8]:
-    """The picture with what lies outside a cut-out faded, and filled outlines tinted.
+    """The picture with what lies outside a cut-out faded, and filled masks tinted.
 
     Whole images lose their lowest three bits, which nobody sees and which double an SVG's size.
     """
@@ -163,13 +199,14 @@ def _tinted(original: NDArray[np.uint8], panel: Panel) -> NDArray[np.uint8]:
     if panel.cut_out:
         outside = ~panel.cut_out[0]
         picture[outside] += _FADE * (255 - picture[outside])
-    if panel.outlines:
+    whole = any(mark.label for mark in panel.marks)
+    if whole:
         picture += 0.4 * (255 - picture)
-    for outline in panel.outlines:
-        if outline.filled:
-            colour = np.array([int(outline.colour[i : i + 2], 16) for i in (1, 3, 5)])
-            picture[outline.mask] += 0.55 * (colour - picture[outline.mask])
-    return picture.astype(np.uint8) | np.uint8(7 if panel.outlines else 0)
+    for mark in panel.marks:
+        if mark.filled:
+            colour = 255 * np.array(to_rgb(mark.colour))
+            picture[mark.mask] += 0.55 * (colour - picture[mark.mask])
+    return picture.astype(np.uint8) | np.uint8(7 if whole else 0)
 
 
 def _edge(axis: Axes, mask: NDArray[np.bool_], colour: str, width: float) -> None:
@@ -181,14 +218,6 @@ def _edge(axis: Axes, mask: NDArray[np.bool_], colour: str, width: float) -> Non
     if paths:
         path = MplPath.make_compound_path(*paths)
         axis.add_patch(PathPatch(path, fill=False, edgecolor=colour, linewidth=width))
-
-
-def _shrink(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    factor = max(picture.shape[:2]) / MAX_SIDE
-    if factor <= 1:
-        return picture
-    size = round(picture.shape[1] / factor), round(picture.shape[0] / factor)
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
 
 
 def save_picture(figure: Figure, folders: Sequence[Path], name: str) -> None:

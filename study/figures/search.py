@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from study.analysis.held_out import RUN
 from study.analysis.search import PAPER_RUNS, search_runs
-from study.figures.style import COLOURS, legend_entries, mark_not_run, new_figure
+from study.figures.style import COLOURS, common_legend, mark_not_run, new_figure
 from study.labels import DIRECTIONS
 
 _LOOKS: dict[str, dict[str, Any]] = {
@@ -83,8 +83,7 @@ def _label(figure: Figure, curves: list[Axes], factor: float) -> None:
     top = curves[0].secondary_xaxis("top", functions=(thousands, done))
     top.set_xlabel("iterations of the paper's schedule, thousands")
     figure.supylabel("mask AP, held-out images", fontsize=8)
-    entries = legend_entries(curves)
-    figure.legend(entries.values(), entries, loc="outside lower center", ncols=2, fontsize=7)
+    common_legend(figure, curves, loc="outside lower center", ncols=2)
 
 
 def _curves(axes: Axes, rows: pd.DataFrame) -> None:

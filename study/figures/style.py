@@ -12,7 +12,6 @@ import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -66,10 +65,14 @@ def mark_not_run(axes: Axes) -> None:
     axes.text(0.5, 0.5, NOT_RUN, transform=axes.transAxes, ha="center", va="center")
 
 
-def legend_entries(panels: Iterable[Axes]) -> dict[str, Artist]:
-    """What a common legend of several panels shows: each name once."""
+def common_legend(
+    figure: Figure, panels: Iterable[Axes], names: Iterable[str] = (), **look: Any
+) -> None:
+    """One legend of several panels, each name once: `names`, or all in the order of the panels."""
     found = [axes.get_legend_handles_labels() for axes in panels]
-    return {name: handle for h, names in found for handle, name in zip(h, names, strict=True)}
+    entries = {name: handle for h, labels in found for handle, name in zip(h, labels, strict=True)}
+    if shown := list(names or entries):
+        figure.legend([entries[name] for name in shown], shown, fontsize=7, **look)
 
 
 def save(figure: Figure, folder: Path, name: str, dpi: int = DPI, colours: int = 256) -> None:

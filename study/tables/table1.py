@@ -62,9 +62,11 @@ def table1(summary: pd.DataFrame, gains: Gains) -> pd.DataFrame:
     rows = []
     for backbone in with_others(summary["backbone"]):
         for supervised in DIRECTIONS:
-            ours = summary.query("backbone == @backbone and supervised == @supervised")
-            paper_rows = published.query("backbone == @backbone and supervised == @supervised")
             key = {"backbone": backbone, "supervised": supervised}
+            ours, paper_rows = (
+                table[(table[list(key)] == pd.Series(key)).all(axis="columns")]
+                for table in (summary, published)
+            )
             key["direction"] = DIRECTIONS[supervised]
             for name in _PAPER_CELLS + _CONTEXT_CELLS:
                 values = dict.fromkeys(METHODS.values(), NAN)
@@ -86,7 +88,7 @@ def _cell_rows(
     `ours` is of one comparison.
     """
     classes, task, metric = name
-    ours = ours.query("supervision == @classes and task == @task")
+    ours = ours[(ours["supervision"] == classes) & (ours["task"] == task)]
     keys = {method: key for key, method in METHODS.items()}
     seeds = {
         method: ours[ours["method"] == keys.get(method)].set_index("seed")[metric]

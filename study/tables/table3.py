@@ -99,10 +99,7 @@ def _rows(
     per_class: pd.DataFrame, key: tuple[str, str, str], column: tuple[str, str]
 ) -> pd.DataFrame:
     """Per-class results of one training configuration, in one task, on one class subset."""
-    backbone, schedule, supervised = key
     task, classes = column
-    found = per_class.query(
-        "backbone == @backbone and schedule == @schedule and supervised == @supervised and "
-        "task == @task"
-    )
+    wanted = pd.Series([*key, task], ["backbone", "schedule", "supervised", "task"])
+    found = per_class[(per_class[wanted.index] == wanted).all(axis="columns")]
     return found if classes == "all" else found[found["supervision"] == "novel"]
