@@ -8,11 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-<<<<<<< HEAD
-import statsmodels.formula.api as smf
-=======
-import yaml
->>>>>>> figures
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
