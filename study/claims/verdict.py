@@ -26,9 +26,7 @@ def judge(cells: Sequence[Estimate], rule: Rule) -> str:
         return NOT_RUN
     if any(rule.refutes(ran)):
         return FAILS
-    if len(ran) == len(cells) and all(map(rule.supports, ran)):
-        return HOLDS
-    return UNDECIDED
+    return HOLDS if len(ran) == len(cells) and all(map(rule.supports, ran)) else UNDECIDED
 
 
 def deciding(cells: Sequence[Estimate], rule: Rule) -> Estimate | None:
@@ -36,7 +34,7 @@ def deciding(cells: Sequence[Estimate], rule: Rule) -> Estimate | None:
 
     def order(cell: Estimate) -> tuple[float, float]:
         strength = rule.strength(cell)
-        return 0.0 if math.isnan(strength) else strength, getattr(rule, "sign", 1) * cell.value
+        return 0.0 if math.isnan(strength) else strength, rule.sign * cell.value
 
     return min((cell for cell in cells if cell.ran), key=order, default=None)
 
@@ -46,14 +44,13 @@ def needs(cells: Sequence[Estimate], rule: Rule) -> str:
     if judge(cells, rule) != UNDECIDED:
         return ""
     parts = []
-    missing = [cell.name for cell in cells if not cell.ran]
-    ran = [cell for cell in cells if cell.ran]
+    ran, missing = [c for c in cells if c.ran], [c.name for c in cells if not c.ran]
     if missing:
-        parts.append(f"runs for {len(missing)} of {len(cells)} cells ({'; '.join(missing[:4])}"
-                     f"{'; …' if len(missing) > 4 else ''})")  # fmt: skip
-    bare = [cell for cell in ran if math.isnan(rule.strength(cell))]
+        names = "; ".join(missing[:4]) + ("; …" if len(missing) > 4 else "")
+        parts.append(f"runs for {len(missing)} of {len(cells)} cells ({names})")
+    bare = sum(math.isnan(rule.strength(cell)) for cell in ran)
     if bare:
-        parts.append(f"{MIN_SEEDS} seeds or more for the {len(bare)} without interval")
+        parts.append(f"{MIN_SEEDS} seeds or more for the {bare} without interval")
     if isinstance(rule, Side):
         parts += _more(ran, rule)
     return "; ".join(parts)
@@ -64,12 +61,12 @@ def _more(ran: Sequence[Estimate], rule: Side) -> list[str]:
     such cell is enough); else to confirm (the farthest cell that is not decided)."""
     rest = [c for c in ran if not math.isnan(rule.strength(c)) and not rule.supports(c)]
     against = [cell for cell in rest if rule.strength(cell) < 0]
+    if not rest:
+        return []
     if against:
         times, over = min(rule.factor(cell, len(ran)) for cell in against)
-    elif rest:
-        times, over = max(rule.factor(cell) for cell in rest)
     else:
-        return []
+        times, over = max(rule.factor(cell) for cell in rest)
     if times > MANY:
         return [f"more than {MANY} times the {over}: the estimate is at the threshold"]
     outcome = "refute" if against else "confirm"

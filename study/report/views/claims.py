@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from study.analysis.estimate import MIN_SEEDS
+from study.claims.evidence import COST, COUNTS, KINDS, RANK
 from study.claims.findings import findings
 from study.claims.ledger import Graded
-from study.claims.sources import COST, COUNTS, KINDS, RANK
 from study.claims.verdict import VERDICTS
 from study.format import MISSING, number, signed
 from study.labels import NOT_RUN
@@ -150,7 +150,7 @@ def _cells(row: Mapping[Any, Any]) -> str:
 def _cell_table(one: Graded) -> Table:
     """A line a cell; columns that no cell fills are left out."""
     rows = []
-    for cell, speaks in zip(one.cells, one.speaks(), strict=True):
+    for cell, speaks in zip(one.cells, one.speaks, strict=True):
         line = {
             "Cell": cell.name,
             "Ours": value_text(cell.value, cell.low, cell.high, one.claim.evidence.unit),
