@@ -23,8 +23,9 @@ from pycocotools.cocoeval import COCOeval
 
 from benchmarks import timing
 from opmask.data.splits import COCO_CLASSES, resolve
-from opmask.evaluation.bootstrap import paired_differences
+from opmask.evaluation.bootstrap import data_and_draws, spread
 from opmask.evaluation.coco_ap import METRICS, evaluate, subset_summary
+from opmask.evaluation.weighted_ap import weighted_metrics
 
 HEIGHT, WIDTH, RESAMPLES = 480, 640, 1000
 CATEGORIES = [{"id": k, "name": name} for k, name in enumerate(COCO_CLASSES, 1)]
@@ -60,7 +61,9 @@ def bootstrap(options: Namespace) -> pd.DataFrame:
 
     def compare(names: Sequence[str]) -> None:
         for name in names:
-            paired_differences(runs[:1], runs[1:], SPLITS[name], resamples=RESAMPLES)
+            weights = data_and_draws(sizes["images"], RESAMPLES, seed=0)
+            aps = [weighted_metrics(run, weights, SPLITS[name]) for run in runs]
+            spread(np.nanmean(aps[0] - aps[1], axis=-1)[0])
 
     actions = {label: partial(compare, names) for label, names in COMPARISONS.items()}
     repeats = options.repeats or 3

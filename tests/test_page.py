@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from opmask.errors import UserError
-from opmask.evaluation.bootstrap import Difference
 from pipeline import page as stage
 from study.analysis import regression
 from study.analysis.contrasts import CONTRASTS
+from study.analysis.estimate import Estimate
 from study.analysis.search import search_table
 from study.report.blocks import Table, whiskers
 from study.report.embedded import embed
@@ -116,8 +116,7 @@ def per_class(names=("cat", "kite", "NA"), seeds=(0,)):
 
 
 def gain(estimate, low, high):
-    fields = dict.fromkeys(Difference.__dataclass_fields__, 0.0)
-    return Difference(**fields | dict(estimate=estimate, low=low, high=high))
+    return Estimate("", estimate, low, high)
 
 
 def contrast_rows(difference=1.5):

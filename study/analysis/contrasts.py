@@ -18,9 +18,10 @@ from itertools import product
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
+from opmask.evaluation.bootstrap import class_interval
 from study import paper
 from study.analysis.estimate import NAN, Estimate
-from study.analysis.resampling import Resampler, class_interval
+from study.analysis.resampling import Resampler
 from study.labels import BACKBONES, BASELINE, DIFFERENCE, DIRECTIONS, METHODS, OURS
 from study.spec.run import Run
 
