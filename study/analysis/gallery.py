@@ -13,7 +13,6 @@ import pandas as pd
 
 from opmask.errors import UserError
 from study.analysis.ambiguity import MEASURES
-from study.analysis.ambiguity_effect import pairs
 from study.labels import (
     BACKBONES,
     BASELINE,
@@ -24,16 +23,13 @@ from study.labels import (
     with_others,
 )
 from study.spec.paths import WEIGHTS
+from study.spec.run import Run
 
 MIN_SIDE = 0.125  # of the image's shorter side: below, there is nothing to see
+# Quantiles by name.
 THREE = {"largest gain": 1.0, "median": 0.5, "largest loss": 0.0}
-FIVE = {
-    "largest gain": 1.0,
-    "upper quartile": 0.75,
-    "median": 0.5,
-    "lower quartile": 0.25,
-    "largest loss": 0.0,
-}
+FIVE = {"largest gain": 1.0, "upper quartile": 0.75, "median": 0.5, "lower quartile": 0.25,
+        "largest loss": 0.0}  # fmt: skip
 _RANKS = {f"rank {rank}\N{NO-BREAK SPACE}%": rank / 100 for rank in (20, 40, 60, 80)}
 SIZES = {"smallest": 0.0, **_RANKS, "largest": 1.0}
 DIRECTION_OF = {"figure5": "voc", "figure8": "nonvoc"}
@@ -75,22 +71,18 @@ def best_pair(frame: pd.DataFrame, supervised: str) -> pd.DataFrame:
     with the suffixes `_opmask` and `_baseline`, run, detection and MEASURES. Empty if no backbone
     and seed has both methods.
     """
-    columns = ["run", "detection", *MEASURES]
-    chosen = frame[(frame["supervised"] == supervised) & (frame["supervision"] == "novel")]
+    chosen = frame["supervised"].eq(supervised) & frame["supervision"].eq("novel")
+    found = frame[chosen & frame["detection"].ge(0)]
+    keys = ["backbone", "seed", "annotation_id"]
+    left = found[found["method"] == OURS].drop(columns=["method", "score"])
+    right = found.loc[found["method"] == BASELINE, [*keys, "run", "detection", *MEASURES]]
+    both = left.merge(right, on=keys, suffixes=("_opmask", "_baseline"), validate="one_to_one")
     names = reversed(shown_backbones(frame["backbone"].unique()))
     for backbone in sorted(names, key=lambda name: name not in BACKBONES):
-        of_backbone = chosen[chosen["backbone"] == backbone]
-        paired = pairs(of_backbone, (OURS, BASELINE))
+        paired = both[both["backbone"] == backbone]
         if len(paired):
             break
-    paired = paired[paired["seed"] == paired["seed"].min()][["seed", "annotation_id"]]
-    sides = [
-        of_backbone[of_backbone["method"] == method].merge(paired, on=["seed", "annotation_id"])
-        for method in (OURS, BASELINE)
-    ]
-    left = sides[0].drop(columns=["method", "score"])
-    right = sides[1][["annotation_id", *columns]]
-    return left.merge(right, on="annotation_id", suffixes=("_opmask", "_baseline"))
+    return paired[paired["seed"] == paired["seed"].min()].reset_index(drop=True)
 
 
 def at_quantiles(
@@ -198,22 +190,16 @@ def by_size(data: Mapping[str, Any]) -> pd.DataFrame:
     return at_quantiles(frame, area, SIZES)
 
 
-def cam_runs(runs: Sequence, trained: Path) -> dict[str, str]:
+def cam_runs(runs: Sequence[Run], trained: Path) -> dict[str, str]:
     """Figure 7: the key of the trained run that shows each method, "" if there is none.
 
-    All classes supervised before one direction, R-50 before R-101, lowest seed first. `runs` are
-    `plan.Run`s of the global schedule; `trained` is `runs/<scale>/train`.
+    All classes supervised before one direction, R-50 before R-101, lowest seed first. `runs`
+    are of the global schedule; `trained` is `runs/<scale>/train`.
     """
-    order = {"all": 0, "voc": 1, "nonvoc": 2}
+    order = ["all", "voc", "nonvoc"]
     names, result = with_others(run.backbone for run in runs), {}
+    there = [r for r in runs if r.supervised in order and (trained / r.key / WEIGHTS).is_file()]
+    there.sort(key=lambda r: (order.index(r.supervised), names.index(r.backbone), r.seed))
     for method in ("fasterrcnn", BASELINE, OURS):
-        found = [
-            run
-            for run in runs
-            if run.method == method
-            and run.supervised in order
-            and (trained / run.key / WEIGHTS).is_file()
-        ]
-        found.sort(key=lambda r: (order[r.supervised], names.index(r.backbone), r.seed))
-        result[method] = found[0].key if found else ""
+        result[method] = next((run.key for run in there if run.method == method), "")
     return result
