@@ -1,8 +1,16 @@
 """AP of runs straight from their matches, on some classes: what tables of comparisons must show."""
 
+import numpy as np
+
 from opmask.evaluation.coco_ap import Matches
+from opmask.evaluation.weighted_ap import weighted_metrics
 from study.analysis.estimate import Estimate
 from study.analysis.resampling import Resampled, resample
+
+
+def weighted_ap(matches: Matches, weights, ids=None) -> np.ndarray:
+    """AP of each class, (B, classes)."""
+    return weighted_metrics(matches, weights, ids)[0]
 
 
 def ap(runs: list[Matches], ids, *, resamples: int, seed: int, metric: str = "AP") -> Resampled:

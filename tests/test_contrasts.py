@@ -10,12 +10,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resampled import difference, interval
+from resampled import difference, interval, weighted_ap
 from scipy import stats
 from test_bootstrap import simulate
 
 from opmask.evaluation.bootstrap import class_interval, p_value, spread
-from opmask.evaluation.weighted_ap import weighted_ap
 from pipeline import contrasts as stage
 from study import paper
 from study.analysis.contrasts import CONTRASTS, Contrast, contrast_table
