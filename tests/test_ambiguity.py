@@ -79,7 +79,7 @@ def test_by_hand():
     first = found.iloc[0]
     assert first["mask_iou"] == pytest.approx(8 / 12) and first["coverage"] == 1
     assert first["confusion"] == 0.5 and first["perforation"] == 0
-    assert found.iloc[1, 1:].isna().all() and found.loc[1, "detection"] == -1
+    assert found.drop(columns="detection").loc[1].isna().all() and found["detection"][1] == -1
 
 
 def test_an_instance_without_mask_covers_its_box_and_has_no_row():

@@ -13,6 +13,7 @@ import pandas as pd
 
 from opmask.errors import UserError
 from study.analysis.ambiguity import MEASURES
+from study.analysis.declared import load
 from study.labels import (
     BACKBONES,
     BASELINE,
@@ -33,21 +34,7 @@ FIVE = {"largest gain": 1.0, "upper quartile": 0.75, "median": 0.5, "lower quart
 _RANKS = {f"rank {rank}\N{NO-BREAK SPACE}%": rank / 100 for rank in (20, 40, 60, 80)}
 SIZES = {"smallest": 0.0, **_RANKS, "largest": 1.0}
 DIRECTION_OF = {"figure5": "voc", "figure8": "nonvoc"}
-_SIZE = "with a box whose sides are an eighth of the image's shorter side or more"
-_FOUND = "that both methods found (same class, box IoU of 0.5)"
-RULES = {
-    "figure1": f"Novel-class instances in ambiguous RoIs, {_FOUND}, {_SIZE}, by OPMask's mask IoU "
-    "minus the baseline's: the largest, the median and the smallest.",
-    "figure4": f"Novel-class instances {_FOUND}, {_SIZE}, where either mask has holes that the "
-    "instance has not, by the holes' share in the baseline's filled mask minus that in OPMask's: "
-    "the largest, the median and the smallest.",
-    "figure5": f"Images with two novel-class instances or more {_FOUND}, by the mean of OPMask's "
-    "mask IoU minus the baseline's over them: the largest, the three quartiles and the smallest. "
-    "Filled: novel classes. Thin: supervised classes. Dashed: found nothing, score 0.5 or more.",
-    "figure7": f"Annotated masks, {_SIZE}, by area of the box: six at evenly spaced ranks, from "
-    "the smallest to the largest. IoU: of the map's cells of 0.5 or more with the true mask.",
-}
-RULES["figure8"] = RULES["figure5"]
+RULES: dict[str, str] = load("picture_rules")
 
 Images = Mapping[int, Mapping[str, Any]]  # entries of a COCO json by id
 

@@ -101,11 +101,7 @@ def _blocks(image_ids: NDArray) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
         for first in range(0, len(members), images):
             partners = members[first : first + images]
             for row in range(0, n, step):
-                yield (
-                    partners[:, row : row + step],
-                    partners,
-                    np.arange(row, min(row + step, n)),
-                )
+                yield (partners[:, row : row + step], partners, np.arange(row, min(row + step, n)))
 
 
 def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,14 +11,7 @@ from typing import Any
 import pandas as pd
 
 from study import paper
-from study.analysis.estimate import (
-    CLASSES,
-    NAN,
-    Estimate,
-    correlation,
-    mean_over_classes,
-    number,
-)
+from study.analysis.estimate import CLASSES, NAN, Estimate, correlation, mean_over_classes, number
 from study.claims import load
 from study.claims.sources import Rows, Table, Tables
 from study.labels import DIFFERENCE, DIRECTIONS, MODELS
