@@ -27,9 +27,21 @@ from study.analysis.resampling import Resampler
 from study.analysis.search import search_table
 from study.claims.evidence import DEFINITION, KINDS, OURS, PAPERS, Evidence, evidence
 from study.claims.ledger import CLAIMS, Claim, Graded, grade, ledger_table
-from study.claims.rules import Equal, Side, Significance, holm, parse_rule
+from study.claims.rules import (
+    FAILS,
+    HOLDS,
+    NOT_RUN,
+    UNDECIDED,
+    VERDICTS,
+    Equal,
+    Side,
+    Significance,
+    holm,
+    judge,
+    needs,
+    parse_rule,
+)
 from study.claims.sources import Rows, Table, Tables
-from study.claims.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, judge, needs
 from study.figures.figure6 import figure6_table
 from study.report.views import claims
 from study.spec.results import METRICS, read_per_class, summarise
@@ -591,7 +603,7 @@ def test_what_is_no_rule_is_refused(text):
 
 
 def test_ledger_row_is_of_the_weakest_cell():
-    made = Evidence("f.csv", "t", "AP", lambda tables: [])
+    made = Evidence("f.csv", "t", lambda tables: [])
     cells = (cell(2.0, 1.0, 3.0, seeds=2, paper=10.1), Estimate("weak", 1.0, 0.5, 1.5, paper=13.0))
     one = Graded(Claim("a", "1", "s", "r", made), (*cells, Estimate("none")))
     row = ledger_table([one]).iloc[0]

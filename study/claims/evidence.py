@@ -14,21 +14,12 @@ from study import paper
 from study.analysis.estimate import CLASSES, NAN, Estimate, correlation, mean_over_classes, number
 from study.claims import load
 from study.claims.sources import Rows, Table, Tables
-from study.labels import DIFFERENCE, DIRECTIONS, MODELS
+from study.labels import DIFFERENCE, DIRECTIONS
 
 OURS, PAPERS, DEFINITION = "our runs", "the paper's own numbers", "definitions and COCO's boxes"
 KINDS = (OURS, PAPERS, DEFINITION)
 RANK, COST = "rank", "weights; percent"
 COUNTS = (RANK, COST)  # units without a sign
-
-# In words: the columns of Figure 3's points.
-_NAMES = MODELS | {
-    "maskrcnn_supervised": "Mask R-CNN on supervised classes",
-    "opmask_supervised": "OPMask on supervised classes",
-    "maskrcnn_novelty": "Mask R-CNN, novel − supervised",
-    "opmask_novelty": "OPMask, novel − supervised",
-    DIFFERENCE: "OPMask − Mask R-CNN",
-}
 
 
 @dataclass(frozen=True)
@@ -37,11 +28,12 @@ class Evidence:
 
     source: str
     test: str
-    unit: str
     cells: Callable[[Tables], Sequence[Estimate]]
+    unit: str = "AP"
     kind: str = OURS
 
 
+_ABOUT = ("source", "test", "unit", "kind")
 DECLARED = load("evidence")
 
 
@@ -53,37 +45,35 @@ def evidence(given: str | Mapping[str, Mapping[str, Any]]) -> Evidence:
     ((name, arguments),) = ({given: {}} if isinstance(given, str) else given).items()
     declared = DECLARED[name]
     parts = declared if isinstance(declared, list) else [declared]
-    made = [_evidence(one, arguments) for one in parts]
+    about = {key: parts[0][key] for key in _ABOUT if key in parts[0]}
 
     def alternate(tables: Tables) -> list[Estimate]:
-        turns = zip_longest(*(one.cells(tables) for one in made))
+        table = tables.table(about["source"])
+        turns = zip_longest(*(_maker(one)(table, **arguments) for one in parts))
         return [cell for turn in turns for cell in turn if cell is not None]
 
-    return replace(made[0], cells=alternate)
+    return Evidence(cells=alternate, **about)
 
 
-def _evidence(declared: Mapping[str, Any], arguments: Mapping[str, Any]) -> Evidence:
-    about = {"unit": "AP", "kind": OURS} | dict(declared)
-    source, test, unit, kind = (about.pop(key) for key in ("source", "test", "unit", "kind"))
-    name = about.pop("function", None)
-    make = partial(FUNCTIONS[name], **about) if name else Rows(**about)
-    return Evidence(source, test, unit, lambda t: list(make(t.table(source), **arguments)), kind)
+def _maker(declared: Mapping[str, Any]) -> Callable[..., Iterator[Estimate]]:
+    options = {key: value for key, value in declared.items() if key not in _ABOUT}
+    name = options.pop("function", None)
+    return partial(FUNCTIONS[name], **options) if name else Rows(**options)
 
 
 def class_means(
-    table: Table, column: str, subtract: str = "", top: float = 1.0
+    table: Table, column: str, cell: str, subtract: str = "", top: float = 1.0
 ) -> Iterator[Estimate]:
-    """Mean over classes of a column of Figure 3's points (minus another one).
+    """Mean over classes of a column of Figure 3's points (minus another one), called `cell`.
 
-    `top`: of the classes, only this share, those with the largest mean IoU.
+    `top`: of the classes, only this share, those with the largest mean IoU: {count} in `cell`.
     """
     points = table.rows(["iou", column, *([subtract] if subtract else []), "seeds"])
     chosen = points.sort_values("iou", ascending=False, kind="stable")
     chosen = chosen[chosen["iou"].notna()].head(round(top * len(points)))
     values = chosen[column] - chosen[subtract] if subtract else chosen[column]
-    label = _NAMES[column] + (f", minus {_NAMES[subtract]}" if subtract else "")
-    label += f", the {len(chosen)} classes of largest mean IoU" if top < 1 else ""
-    yield mean_over_classes(label, values, int(chosen["seeds"].max()) if len(chosen) else 0)
+    seeds = int(chosen["seeds"].max()) if len(chosen) else 0
+    yield mean_over_classes(cell.format(count=len(chosen)), values, seeds)
 
 
 def named_classes(table: Table, classes: Sequence[str]) -> Iterator[Estimate]:

@@ -11,9 +11,8 @@ import pandas as pd
 from study.analysis.estimate import Estimate
 from study.claims import load
 from study.claims.evidence import Evidence, evidence
-from study.claims.rules import Rule, Side, parse_rule
+from study.claims.rules import Rule, Side, deciding, judge, needs, parse_rule
 from study.claims.sources import Tables
-from study.claims.verdict import deciding, judge, needs
 from study.format import MISSING, signed
 from study.labels import NOT_RUN
 
@@ -55,7 +54,7 @@ class Graded:
 
     @cached_property
     def verdict(self) -> str:
-        """One of `verdict.VERDICTS`."""
+        """One of `rules.VERDICTS`."""
         return judge(self.cells, self.claim.rule)
 
     @property
@@ -101,7 +100,7 @@ def ledger_table(graded: Sequence[Graded]) -> pd.DataFrame:
     the paper's own numbers | definitions and COCO's boxes), source (file), test (how the interval
     came about), rule; paper (its value, as text); cell, value, low, high (95 %) of the cell that
     speaks least for the claim, in `unit`; seeds (the fewest of the cells that were run; 0: none, or
-    not said); cells, cells_run, cells_for, cells_against; verdict (`verdict.VERDICTS`); needs (what
+    not said); cells, cells_run, cells_for, cells_against; verdict (`rules.VERDICTS`); needs (what
     an undecided one would need, else empty).
     """
     return pd.DataFrame([_row(one) for one in graded])

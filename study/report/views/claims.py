@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ from study.analysis.estimate import MIN_SEEDS
 from study.claims.evidence import COST, COUNTS, KINDS, RANK
 from study.claims.findings import findings
 from study.claims.ledger import Graded
-from study.claims.verdict import VERDICTS
+from study.claims.rules import VERDICTS
 from study.format import MISSING, number, signed
 from study.labels import NOT_RUN
 from study.report.blocks import Bullets, Table
@@ -24,22 +24,6 @@ from study.report.words import WORDS
 # The kinds of verdict, for their colour and their sign; what is none of these is shown as it is.
 STYLES = dict(zip(VERDICTS, ("holds", "fails", "undecided", "missing"), strict=True))
 RULES = Bullets([rule.format(seeds=MIN_SEEDS) for rule in WORDS["claim_rules"]])
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One claim: the paper's sentence and where it stands, its verdict and that one's style, and by
-    label what was tested and found; `more`: how that was decided."""
-
-    id: str
-    place: str
-    sentence: str
-    tested_on: str
-    verdict: str
-    style: str
-    unit: str
-    facts: Mapping[str, str]
-    more: Mapping[str, str]
 
 
 def counts(ledger: pd.DataFrame | None) -> dict[str, int]:
@@ -86,32 +70,28 @@ def overview(ledger: pd.DataFrame) -> Table:
     return Table(pd.DataFrame(rows), left=3)
 
 
-def entries(ledger: pd.DataFrame | None) -> list[Entry]:
-    """The ledger, in its own order."""
+def entries(ledger: pd.DataFrame | None) -> list[SimpleNamespace]:
+    """The ledger's rows, in its own order, with what pages show of each.
+
+    place: where the sentence stands; tested_on: of KINDS; style: of the verdict; facts, by label:
+    what was tested and found; more: how that was decided.
+    """
     rows = [] if ledger is None else ledger.fillna({"cell": "", "needs": ""}).to_dict("records")
-    return list(map(_entry, rows))
+    return [SimpleNamespace(**row, **_shown(row)) for row in rows]
 
 
-def _entry(row: Mapping[Any, Any]) -> Entry:
+def _shown(row: Mapping[Any, Any]) -> dict[str, Any]:
     section = str(row["section"])
-    facts = {
-        "tested": row["reading"],
-        "paper": row["paper"].strip(MISSING),
-        "ours": _ours(row),
-        "needs": row["needs"],
+    facts = {"tested": row["reading"], "paper": row["paper"], "ours": _ours(row)}
+    facts["needs"] = row["needs"]
+    more = {"cells": _cells(row)} if row["cells"] > 1 else {}
+    return {
+        "place": f"section {section}" if section[:1].isdigit() else section,
+        "tested_on": row["kind"],
+        "style": STYLES.get(row["verdict"], "other"),
+        "facts": {name: text for name, text in facts.items() if text not in ("", MISSING)},
+        "more": more | {name: row[name] for name in ("source", "test", "rule")},
     }
-    more = {"cells": _cells(row)} | {name: row[name] for name in ("source", "test", "rule")}
-    return Entry(
-        id=row["id"],
-        place=f"section {section}" if section[:1].isdigit() else section,
-        sentence=row["sentence"],
-        tested_on=row["kind"],
-        verdict=row["verdict"],
-        style=STYLES.get(row["verdict"], "other"),
-        unit=row["unit"],
-        facts={label: fact for label, fact in facts.items() if fact},
-        more={label: fact for label, fact in more.items() if fact},
-    )
 
 
 def _ours(row: Mapping[Any, Any]) -> str:
@@ -125,8 +105,6 @@ def _ours(row: Mapping[Any, Any]) -> str:
 
 def _cells(row: Mapping[Any, Any]) -> str:
     """`3 of 4 decide for it, 1 against`, where a claim has several."""
-    if row["cells"] < 2:
-        return ""
     text = f"{row['cells_for']} of {row['cells']} decide for it, {row['cells_against']} against"
     missing = row["cells"] - row["cells_run"]
     return f"{text}; {missing} {NOT_RUN}" if missing else text
