@@ -190,16 +190,13 @@ def group_ap(
     novel = frame[frame["supervision"] == "novel"]
     ids = set(novel["category_id"])
     candidates = [n for n, d in enumerate(detections) if d["category_id"] in ids]
-    rows = []
+    objects, rows = data["annotations"], []
+    crowds = {a["id"] for a in objects if a.get("iscrowd") and a["category_id"] in ids}
     for group, ambiguous in (("ambiguous", True), ("clean", False)):
         foreign = set(novel.loc[novel["ambiguous"] != ambiguous, "detection"])
         kept = set(novel.loc[novel["ambiguous"] == ambiguous, "annotation_id"])
-        truth = [a for a in data["annotations"] if a["id"] in kept or _is_crowd(a, ids)]
+        truth = [a for a in objects if a["id"] in kept | crowds]
         found = [detections[n] for n in candidates if n not in foreign]
         result = evaluate({**data, "annotations": truth}, found, task="segm").per_class()
         rows.append({"group": group, "AP": subset_summary(result, ids)["AP"]})
     return pd.DataFrame(rows)
-
-
-def _is_crowd(annotation: Mapping[str, Any], category_ids: set[int]) -> bool:
-    return bool(annotation.get("iscrowd")) and annotation["category_id"] in category_ids

@@ -12,17 +12,10 @@ import numpy as np
 import pandas as pd
 
 from opmask.errors import UserError
+from study import labels
 from study.analysis.ambiguity import MEASURES
 from study.analysis.declared import load
-from study.labels import (
-    BACKBONES,
-    BASELINE,
-    DIRECTIONS,
-    NOT_RUN,
-    OURS,
-    shown_backbones,
-    with_others,
-)
+from study.labels import BASELINE, OURS
 from study.spec.paths import WEIGHTS
 from study.spec.run import Run
 
@@ -64,8 +57,8 @@ def best_pair(frame: pd.DataFrame, supervised: str) -> pd.DataFrame:
     left = found[found["method"] == OURS].drop(columns=["method", "score"])
     right = found.loc[found["method"] == BASELINE, [*keys, "run", "detection", *MEASURES]]
     both = left.merge(right, on=keys, suffixes=("_opmask", "_baseline"), validate="one_to_one")
-    names = reversed(shown_backbones(frame["backbone"].unique()))
-    for backbone in sorted(names, key=lambda name: name not in BACKBONES):
+    names = reversed(labels.shown_backbones(frame["backbone"].unique()))
+    for backbone in sorted(names, key=lambda name: name not in labels.BACKBONES):
         paired = both[both["backbone"] == backbone]
         if len(paired):
             break
@@ -128,12 +121,12 @@ def _both_directions(
 ) -> pd.DataFrame:
     """Of the eligible large instances, THREE by the difference of two columns."""
     found = []
-    for supervised in DIRECTIONS:
+    for supervised in labels.DIRECTIONS:
         pair = best_pair(frame, supervised)
         large = pair[is_large(pair, images) & eligible(pair)]
         picks = at_quantiles(large, large[difference[0]] - large[difference[1]], THREE)
         if not len(picks):  # a row that says why
-            why = "no such instance" if len(pair) else NOT_RUN
+            why = "no such instance" if len(pair) else labels.NOT_RUN
             columns = ["pick", *pair.columns, "value"]
             picks = pd.DataFrame([{"pick": why, "supervised": supervised}], columns=columns)
         found.append(picks)
@@ -184,7 +177,7 @@ def cam_runs(runs: Sequence[Run], trained: Path) -> dict[str, str]:
     are of the global schedule; `trained` is `runs/<scale>/train`.
     """
     order = ["all", "voc", "nonvoc"]
-    names, result = with_others(run.backbone for run in runs), {}
+    names, result = labels.with_others(run.backbone for run in runs), {}
     there = [r for r in runs if r.supervised in order and (trained / r.key / WEIGHTS).is_file()]
     there.sort(key=lambda r: (order.index(r.supervised), names.index(r.backbone), r.seed))
     for method in ("fasterrcnn", BASELINE, OURS):

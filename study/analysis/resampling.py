@@ -91,7 +91,11 @@ class Resampler:
     def ap(self, name: str, task: str = "segm", metric: str = "AP") -> Resampled | None:
         """One of `weighted_ap.METRICS` of a configuration over its seeds, or None if not run."""
         if (name, task) not in self._done:
-            self._done[name, task] = self._resample(self.rows(name, task), task)
+            runs = self.rows(name, task)[["run", "seed"]].drop_duplicates().itertuples(index=False)
+            folders = {seed: self.folder / f"{run}-{seed}" for run, seed in runs}
+            found = {s: Matches.load(path / f"matches_{task}.npz") for s, path in folders.items()}
+            settings = {"resamples": self.resamples, "seed": self.seed}
+            self._done[name, task] = resample(found, **settings) if found else {}
         return self._done[name, task].get(metric)
 
     def gain(
@@ -102,14 +106,6 @@ class Resampler:
         if one is None or other is None:
             return None
         return one.of(category_ids) - other.of(category_ids)
-
-    def _resample(self, rows: pd.DataFrame, task: str) -> dict[str, Resampled]:
-        runs = rows[["run", "seed"]].drop_duplicates().itertuples(index=False)
-        matches = {
-            seed: Matches.load(self.folder / f"{run}-{seed}" / f"matches_{task}.npz")
-            for run, seed in runs
-        }
-        return resample(matches, resamples=self.resamples, seed=self.seed) if matches else {}
 
 
 def resample(by_seed: Mapping[Any, Matches], *, resamples: int, seed: int) -> dict[str, Resampled]:

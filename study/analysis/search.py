@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from opmask.evaluation.coco_ap import Matches
-from study.analysis.estimate import NAN, side
+from study.analysis.estimate import NAN, Estimate
 from study.analysis.held_out import RUN, Groups, matches_path
 from study.analysis.resampling import Resampled, resample
 from study.labels import NOT_RUN
@@ -141,7 +141,8 @@ def verdict(novel: Mapping[str, float], supervised: Mapping[str, float]) -> str:
     AP of novel classes rises; undecided; same snapshot; nothing to measure (no novel object with a
     mask, or a compromise without a second split). Of no run at all `search_table` says: not run.
     """
-    drop, other = (side(one["low"], one["high"]) for one in (novel, supervised))
+    ends = [Estimate(low=one["low"], high=one["high"]) for one in (novel, supervised)]
+    drop, other = (one.side_of() for one in ends)
     if drop == "unknown":
         return NOTHING
     if novel["iteration"] == novel["last"]:
