@@ -103,28 +103,31 @@ def ambiguous_rois(frame: pd.DataFrame, images: Images) -> pd.DataFrame:
 
     A direction without one has a row whose `pick` says why, the rest missing.
     """
-    ious = "mask_iou_opmask", "mask_iou_baseline"
-    return _both_directions(frame, images, ious, lambda pair: pair["ambiguous"])
+    return _both_directions(frame, images, lambda pair: _gain(pair).where(pair["ambiguous"]))
 
 
 def perforated_masks(frame: pd.DataFrame, images: Images) -> pd.DataFrame:
     """Figure 4: as `ambiguous_rois`; `value` is the baseline's perforation minus OPMask's."""
-    holes = "perforation_baseline", "perforation_opmask"
-    return _both_directions(frame, images, holes, lambda pair: pair[[*holes]].max(axis=1) > 0)
+
+    def value(pair: pd.DataFrame) -> pd.Series:
+        ours, theirs = pair["perforation_opmask"], pair["perforation_baseline"]
+        return (theirs - ours).where((ours > 0) | (theirs > 0))
+
+    return _both_directions(frame, images, value)
+
+
+def _gain(pair: pd.DataFrame) -> pd.Series:
+    return pair["mask_iou_opmask"] - pair["mask_iou_baseline"]
 
 
 def _both_directions(
-    frame: pd.DataFrame,
-    images: Images,
-    difference: tuple[str, str],
-    eligible: Callable[[pd.DataFrame], pd.Series],
+    frame: pd.DataFrame, images: Images, value: Callable[[pd.DataFrame], pd.Series]
 ) -> pd.DataFrame:
-    """Of the eligible large instances, THREE by the difference of two columns."""
+    """Of the large instances THREE by their `value`; those of which it is NaN are left out."""
     found = []
     for supervised in labels.DIRECTIONS:
         pair = best_pair(frame, supervised)
-        large = pair[is_large(pair, images) & eligible(pair)]
-        picks = at_quantiles(large, large[difference[0]] - large[difference[1]], THREE)
+        picks = at_quantiles(pair, value(pair).where(is_large(pair, images)), THREE)
         if not len(picks):  # a row that says why
             why = "no such instance" if len(pair) else labels.NOT_RUN
             columns = ["pick", *pair.columns, "value"]
@@ -141,15 +144,12 @@ def whole_images(frame: pd.DataFrame, figure: str) -> pd.DataFrame:
     """
     pair = best_pair(frame, DIRECTION_OF[figure])
     runs = ["run_opmask", "run_baseline", "backbone", "supervised", "seed"]
-    images = pair.groupby(["image_id", *runs], as_index=False).agg(
-        instances=("annotation_id", "size"),
-        mask_iou_opmask=("mask_iou_opmask", "mean"),
-        mask_iou_baseline=("mask_iou_baseline", "mean"),
-    )
+    means = {name: (name, "mean") for name in ("mask_iou_opmask", "mask_iou_baseline")}
+    by_image = pair.groupby(["image_id", *runs], as_index=False)
+    images = by_image.agg(instances=("annotation_id", "size"), **means)
     several = images[images["instances"] >= 2]
     images = several if len(several) else images
-    gain = images["mask_iou_opmask"] - images["mask_iou_baseline"]
-    return at_quantiles(images, gain, FIVE)
+    return at_quantiles(images, _gain(images), FIVE)
 
 
 def by_size(data: Mapping[str, Any]) -> pd.DataFrame:
@@ -176,10 +176,8 @@ def cam_runs(runs: Sequence[Run], trained: Path) -> dict[str, str]:
     All classes supervised before one direction, R-50 before R-101, lowest seed first. `runs`
     are of the global schedule; `trained` is `runs/<scale>/train`.
     """
-    order = ["all", "voc", "nonvoc"]
-    names, result = labels.with_others(run.backbone for run in runs), {}
+    order, names = ["all", "voc", "nonvoc"], labels.with_others(run.backbone for run in runs)
     there = [r for r in runs if r.supervised in order and (trained / r.key / WEIGHTS).is_file()]
     there.sort(key=lambda r: (order.index(r.supervised), names.index(r.backbone), r.seed))
-    for method in ("fasterrcnn", BASELINE, OURS):
-        result[method] = next((run.key for run in there if run.method == method), "")
-    return result
+    methods = ("fasterrcnn", BASELINE, OURS)
+    return {m: next((run.key for run in there if run.method == m), "") for m in methods}
