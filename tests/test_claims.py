@@ -526,7 +526,7 @@ def test_rows_as_cells(tmp_path):
 
 
 def test_what_is_no_evidence_is_refused():
-    with pytest.raises(KeyError, match="tabel1"):
+    with pytest.raises(ValueError, match=r"'tabel1' is none of evidence.yaml's contrasts, table1,"):
         evidence("tabel1")
 
 

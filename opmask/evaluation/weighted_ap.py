@@ -60,15 +60,7 @@ def weighted_metrics(
 
 
 def _class_metrics(matches: Matches, k: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """METRICS of class index k, (len(METRICS), B)."""
-    by_threshold = _class_ap(matches, k, weights)
-    found = dict(zip(matches.iou_thresholds.round(6), by_threshold, strict=True))
-    found[None], nothing = by_threshold.mean(axis=0), np.full(len(weights), np.nan)
-    return np.stack([found.get(threshold, nothing) for threshold in METRICS.values()])
-
-
-def _class_ap(matches: Matches, k: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AP of class index k by IoU threshold, (T, B), over chunks of resamples so that memory stays
+    """METRICS of class index k, (len(METRICS), B), over chunks of resamples so that memory stays
     bounded."""
     rows = slice(*np.searchsorted(matches.category, [k, k + 1]))
     image, matched, ignored = matches.image[rows], matches.matched[rows], matches.ignored[rows]
@@ -84,7 +76,10 @@ def _class_ap(matches: Matches, k: int, weights: NDArray[np.float64]) -> NDArray
         ranks = drawn.cumsum(axis=1)
         for ap, hit, skip in zip(found, matched.T, ignored.T, strict=True):
             ap[chunk] = _threshold_ap(drawn, ranks, hit, skip, object_weight[chunk])
-    return np.where(object_weight > 0, 100 * found, np.nan)
+    by_threshold = np.where(object_weight > 0, 100 * found, np.nan)
+    aps = dict(zip(matches.iou_thresholds.round(6), by_threshold, strict=True))
+    aps[None], nothing = by_threshold.mean(axis=0), np.full(len(weights), np.nan)
+    return np.stack([aps.get(threshold, nothing) for threshold in METRICS.values()])
 
 
 def _threshold_ap(

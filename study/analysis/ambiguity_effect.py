@@ -20,11 +20,8 @@ from study.labels import DIRECTIONS, with_others
 
 METHODS = ("maskrcnn", "opmask", "maskrcnn7")
 CONTRASTS = (("opmask", "maskrcnn"), ("maskrcnn7", "maskrcnn"), ("opmask", "maskrcnn7"))
-CONTRAST_NAMES = {
-    CONTRASTS[0]: "OPMask − Mask R-CNN",
-    CONTRASTS[1]: "7-conv control − Mask R-CNN",
-    CONTRASTS[2]: "OPMask − 7-conv control",
-}
+_NAMES = "OPMask − Mask R-CNN", "7-conv control − Mask R-CNN", "OPMask − 7-conv control"
+CONTRAST_NAMES = dict(zip(CONTRASTS, _NAMES, strict=True))
 CLASSES = ("novel", "supervised")
 GROUPS = ("ambiguous", "clean", "difference")
 BINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -41,9 +42,8 @@ class Estimate:
         """From a row of a table with the usual columns, `value` being the number's; blank is NaN.
         `known` fields come first."""
         columns = [c for c in ("low", "high", "sd", "seeds", "paper", "p") if c in row]
-        fields = {column: number(row[column]) for column in columns}
-        seeds = fields.pop("seeds", NAN)
-        fields["seeds"] = 0 if math.isnan(seeds) else int(seeds)
+        fields: dict[str, Any] = {column: number(row[column]) for column in columns}
+        fields["seeds"] = int(np.nan_to_num(fields.get("seeds", 0)))
         return cls(name, number(row[value]), **fields | known)
 
     @property

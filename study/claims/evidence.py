@@ -40,9 +40,11 @@ DECLARED = load("evidence")
 def evidence(given: str | Mapping[str, Mapping[str, Any]]) -> Evidence:
     """What `evidence` of a claim says: a name in `evidence.yaml`, or that with arguments.
 
-    Raises KeyError if there is no such name.
+    Raises ValueError if there is no such name.
     """
     ((name, arguments),) = ({given: {}} if isinstance(given, str) else given).items()
+    if name not in DECLARED:
+        raise ValueError(f"claims.yaml: {name!r} is none of evidence.yaml's {', '.join(DECLARED)}")
     declared = DECLARED[name]
     parts = declared if isinstance(declared, list) else [declared]
     about = {key: parts[0][key] for key in _ABOUT if key in parts[0]}
