@@ -25,7 +25,7 @@ from study.analysis.held_out import read_curves
 from study.analysis.regression import regress
 from study.analysis.resampling import Resampler
 from study.analysis.search import search_table
-from study.claims.evidence import DEFINITION, KINDS, OURS, PAPERS, Evidence, evidence
+from study.claims.evidence import Evidence, evidence
 from study.claims.ledger import CLAIMS, Claim, Graded, grade, ledger_table
 from study.claims.rules import (
     FAILS,
@@ -41,7 +41,7 @@ from study.claims.rules import (
     needs,
     parse_rule,
 )
-from study.claims.sources import Rows, Table, Tables
+from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Rows, Table, Tables
 from study.figures.figure6 import figure6_table
 from study.report.views import claims
 from study.spec.results import METRICS, read_per_class, summarise

@@ -13,13 +13,8 @@ import pandas as pd
 from study import paper
 from study.analysis.estimate import CLASSES, NAN, Estimate, correlation, mean_over_classes, number
 from study.claims import load
-from study.claims.sources import Rows, Table, Tables
+from study.claims.sources import OURS, Rows, Table, Tables
 from study.labels import DIFFERENCE, DIRECTIONS
-
-OURS, PAPERS, DEFINITION = "our runs", "the paper's own numbers", "definitions and COCO's boxes"
-KINDS = (OURS, PAPERS, DEFINITION)
-RANK, COST = "rank", "weights; percent"
-COUNTS = (RANK, COST)  # units without a sign
 
 
 @dataclass(frozen=True)

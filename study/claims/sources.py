@@ -18,6 +18,10 @@ from opmask.errors import UserError
 from study.analysis.estimate import IMAGES, Estimate, minus
 from study.labels import DIRECTIONS, MODELS
 
+OURS, PAPERS, DEFINITION = "our runs", "the paper's own numbers", "definitions and COCO's boxes"
+KINDS = (OURS, PAPERS, DEFINITION)
+RANK, COST = "rank", "weights; percent"
+COUNTS = (RANK, COST)  # units without a sign
 _WORDS = {"method": MODELS, "minus_method": MODELS}  # for values, by column
 
 

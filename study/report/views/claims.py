@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from study.analysis.estimate import MIN_SEEDS
-from study.claims.evidence import COST, COUNTS, KINDS, RANK
 from study.claims.findings import findings
 from study.claims.ledger import Graded
 from study.claims.rules import VERDICTS
+from study.claims.sources import COST, COUNTS, KINDS, RANK
 from study.format import MISSING, number, signed
 from study.labels import NOT_RUN
 from study.report.blocks import Bullets, Table
