@@ -65,18 +65,12 @@ class Graded:
     @cached_property
     def speaks(self) -> list[str]:
         """Of each cell: FOR | AGAINST | NEITHER | not run."""
-        rule = self.claim.rule
-        refuted = iter(rule.refutes([cell for cell in self.cells if cell.ran]))
-        return [
-            NOT_RUN
-            if not c.ran
-            else AGAINST
-            if next(refuted)
-            else FOR
-            if rule.supports(c)
-            else NEITHER
-            for c in self.cells
-        ]
+        rule, ran = self.claim.rule, [cell for cell in self.cells if cell.ran]
+        said = iter(
+            AGAINST if refuted else FOR if rule.supports(cell) else NEITHER
+            for cell, refuted in zip(ran, rule.refutes(ran), strict=True)
+        )
+        return [next(said) if cell.ran else NOT_RUN for cell in self.cells]
 
     def paper_text(self) -> str:
         """The paper's value: its words, or its number, or the range of its numbers."""
