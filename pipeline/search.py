@@ -17,11 +17,11 @@ import pandas as pd
 
 from opmask.data.coco import Manifest, load_json, load_manifest
 from opmask.errors import UserError
-from opmask.evaluation.bootstrap import interval
 from opmask.evaluation.coco_ap import Matches, evaluate, subset_summary
 from opmask.integrity import verified
 from pipeline import stage
 from study.analysis.held_out import CURVE, FILE, Groups, class_groups, matches_path, restrict
+from study.analysis.resampling import resample
 from study.runs.measured import Measurement, collect
 from study.runs.store import measurements
 from study.spec.params import load_params
@@ -136,11 +136,13 @@ def measure(
     for task, path in truth.items():
         result = evaluate(path, detections, task=task)
         table, matches[task] = result.per_class(), result.matches
+        if task == "segm":
+            resampled = resample({seed: result.matches}, resamples=resamples, seed=seed)["AP"]
         for classes, ids in groups.items():
             summary, ends = subset_summary(table, ids), (NAN, NAN)
             if task == "segm":
-                spread = interval([result.matches], ids, resamples=resamples, seed=seed)
-                ends = spread.low, spread.high
+                found = resampled.of(ids).estimate()
+                ends = found.low, found.high
             rows.append((classes, task, "AP", summary["AP"], *ends))
             rows.append((classes, task, "AP50", summary["AP50"], NAN, NAN))
     return pd.DataFrame(rows, columns=CURVE[1:]), matches["segm"]

@@ -15,19 +15,14 @@ from coco_reference import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resampled import ap, difference, interval, weighted_ap
 
-from opmask.evaluation.bootstrap import (
-    image_weights,
-    interval,
-    paired_difference,
-    paired_differences,
-)
+from opmask.evaluation.bootstrap import data_and_draws, image_weights, spread
 from opmask.evaluation.coco_ap import Matches, evaluate
 from opmask.evaluation.weighted_ap import (
     METRICS,
     RECALLS,
     recalls_reached,
-    weighted_ap,
     weighted_metrics,
 )
 
@@ -79,7 +74,6 @@ def test_unit_weights_give_the_ap_of_the_evaluation(tmp_path_factory, data):
     found, table = weighted_metrics(result.matches, weights), result.per_class()
     for metric, values in zip(METRICS, found, strict=True):
         np.testing.assert_allclose(values, [table[metric]] * 2, atol=1e-9)
-    np.testing.assert_array_equal(weighted_ap(result.matches, weights), found[0])
 
 
 @given(data=datasets(distinct_scores=True), draw=st.data())
@@ -209,24 +203,23 @@ def test_paired_difference_equals_a_naive_bootstrap(match):
     mean_a, mean_b = naive(method_a, once), naive(method_b, once)
 
     a, b = ([match(*run) for run in runs] for runs in (method_a, method_b))
-    results = paired_differences(a, b, subset, resamples=resamples, seed=7, level=0.8)
-    low, high = mean_a - mean_b + np.quantile(draws - draws.mean(axis=0), [0.1, 0.9], axis=0)
-    errors = draws.std(ddof=1, axis=0)
-    for n, one in enumerate(results.values()):
-        expected = (mean_a[n] - mean_b[n], low[n], high[n], errors[n], mean_a[n], mean_b[n])
-        np.testing.assert_allclose(
-            tuple(vars(one).values()), (*expected, resamples, 2, 1), atol=1e-9
-        )
-    assert vars(paired_difference(a, b, subset, resamples=resamples, seed=7, level=0.8)) == vars(
-        results["AP"]
-    )
+    bootstrap = {"resamples": resamples, "seed": 7}
+    low, high = mean_a - mean_b + np.quantile(draws - draws.mean(axis=0), [0.025, 0.975], axis=0)
+    for n, metric in enumerate(METRICS):
+        one = difference(a, b, subset, metric=metric, **bootstrap)
+        expected = mean_a[n] - mean_b[n], low[n], high[n]
+        np.testing.assert_allclose((one.value, one.low, one.high), expected, atol=1e-9)
+        means = [ap(runs, subset, metric=metric, **bootstrap).estimate().value for runs in (a, b)]
+        assert means == pytest.approx([mean_a[n], mean_b[n]])
 
-    alone = interval(a, subset, resamples=resamples, seed=7)
-    assert (alone.estimate, alone.runs) == (pytest.approx(mean_a[0]), 2)
-    same = paired_difference(a, a[::-1], subset, resamples=resamples)
-    np.testing.assert_allclose((same.low, same.high, same.standard_error), 0, atol=1e-9)
-    nothing = paired_difference(a, b, IDS[3:], resamples=resamples)
-    assert np.isnan([nothing.estimate, nothing.low, nothing.standard_error]).all()
+    alone = interval(a, subset, **bootstrap)
+    assert alone.seeds == 2 and alone.low <= alone.value <= alone.high
+    each = [naive([run], once)[0] for run in method_a]
+    assert alone.sd == pytest.approx(np.std(each, ddof=1))
+    same = difference(a, a[::-1], subset, **bootstrap)
+    np.testing.assert_allclose((same.value, same.low, same.high), 0, atol=1e-9)
+    nothing = difference(a, b, IDS[3:], **bootstrap)
+    assert np.isnan([nothing.value, nothing.low, nothing.p]).all()
 
 
 def simulate(rng, images=60, classes=12, found=(0.8, 0.7)) -> list[Matches]:
@@ -276,26 +269,23 @@ def test_errors_and_coverage_where_the_truth_is_known():
     truth = {"own": worlds[:, 0], "difference": worlds[:, 0] - worlds[:, 1]}
     found = {"own": [], "difference": []}
     for trial in range(80):
-        a, b = simulate(rng)
-        found["own"].append(interval([a], classes, resamples=120, seed=trial))
-        found["difference"].append(paired_difference([a], [b], classes, resamples=120, seed=trial))
-    for name, results in found.items():
+        weights = data_and_draws(60, 120, seed=trial)
+        a, b = (np.nanmean(weighted_ap(m, weights, classes), axis=1) for m in simulate(rng))
+        found["own"].append(a)
+        found["difference"].append(a - b)
+    for name, draws in found.items():
         sd, target = truth[name].std(ddof=1), truth[name].mean()
-        error = np.mean([r.standard_error for r in results])
-        assert error == pytest.approx(sd, rel=0.15)
-        assert np.mean([r.low <= target <= r.high for r in results]) >= 0.88
+        assert np.mean([d[1:].std(ddof=1) for d in draws]) == pytest.approx(sd, rel=0.15)
+        intervals = [spread(d) for d in draws]
+        assert np.mean([low <= target <= high for low, high in intervals]) >= 0.88
 
 
 def test_what_cannot_be_compared_is_refused(match):
-    a, other = match(*scenes(1, 0.9)), simulate(np.random.default_rng(0))[0]
-    with pytest.raises(ValueError, match="image_ids"):
-        paired_difference([a], [other], IDS)
-    with pytest.raises(ValueError, match="one run of each"):
-        paired_difference([a], [], IDS)
+    a = match(*scenes(1, 0.9))
     with pytest.raises(ValueError, match=r"unknown \[99\]"):
-        interval([a], [1, 99])
-    with pytest.raises(ValueError, match="level 95"):
-        interval([a], IDS, level=95)
+        weighted_ap(a, np.ones((1, 5)), [1, 99])
+    with pytest.raises(KeyError, match="99"):
+        interval([a], [1, 99], resamples=2, seed=0)
     for weights in (np.ones(5), np.ones((1, 4)), -np.ones((1, 5))):
         with pytest.raises(ValueError, match="5 images"):
             weighted_ap(a, weights)

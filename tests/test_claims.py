@@ -26,11 +26,23 @@ from study.analysis.held_out import read_curves
 from study.analysis.regression import regress
 from study.analysis.resampling import Resampler
 from study.analysis.search import search_table
-from study.claims import arithmetic
-from study.claims.ledger import CLAIMS, Claim, Graded, grade, ledger_table, parse_rule
-from study.claims.rules import Equal, Side, Significance, holm
-from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Evidence, Tables
-from study.claims.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, judge, needs
+from study.claims.evidence import Evidence, evidence
+from study.claims.ledger import CLAIMS, Claim, Graded, grade, ledger_table
+from study.claims.rules import (
+    FAILS,
+    HOLDS,
+    NOT_RUN,
+    UNDECIDED,
+    VERDICTS,
+    Equal,
+    Side,
+    Significance,
+    holm,
+    judge,
+    needs,
+    parse_rule,
+)
+from study.claims.sources import DEFINITION, KINDS, OURS, PAPERS, Rows, Table, Tables
 from study.figures.figure6 import figure6_table
 from study.report.views import claims
 from study.spec.params import load_params
@@ -136,7 +148,8 @@ def test_one_cell_is_decided_by_where_its_interval_lies(one, sign, threshold):
 def test_holm_against_statsmodels(p_values):
     with mock.patch("gc.collect"):  # statsmodels calls it: half a second beside torch
         expected = multipletests(p_values, alpha=0.05, method="holm")[0].tolist()
-    assert holm(p_values) == expected
+    assert holm(p_values).tolist() == expected
+    assert holm([math.nan, *p_values]).tolist() == [False, *expected]  # not one of the hypotheses
 
 
 @given(st.lists(intervals, min_size=1, max_size=6), st.sampled_from([1, -1]))
@@ -296,6 +309,7 @@ def test_claims_joined_from_two_intervals(tmp_path, empty):
     third.loc[box, ["ours", "low", "high"]] = [1.0, 0.0, 2.0]
     search = tables["tables/schedule_search"]
     search.loc[search["classes"] == "novel", ["drop", "low", "high"]] = [2.0, 1.0, 3.0]
+    search["iteration"] = 130
     found = {one.claim.id: one for one in grade(write(tmp_path, tables))}
     for name in ("stable", "less-severe-nonvoc", "box-best-at-3x", "overfitting", "picks-130k"):
         assert found[name].verdict == HOLDS, name
@@ -309,6 +323,7 @@ def test_another_pick_of_the_search_counts_by_how_much_it_is_better(tmp_path, em
     tables = filled(empty, 2.0, 1.9, 2.1)
     search = tables["tables/schedule_search"]
     best = search["choice"] == "compromise"
+    search["iteration"] = np.where(best, 150, 130)
     search.loc[best, ["drop", "low", "high"]] = [2.2, 2.1, 2.3]
     assert verdicts(write(tmp_path, tables))["picks-130k"] == HOLDS  # 0.2, less than 0.5
     search.loc[best, ["drop", "low", "high"]] = [4.0, 3.9, 4.1]
@@ -467,9 +482,55 @@ def test_arithmetic_on_the_papers_numbers(tmp_path):
 
 
 def test_costs_by_hand():
-    assert arithmetic.box_head_macs() == pytest.approx(1.2e9, rel=0.02)
-    assert arithmetic.prior_macs() == 1024 * 80 * 49
-    assert arithmetic.field(1) == 3 and arithmetic.field(7) == 15
+    """Section 3.1 and the authors' code: channels of the box head, RoI sizes in pixels."""
+    channels, box, classes, mask, convs = (256, 512, 1024, 1024, 1024), 7, 80, 14, 7
+    prior = channels[-1] * classes * box**2  # the 1×1 convolution that makes the classes' maps
+    head = sum(a * b for a, b in zip(channels[:-1], channels[1:], strict=True)) * 9 * box**2
+    weights, percent = evidence("prior_cost").cells(Tables(Path("nowhere")))
+    assert weights.value == 0 and percent.value == pytest.approx(100 * prior / head, abs=5e-5)
+    (field,) = evidence("receptive_field").cells(Tables(Path("nowhere")))
+    assert field.value == 1 + 2 * convs - mask
+
+
+def table_of(tmp_path, **columns):
+    path = tmp_path / "some.csv"
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return Table(path, "130k")
+
+
+def test_rows_as_cells(tmp_path):
+    """What evidence.yaml may say of rows, each field once."""
+    table = table_of(tmp_path, supervised=["voc", "voc", "nonvoc"], m=["a", "b", "a"],
+                     x=[2.0, 3.0, 5.0], low=[1.0, 2.5, 4.0], high=[4.0, 3.5, 6.0],
+                     n=[7, 7, 8])  # fmt: skip
+    one = Rows("x", "{direction}: {m}", {"supervised": ["nonvoc", "voc"]})
+    cells = list(one(table, m="a"))
+    assert [c.name for c in cells] == ["non-voc → voc: a", "voc → non-voc: a"]
+    assert [(c.value, c.low) for c in cells] == [(5.0, 4.0), (2.0, 1.0)]
+    (turned,) = Rows("x", "{m}", {"n": "8"}, turned=True, factor=0.5, over="classes",
+                     words={"m": {"a": "A"}})(table)  # fmt: skip
+    assert (turned.name, turned.value, turned.low, turned.high) == ("A", -2.5, -3.0, -2.0)
+    assert turned.over == "classes"
+    where = {"supervised": "voc", "m": "b"}
+    (less,) = Rows("x", "d", where, less={"m": "a"})(table)
+    assert (less.value, less.low) == (1.0, pytest.approx(1 - math.hypot(0.5, 2)))
+    (same,) = Rows("x", "d", where, less={"m": "a"}, same="n")(table)
+    assert (same.value, same.low, same.high) == (1.0, 0.0, 0.0)
+    (other,) = Rows("x", "d", {"supervised": "voc", "m": "a"}, less={"supervised": "nonvoc"},
+                    same="n")(table)  # fmt: skip
+    assert other.low < other.value == -3.0 < other.high
+    with pytest.raises(UserError, match="2 rows with m 'a', not one"):
+        list(Rows("x", "d", {"m": "a"})(table))
+    assert [c.ran for c in Rows("x", "d", {"m": "a"}, several=True)(table)] == [False]
+    with pytest.raises(UserError, match=r"some.csv: column 'backbone' is missing"):
+        list(Rows("x", "{backbone}", {"n": "8"})(table))
+    (absent,) = Rows("x", "{backbone}", {"n": "8"})(Table(tmp_path / "none.csv", ""))
+    assert not absent.ran and absent.name == "8"
+
+
+def test_what_is_no_evidence_is_refused():
+    with pytest.raises(ValueError, match=r"'tabel1' is none of evidence.yaml's contrasts, table1,"):
+        evidence("tabel1")
 
 
 def test_every_claim_is_declared_in_full():
@@ -545,7 +606,7 @@ def test_what_is_no_rule_is_refused(text):
 
 
 def test_ledger_row_is_of_the_weakest_cell():
-    made = Evidence("f.csv", "t", "AP", lambda tables: [])
+    made = Evidence("f.csv", "t", lambda tables: [])
     cells = (cell(2.0, 1.0, 3.0, seeds=2, paper=10.1), Estimate("weak", 1.0, 0.5, 1.5, paper=13.0))
     one = Graded(Claim("a", "1", "s", "r", made), (*cells, Estimate("none")))
     row = ledger_table([one]).iloc[0]

@@ -10,7 +10,6 @@ from study.analysis.estimate import (
     Estimate,
     correlation,
     mean_over_classes,
-    side,
     student_half,
 )
 
@@ -32,7 +31,6 @@ NAN = math.nan
     ],
 )
 def test_where_an_interval_lies(low, high, threshold, where):
-    assert side(low, high, threshold) == where
     assert Estimate("x", 1.0, low, high).side_of(threshold) == where
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from parameters import write_params
+from resampled import difference, interval
 from test_bootstrap import simulate
 from test_contrasts import BOOTSTRAP, CLASSES, resampler, write_run
 
 from opmask.data.splits import COCO_CLASSES, resolve
-from opmask.evaluation.bootstrap import interval, paired_difference
 from pipeline import figure6 as stage
 from study import paper
 from study.figures.figure6 import POINTS, TESTED, draw, figure6_table
@@ -50,13 +50,13 @@ def test_points_and_gains(made, supervised, first, measure):
     for method, one in (("opmask", matches[first]), ("maskrcnn", matches[first + 1])):
         row, expected = point(table, supervised, method, measure), interval([one], ids, **BOOTSTRAP)
         found = row[["ap", "low", "high"]].to_list()
-        np.testing.assert_allclose(found, [expected.estimate, expected.low, expected.high])
+        np.testing.assert_allclose(found, [expected.value, expected.low, expected.high])
         assert (row["seeds"], row["tested_classes"]) == (1, len(ids))
-    gain = paired_difference(matches[first : first + 1], matches[first + 1 : first + 2], ids,
+    gain = difference(matches[first : first + 1], matches[first + 1 : first + 2], ids,
                              **BOOTSTRAP)  # fmt: skip
     row = point(table, supervised, "difference", measure)
     found = row[["ap", "low", "high"]].to_list()
-    np.testing.assert_allclose(found, [gain.estimate, gain.low, gain.high])
+    np.testing.assert_allclose(found, [gain.value, gain.low, gain.high])
     assert (row["paper"] == {"voc": 13.0, "nonvoc": 10.1}[supervised]) == (measure == "paper")
 
 
@@ -65,7 +65,7 @@ def test_full_supervision_is_tested_on_all_classes(made):
     table = figure6_table(resampler(folder, runs))
     ours = point(table, "all", "opmask")
     expected = interval(matches[4:], list(CLASSES), **BOOTSTRAP)
-    assert ours["ap"] == pytest.approx(expected.estimate)
+    assert ours["ap"] == pytest.approx(expected.value)
     assert (ours["seeds"], ours["tested_classes"]) == (2, 12) and ours["sd"] > 0
     assert ours["ap"] == point(table, "all", "opmask", "all")["ap"]
     gain = point(table, "all", "difference")

@@ -8,7 +8,7 @@ import pytest
 from study import paper
 from study.analysis.regression import implied_r, williams
 from study.claims import findings
-from study.claims.arithmetic import coco_overlap, field
+from study.claims.evidence import coco_overlap
 from study.format import number, signed
 from study.labels import BACKBONES, DIRECTIONS, place
 from study.spec.results import METRICS
@@ -109,7 +109,7 @@ def test_the_mask_heads_depth():
     weights = more * (kernel + 2 * channels) / 1e6  # with batch norm's two a channel
     says(
         f"{weights:.2f} M weights and {more * kernel * side**2 / 1e6:.0f} M multiply-adds a RoI",
-        f"a receptive field of {field(7)} pixels",
+        f"a receptive field of {1 + 2 * 7} pixels",
         f"{seen.all(axis=1).sum() ** 2} of the {side**2} pixels of the {side}×{side} map see all",
         f"a corner sees {seen[0].sum()}×{seen[0].sum()}",
     )

@@ -255,7 +255,7 @@ def write_scale(folder, kind, trained, make_runs=True):
     rng = np.random.default_rng(0)
     for run in RUNS:
         detections = []
-        for row, mask in zip(objects.frame.itertuples(), objects.masks, strict=True):
+        for row, mask in zip(objects.itertuples(), objects["mask"], strict=True):
             pixels = mask_util.decode(mask) * (rng.random(mask["size"]) < 0.9)
             shape = mask_util.encode(np.asfortranarray(pixels, np.uint8))
             shape["counts"] = shape["counts"].decode()

@@ -19,10 +19,10 @@ from parameters import write_params
 from PIL import Image
 
 from opmask.errors import UserError
-from opmask.evaluation.bootstrap import Difference
 from pipeline import page as stage
 from study.analysis import regression
 from study.analysis.contrasts import CONTRASTS
+from study.analysis.estimate import Estimate
 from study.analysis.search import search_table
 from study.report.blocks import Table, whiskers
 from study.report.embedded import embed
@@ -117,8 +117,7 @@ def per_class(names=("cat", "kite", "NA"), seeds=(0,)):
 
 
 def gain(estimate, low, high):
-    fields = dict.fromkeys(Difference.__dataclass_fields__, 0.0)
-    return Difference(**fields | dict(estimate=estimate, low=low, high=high))
+    return Estimate("", estimate, low, high)
 
 
 def contrast_rows(difference=1.5):
@@ -135,7 +134,10 @@ def claim_rows(sentence="It improves."):
     verdicts = [*claims.STYLES, "holds"]
     common = dict(sentence=sentence, section="4.3", reading="the *gain*", kind="our runs")
     common |= dict(paper="+9.4 to +13.0", cell="R-101", unit="AP", seeds=3, cells=4, cells_run=3)
-    common |= dict(cells_for=2, cells_against=1, rule="every interval above 0", needs="")
+    common |= dict(
+        source="tables/contrasts.csv", test="paired bootstrap", cells_for=2, cells_against=1
+    )
+    common |= dict(rule="every interval above 0", needs="")
     return pd.DataFrame(
         [
             common | dict(id=f"c{n}", verdict=v, value=1.25, low=-0.5, high=3.0)
@@ -350,15 +352,10 @@ def test_claims_by_verdict(page):
     assert entry.more["cells"] == "2 of 4 decide for it, 1 against; 1 not run"
     assert entry.more["rule"] == "every interval above 0" and "needs" not in entry.facts
     assert claims.counts(claim_rows())["holds"] == 2
-
-
-def test_a_ledger_with_other_columns_is_shown_all_the_same():
-    found = pd.DataFrame([{"id": 3, "verdict": "maybe", "odd_column": 0.5, "value": np.nan}])
-    entry = claims.entries(found)[0]
-    assert (entry.id, entry.verdict, entry.style) == ("3", "maybe", "other")
-    assert (entry.facts, entry.more) == ({"ours": "not run"}, {"odd column": "0.5"})
-    assert claims.counts(found) == {"maybe": 1}
-    html_page(Inputs("s", "1x", claims=found))
+    other = claim_rows().head(1).assign(verdict="maybe", value=np.nan, cell="", seeds=0)
+    assert claims.counts(other) == {"maybe": 1}
+    (entry,) = claims.entries(other)
+    assert (entry.style, entry.facts["ours"]) == ("other", "not run")
 
 
 def test_explorer_data_are_means_over_seeds():

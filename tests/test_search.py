@@ -12,11 +12,11 @@ from coco_reference import make_ground_truth, metrics_of, pycocotools_eval, rect
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parameters import write_params
+from resampled import difference, interval
 from test_bootstrap import simulate
 
 from opmask.data.cleaning import clean
 from opmask.errors import UserError
-from opmask.evaluation.bootstrap import paired_difference
 from pipeline import schedule_search as report_stage
 from pipeline import search as stage
 from study.analysis.held_out import CURVE, FILE, class_groups, matches_path, read_curves, restrict
@@ -157,7 +157,7 @@ def made_runs(folder, splits=("voc", "nonvoc"), seeds=(0,)):
                 matches.save(matches_path(folder / run.key, iteration))
                 kept[supervised, iteration] = matches
                 for classes, ids in GROUPS[supervised].items():
-                    value = paired_difference([matches], [matches], ids, **BOOTSTRAP).a_mean
+                    value = interval([matches], ids, **BOOTSTRAP).value
                     value += seed * 1e-3
                     rows.append((iteration, classes, "segm", "AP", value, value - 1, value + 1))
             frame = pd.DataFrame(rows, columns=CURVE)
@@ -179,11 +179,12 @@ def test_table_of_choices(tmp_path):
         for classes, ids in groups.items():
             row = rows.loc[(split, "paper", classes)]
             pair = [kept[split, 130]], [kept[split, 180]]
-            expected = paired_difference(*pair, ids, **BOOTSTRAP)
+            expected = difference(*pair, ids, **BOOTSTRAP)
             assert (row["iteration"], row["thousands"], row["last_thousands"]) == (130, 130, 180)
             found = row[["ap", "ap_last", "drop", "low", "high"]].tolist()
-            fields = ("a_mean", "b_mean", "estimate", "low", "high")
-            np.testing.assert_allclose(found, [getattr(expected, f) for f in fields])
+            aps = [interval(one, ids, **BOOTSTRAP).value for one in pair]
+            drop = expected.value, expected.low, expected.high
+            np.testing.assert_allclose(found, [*aps, *drop])
     assert rows.loc[("voc", "best", "novel"), "verdict"] == "falls for both"
     text = markdown(view.blocks(table))
     assert "voc → non-voc: novel classes are best at 120k of 180k" in text

@@ -4,8 +4,8 @@ import math
 
 import pytest
 from known_ap import ap, write_ground_truth, write_run
+from resampled import difference
 
-from opmask.evaluation.bootstrap import paired_difference
 from opmask.evaluation.coco_ap import Matches
 from study import paper
 from study.report.markdown import markdown
@@ -80,7 +80,7 @@ def test_a_difference_has_the_bootstrap_interval_of_its_classes(made, table):
         return Matches.load(made[0] / run.key / "matches_segm.npz")
 
     ours = [matches(run_of("opmask", "voc", seed)) for seed in (0, 1)]
-    expected = paired_difference(ours, [matches(run_of("maskrcnn", "voc"))], [3, 4, 5], **BOOTSTRAP)
+    expected = difference(ours, [matches(run_of("maskrcnn", "voc"))], [3, 4, 5], **BOOTSTRAP)
     assert (gap["low"], gap["high"]) == pytest.approx((expected.low, expected.high))
     assert gap["low"] < gap["ours"] < gap["high"]
     assert gap["seeds"] == 1 and math.isnan(gap["sd"])  # only seed 0 was run of both

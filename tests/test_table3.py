@@ -4,8 +4,8 @@ import math
 
 import pytest
 from known_ap import ap, write_ground_truth, write_run
+from resampled import difference
 
-from opmask.evaluation.bootstrap import paired_difference
 from opmask.evaluation.coco_ap import Matches
 from study import paper
 from study.report.markdown import markdown
@@ -82,7 +82,7 @@ def test_a_difference_of_schedules(made, table, task, classes, ids, ours, publis
         Matches.load(made[0] / "evaluate" / run_of("R50", s, "voc").key / f"matches_{task}.npz")
         for s in ("130k", "1x")
     )
-    expected = paired_difference([a], [b], ids, **BOOTSTRAP)
+    expected = difference([a], [b], ids, **BOOTSTRAP)
     assert (gap["low"], gap["high"]) == pytest.approx((expected.low, expected.high))
 
 

@@ -21,16 +21,6 @@ _BOUNDS = np.append(RECALLS, np.inf)
 _CHUNK_ELEMENTS = 1 << 20  # float64 of one work array: 8 MiB
 
 
-def weighted_ap(
-    matches: Matches, weights: NDArray, category_ids: Sequence[int] | None = None
-) -> NDArray[np.float64]:
-    """AP (IoU .50:.95) of each class with weighted images, in percent: (B, n_categories).
-
-    Arguments and errors as of `weighted_metrics`.
-    """
-    return weighted_metrics(matches, weights, category_ids)[0]
-
-
 def weighted_metrics(
     matches: Matches, weights: NDArray, category_ids: Sequence[int] | None = None
 ) -> NDArray[np.float64]:
@@ -58,35 +48,19 @@ def weighted_metrics(
             f"weights of shape {weights.shape}: allowed is (resamples, {len(matches.image_ids)} "
             "images), without negative values"
         )
-    classes = _class_indices(matches, category_ids)
+    wanted = matches.category_ids if category_ids is None else np.asarray(category_ids, np.int64)
+    unknown = np.setdiff1d(wanted, matches.category_ids)
+    if len(unknown) or not len(wanted):
+        raise ValueError(f"category_ids {category_ids}: unknown {unknown.tolist()}, one or more")
+    classes = np.searchsorted(matches.category_ids, wanted)
     # NumPy works without the interpreter's lock; each thread takes some 100 MiB
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = list(pool.map(lambda k: _class_metrics(matches, k, weights), classes))
     return np.stack(found, axis=-1)
 
 
-def _class_indices(matches: Matches, category_ids: Sequence[int] | None) -> NDArray[np.intp]:
-    if category_ids is None:
-        return np.arange(len(matches.category_ids))
-    wanted = np.asarray(category_ids, dtype=np.int64)
-    unknown = np.setdiff1d(wanted, matches.category_ids)
-    if len(unknown) or not len(wanted):
-        raise ValueError(f"category_ids {category_ids}: unknown {unknown.tolist()}, one or more")
-    return np.searchsorted(matches.category_ids, wanted)
-
-
 def _class_metrics(matches: Matches, k: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """METRICS of class index k, (len(METRICS), B)."""
-    by_threshold = _class_ap(matches, k, weights)
-    nothing = np.full(len(weights), np.nan)
-    at = {t: ap for t, ap in zip(matches.iou_thresholds.round(6), by_threshold, strict=True)}
-    return np.stack(
-        [by_threshold.mean(axis=0) if t is None else at.get(t, nothing) for t in METRICS.values()]
-    )
-
-
-def _class_ap(matches: Matches, k: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AP of class index k by IoU threshold, (T, B), over chunks of resamples so that memory stays
+    """METRICS of class index k, (len(METRICS), B), over chunks of resamples so that memory stays
     bounded."""
     rows = slice(*np.searchsorted(matches.category, [k, k + 1]))
     image, matched, ignored = matches.image[rows], matches.matched[rows], matches.ignored[rows]
@@ -102,7 +76,10 @@ def _class_ap(matches: Matches, k: int, weights: NDArray[np.float64]) -> NDArray
         ranks = drawn.cumsum(axis=1)
         for ap, hit, skip in zip(found, matched.T, ignored.T, strict=True):
             ap[chunk] = _threshold_ap(drawn, ranks, hit, skip, object_weight[chunk])
-    return np.where(object_weight > 0, 100 * found, np.nan)
+    by_threshold = np.where(object_weight > 0, 100 * found, np.nan)
+    aps = dict(zip(matches.iou_thresholds.round(6), by_threshold, strict=True))
+    aps[None], nothing = by_threshold.mean(axis=0), np.full(len(weights), np.nan)
+    return np.stack([aps.get(threshold, nothing) for threshold in METRICS.values()])
 
 
 def _threshold_ap(

@@ -8,7 +8,7 @@ their masks, or with their boxes where they have no mask.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -21,31 +21,25 @@ from opmask.evaluation.coco_ap import evaluate, subset_summary
 from study.spec.run import Run
 
 BOX_IOU = 0.5  # a detection found an instance of its class from here on, as in AP50 of boxes
-_RUN = ("run", "method", "backbone", "supervised", "schedule", "seed")
 MEASURES = ("mask_iou", "coverage", "confusion", "perforation")
+COLUMNS = ["run", "method", "backbone", "supervised", "schedule", "seed", "image_id",
+           "annotation_id", "category_id", "category", "supervision", "area", "x", "y", "width",
+           "height", "ambiguity", "ambiguous", "detection", "score", *MEASURES]  # fmt: skip
 
 Rle = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Objects:
-    """Annotated instances with a mask, crowd regions left out: rows of `frame`, lists alike.
+def read_objects(data: Mapping[str, Any]) -> pd.DataFrame:
+    """The annotated instances with a mask of a cleaned COCO json, crowds left out, by image.
 
-    `frame`: image_id, annotation_id, category_id, area (of the mask), x, y, width, height (of the
-    box), ambiguity in [0, 1].
+    Columns: image_id, annotation_id, category_id, area (of the mask), x, y, width, height (of the
+    box), ambiguity in [0, 1], and as RLE mask and rivals: what in its box belongs to other
+    instances and not to itself.
     """
-
-    frame: pd.DataFrame
-    masks: list[Rle]
-    rivals: list[Rle]  # what in its box belongs to other instances and not to itself
-
-
-def read_objects(data: Mapping[str, Any]) -> Objects:
-    """The instances of a cleaned COCO json, by image, with their ambiguity."""
     by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for annotation in data["annotations"]:
         by_image[annotation["image_id"]].append(annotation)
-    rows, masks, rivals = [], [], []
+    rows = []
     for image in data["images"]:
         size = image["height"], image["width"]
         annotations = by_image[image["id"]]
@@ -56,14 +50,14 @@ def read_objects(data: Mapping[str, Any]) -> Objects:
                 continue
             window = box_window(annotation["bbox"], size)
             others = covered > own  # by at least one other
-            rival = np.zeros(size, np.uint8, order="F")
+            rival = np.zeros(size, bool)
             rival[window] = others[window] & ~own[window]
-            masks.append(mask_util.encode(np.asfortranarray(own, np.uint8)))
-            rivals.append(mask_util.encode(rival))
             ids = image["id"], annotation["id"], annotation["category_id"]
-            rows.append((*ids, int(own.sum()), *annotation["bbox"], others[window].mean()))
+            box = *annotation["bbox"], others[window].mean()
+            masks = (mask_util.encode(np.asfortranarray(m, np.uint8)) for m in (own, rival))
+            rows.append((*ids, int(own.sum()), *box, *masks))
     columns = ["image_id", "annotation_id", "category_id", "area", "x", "y", "width", "height"]
-    return Objects(pd.DataFrame(rows, columns=[*columns, "ambiguity"]), masks, rivals)
+    return pd.DataFrame(rows, columns=[*columns, "ambiguity", "mask", "rivals"])
 
 
 def _region(annotation: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -98,20 +92,19 @@ def match(frame: pd.DataFrame, detections: Sequence[Mapping[str, Any]]) -> NDArr
     """Which detection found each instance, `(instances,)` indices into `detections`, else -1.
 
     As COCOeval: within an image and class, by falling score, each detection takes the free instance
-    of highest box IoU, if that is at least BOX_IOU. `frame` is of `Objects`.
+    of highest box IoU, if that is at least BOX_IOU. `frame` is of `read_objects`.
     """
-    candidates: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for index, detection in enumerate(detections):
-        candidates[detection["image_id"], detection["category_id"]].append(index)
+    keys = ["image_id", "category_id"]
+    scored = pd.DataFrame(detections, columns=[*keys, "score"])
+    candidates = scored.sort_values("score", ascending=False, kind="stable").groupby(keys).groups
     result = np.full(len(frame), -1)
     boxes = frame[["x", "y", "width", "height"]].to_numpy(float)
-    for key, rows in frame.groupby(["image_id", "category_id"]).indices.items():
-        ranked = sorted(candidates[key], key=lambda index: -detections[index]["score"])
-        if not ranked:
+    for key, rows in frame.groupby(keys).indices.items():
+        if key not in candidates:
             continue
-        found = np.array([detections[index]["bbox"] for index in ranked], float)
+        found = np.array([detections[index]["bbox"] for index in candidates[key]], float)
         ious = mask_util.iou(found, boxes[rows], [0] * len(rows))
-        for index, row in zip(ranked, ious, strict=True):
+        for index, row in zip(candidates[key], ious, strict=True):
             best = int(row.argmax())
             if row[best] >= BOX_IOU:
                 result[rows[best]] = index
@@ -120,7 +113,7 @@ def match(frame: pd.DataFrame, detections: Sequence[Mapping[str, Any]]) -> NDArr
 
 
 def measure(
-    objects: Objects, detections: Sequence[Mapping[str, Any]], found: NDArray[np.int64]
+    objects: pd.DataFrame, detections: Sequence[Mapping[str, Any]], found: NDArray[np.int64]
 ) -> pd.DataFrame:
     """How well the matched detections segment their instances; NaN for the unmatched.
 
@@ -131,21 +124,14 @@ def measure(
     """
     rows = np.full((len(found), 1 + len(MEASURES)), np.nan)
     for row in np.flatnonzero(found >= 0):
-        detection, own, rival = detections[found[row]], objects.masks[row], objects.rivals[row]
-        mask = detection["segmentation"]
-        inside = _overlap(mask, own)
-        union = _area(mask) + _area(own) - inside
-        rival_area = _area(rival)
-        rows[row] = (
-            detection["score"],
-            inside / union if union else 0.0,
-            inside / max(1, _area(own)),
-            _overlap(mask, rival) / rival_area if rival_area else np.nan,
-            perforation(mask, own),
-        )
-    frame = pd.DataFrame(rows, columns=["score", *MEASURES])
-    frame.insert(0, "detection", found)
-    return frame
+        own, rivals = objects["mask"].iloc[row], objects["rivals"].iloc[row]
+        mask = detections[found[row]]["segmentation"]
+        iou = mask_util.iou([mask], [own], [0]).item()
+        coverage, confusion = mask_util.iou([own, rivals], [mask], [1]).flat  # 1: of the former
+        confusion = confusion if mask_util.area(rivals) else np.nan
+        score = detections[found[row]]["score"]
+        rows[row] = score, iou, coverage, confusion, perforation(mask, own)
+    return pd.DataFrame(rows, columns=["score", *MEASURES]).assign(detection=found)
 
 
 def perforation(mask: Rle, own: Rle) -> float:
@@ -167,37 +153,27 @@ def perforation(mask: Rle, own: Rle) -> float:
     return int(wrong.sum()) / int(pixels.sum() + holes.sum())
 
 
-def _overlap(a: Rle, b: Rle) -> int:
-    return _area(mask_util.merge([a, b], intersect=True))
-
-
-def _area(mask: Rle) -> int:
-    return int(mask_util.area(mask))
-
-
 def describe(
     one: Run,
-    objects: Objects,
+    objects: pd.DataFrame,
     detections: Sequence[Mapping[str, Any]],
     categories: Sequence[Mapping[str, Any]],
     novel: Sequence[str],
     threshold: float,
 ) -> pd.DataFrame:
     """The instances as one run found them: a part of `ambiguity.csv`."""
-    frame = objects.frame.copy()
-    found = match(frame, detections)
-    names = frame["category_id"].map({c["id"]: c["name"] for c in categories})
-    frame.insert(3, "category", names)
-    frame.insert(4, "supervision", np.where(names.isin(novel), "novel", "supervised"))
-    frame["ambiguous"] = frame["ambiguity"] > threshold
-    frame = pd.concat([frame, measure(objects, detections, found)], axis=1)
-    identity = {"run": one.name, **asdict(one)}
-    for position, name in enumerate(_RUN):
-        frame.insert(position, name, identity[name])
-    return frame
+    names = objects["category_id"].map({c["id"]: c["name"] for c in categories})
+    frame = objects.assign(
+        **{"run": one.name, **asdict(one)},
+        category=names,
+        supervision=np.where(names.isin(novel), "novel", "supervised"),
+        ambiguous=objects["ambiguity"] > threshold,
+    )
+    measured = measure(objects, detections, match(objects, detections))
+    return pd.concat([frame, measured], axis=1)[COLUMNS]
 
 
-def empty_frame(objects: Objects) -> pd.DataFrame:
+def empty_frame(objects: pd.DataFrame) -> pd.DataFrame:
     """`ambiguity.csv` without a row."""
     none = Run("", "", "", "", "", 0)
     return describe(none, objects, [], [], [], 0.0).iloc[:0]
@@ -214,17 +190,13 @@ def group_ap(
     novel = frame[frame["supervision"] == "novel"]
     ids = set(novel["category_id"])
     candidates = [n for n, d in enumerate(detections) if d["category_id"] in ids]
-    rows = []
+    objects, rows = data["annotations"], []
+    crowds = {a["id"] for a in objects if a.get("iscrowd") and a["category_id"] in ids}
     for group, ambiguous in (("ambiguous", True), ("clean", False)):
-        other = novel[novel["ambiguous"] != ambiguous]
-        foreign = set(other["detection"])
+        foreign = set(novel.loc[novel["ambiguous"] != ambiguous, "detection"])
         kept = set(novel.loc[novel["ambiguous"] == ambiguous, "annotation_id"])
-        truth = [a for a in data["annotations"] if a["id"] in kept or _is_crowd(a, ids)]
+        truth = [a for a in objects if a["id"] in kept | crowds]
         found = [detections[n] for n in candidates if n not in foreign]
         result = evaluate({**data, "annotations": truth}, found, task="segm").per_class()
         rows.append({"group": group, "AP": subset_summary(result, ids)["AP"]})
     return pd.DataFrame(rows)
-
-
-def _is_crowd(annotation: Mapping[str, Any], category_ids: set[int]) -> bool:
-    return bool(annotation.get("iscrowd")) and annotation["category_id"] in category_ids

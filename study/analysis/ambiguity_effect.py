@@ -6,8 +6,9 @@ bootstrap over images: instances of one image are not independent. `maskrcnn7`, 
 OPMask's deeper mask head, separates the prior's share of the gain from the head's.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,18 +20,18 @@ from study.labels import DIRECTIONS, with_others
 
 METHODS = ("maskrcnn", "opmask", "maskrcnn7")
 CONTRASTS = (("opmask", "maskrcnn"), ("maskrcnn7", "maskrcnn"), ("opmask", "maskrcnn7"))
-CONTRAST_NAMES = {
-    CONTRASTS[0]: "OPMask − Mask R-CNN",
-    CONTRASTS[1]: "7-conv control − Mask R-CNN",
-    CONTRASTS[2]: "OPMask − 7-conv control",
-}
+_NAMES = "OPMask − Mask R-CNN", "7-conv control − Mask R-CNN", "OPMask − 7-conv control"
+CONTRAST_NAMES = dict(zip(CONTRASTS, _NAMES, strict=True))
 CLASSES = ("novel", "supervised")
 GROUPS = ("ambiguous", "clean", "difference")
 BINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 AP = "AP"
-_CELL = ["backbone", "supervised", "classes", "measure", "contrast", "group"]
-_VALUES = ["a", "b", "gain", "low", "high", "sd"]
-_COUNTS = ["instances", "images", "seeds"]
+_VALUES = ["a", "b", "gain", "low", "high", "sd", "instances", "images", "seeds"]
+_EFFECT = ["backbone", "supervised", "classes", "measure", "contrast", "group", *_VALUES]
+_BINS = ["backbone", "supervised", "contrast", "bin_low", "bin_high", "ambiguity", *_VALUES]
+
+Row = dict[str, Any]
+Gain = tuple[NDArray[np.float64], NDArray[np.float64]]  # of `gain`
 
 
 def pairs(frame: pd.DataFrame, contrast: tuple[str, str]) -> pd.DataFrame:
@@ -46,47 +47,34 @@ def pairs(frame: pd.DataFrame, contrast: tuple[str, str]) -> pd.DataFrame:
     return a.merge(b, on=keys, suffixes=("_a", "_b"), validate="one_to_one")
 
 
-def gains(
-    paired: pd.DataFrame, measure: str, groups: Sequence[NDArray[np.bool_]], weights: NDArray
-) -> tuple[NDArray, NDArray]:
-    """Mean of `measure` by group, and by group and resample.
+def gain(paired: pd.DataFrame, measure: str, seeds: Sequence[int], weights: NDArray) -> Gain:
+    """Means of `measure` by seed, and their means over the seeds by resample.
 
     Args:
-        paired: of `pairs`; an `image` column says which column of `weights` is its image.
-        measure: one of MEASURES; instances where either method has none are left out.
-        groups: G masks over the rows of `paired`.
+        paired: of `pairs`, with both values; column `image` says which of `weights` is its image.
+        measure: one of MEASURES.
         weights: (B, images) of `bootstrap.image_weights`.
 
     Returns:
-        `(S, G, 2)` means by seed, of a and b; `(B, G, 2)` means over the seeds by resample. NaN
-        for an empty group.
+        (seeds, 2) and (B, 2): of a and b; NaN where there is no instance.
     """
-    columns = [f"{measure}_a", f"{measure}_b"]
-    known = paired[columns].notna().all(axis=1).to_numpy()
-    seeds = sorted(paired["seed"].unique())
-    means = np.full((len(seeds), len(groups), 2), np.nan)
-    draws = np.full((len(seeds), len(weights), len(groups), 2), np.nan)
-    for (s, seed), (g, group) in product(enumerate(seeds), enumerate(groups)):
-        rows = paired[known & group & (paired["seed"] == seed).to_numpy()]
-        image, size = rows["image"].to_numpy(), weights.shape[1]
-        sums = np.stack([np.bincount(image, rows[c], size) for c in columns], axis=1)
-        counts = np.bincount(image, minlength=size)[:, None]
-        means[s, g] = _ratio(sums.sum(0), counts.sum(0))
-        draws[s, :, g] = _ratio(weights @ sums, weights @ counts)
-    return means, draws.mean(axis=0)
+    means, draws, size = [], [], weights.shape[1]
+    for seed in seeds:
+        rows = paired[paired["seed"] == seed]
+        sums = [np.bincount(rows["image"], rows[f"{measure}_{m}"], size) for m in "ab"]
+        total = np.stack(sums, axis=1)
+        counts = np.bincount(rows["image"], minlength=size)[:, None]
+        means.append(_ratio(total.sum(0), counts.sum(0)))
+        draws.append(_ratio(weights @ total, weights @ counts))
+    return np.reshape(means, (-1, 2)), np.sum(draws, axis=0) / max(1, len(draws))
 
 
-def _ratio(sums: NDArray, counts: NDArray) -> NDArray:
+def _ratio(sums: NDArray, counts: NDArray) -> NDArray[np.float64]:
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
 
 def effect_table(
-    frame: pd.DataFrame,
-    ap: pd.DataFrame,
-    image_ids: Sequence[int],
-    *,
-    resamples: int,
-    seed: int,
+    frame: pd.DataFrame, ap: pd.DataFrame, image_ids: Sequence[int], *, resamples: int, seed: int
 ) -> pd.DataFrame:
     """The whole comparison as a tidy frame, shares in percent.
 
@@ -103,80 +91,66 @@ def effect_table(
         AP, of novel classes, has no interval.
     """
     weights = image_weights(len(image_ids), resamples, seed)
-    rows = []
-    for backbone, supervised, contrast, paired in _all_pairs(frame, image_ids):
-        for classes, name in product(CLASSES, MEASURES):
-            cell = (backbone, supervised, classes, name, "-".join(contrast))
-            rows += _rows(cell, paired[paired["supervision"] == classes], weights)
-        cell = (backbone, supervised, "novel", AP, "-".join(contrast))
-        rows += _ap_rows(cell, ap, contrast)
-    return pd.DataFrame(rows, columns=[*_CELL, *_VALUES, *_COUNTS])
+    rows: list[Row] = []
+    for key, paired in _all_pairs(frame, image_ids):
+        for classes, measure in product(CLASSES, MEASURES):
+            about = key | {"classes": classes, "measure": measure}
+            chosen = paired[paired["supervision"] == classes]
+            rows += [about | row for row in _effect(chosen, measure, weights)]
+        about = key | {"classes": "novel", "measure": AP}
+        rows += [about | row for row in _ap_effect(ap, key)]
+    return pd.DataFrame(rows, columns=_EFFECT)
 
 
 def _all_pairs(
     frame: pd.DataFrame, image_ids: Sequence[int]
-) -> Iterator[tuple[str, str, tuple[str, str], pd.DataFrame]]:
-    """Backbone, supervised set, contrast, and its `pairs` with the column `image` of `gains`."""
+) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+    """Backbone, supervised set and contrast, and its `pairs` with the column `image` of `gain`."""
     position = pd.Series(range(len(image_ids)), index=list(image_ids))
     backbones = with_others(frame["backbone"].unique())
     for backbone, supervised, contrast in product(backbones, DIRECTIONS, CONTRASTS):
         chosen = frame[(frame["backbone"] == backbone) & (frame["supervised"] == supervised)]
         paired = pairs(chosen, contrast)
-        image = paired["image_id"].map(position).astype(int)
-        yield backbone, supervised, contrast, paired.assign(image=image)
+        key = {"backbone": backbone, "supervised": supervised, "contrast": "-".join(contrast)}
+        yield key, paired.assign(image=paired["image_id"].map(position).astype(int))
 
 
-def _rows(cell: tuple, paired: pd.DataFrame, weights: NDArray) -> list[tuple]:
-    if not len(paired):
-        return _not_run(cell)
-    ambiguous = paired["ambiguous"].to_numpy(bool)
-    groups = [ambiguous, ~ambiguous]
-    means, draws = (_with_difference(x) for x in gains(paired, cell[3], groups, weights))
-    known = paired[[f"{cell[3]}_a", f"{cell[3]}_b"]].notna().all(axis=1).to_numpy()
-    seeds, rows = len(means), []
-    for g, (group, members) in enumerate(
-        zip(GROUPS, [*groups, np.ones_like(ambiguous)], strict=True)
-    ):
-        values = summarise_gain(means[:, g], draws[:, g])
-        counted = paired[known & members]
-        counts = round(len(counted) / seeds), counted["image_id"].nunique(), seeds
-        rows.append((*cell, group, *values, *counts))
-    return rows
+def _effect(paired: pd.DataFrame, measure: str, weights: NDArray) -> list[Row]:
+    seeds = sorted(paired["seed"].unique())
+    known = paired.dropna(subset=[f"{measure}_a", f"{measure}_b"])
+    ambiguous = known["ambiguous"].astype(bool)
+    groups = known[ambiguous], known[~ambiguous]
+    return _rows([gain(rows, measure, seeds, weights) for rows in groups], [*groups, known])
 
 
-def _not_run(cell: tuple) -> list[tuple]:
-    return [(*cell, group, *[np.nan] * len(_VALUES), 0, 0, 0) for group in GROUPS]
+def _ap_effect(ap: pd.DataFrame, key: Mapping[str, str]) -> list[Row]:
+    chosen = ap[(ap["backbone"] == key["backbone"]) & (ap["supervised"] == key["supervised"])]
+    table = chosen.pivot_table(index="seed", columns=["group", "method"], values=AP)
+    wanted = list(product(GROUPS[:2], key["contrast"].split("-")))
+    table = table.reindex(columns=pd.MultiIndex.from_tuples(wanted)).dropna() / 100
+    gains = [(table[group].to_numpy(float), np.empty((0, 2))) for group in GROUPS[:2]]
+    return _rows(gains, [pd.DataFrame(columns=["image_id"])] * len(GROUPS))
 
 
-def _with_difference(means: NDArray) -> NDArray:
-    """Append ambiguous − clean along the axis of groups, the last but one."""
-    return np.concatenate([means, means[..., :1, :] - means[..., 1:2, :]], axis=-2)
+def _rows(gains: Sequence[Gain], members: Sequence[pd.DataFrame]) -> list[Row]:
+    """A row a group, the last the difference."""
+    (a, a_draws), (b, b_draws) = gains
+    found = zip(GROUPS, (*gains, (a - b, a_draws - b_draws)), members, strict=True)
+    return [{"group": group} | _summary(*one, rows) for group, one, rows in found]
 
 
-def summarise_gain(means: NDArray, draws: NDArray) -> tuple[float, ...]:
-    """(a, b, gain, low, high, sd) in percent from `(S, 2)` means and `(B, 2)` resamples."""
+def _summary(means: NDArray, draws: NDArray, members: pd.DataFrame) -> Row:
+    """In percent, of `gain`; without a seed nothing but zeros: not run."""
+    row = {"seeds": len(means), "images": members["image_id"].nunique()}
+    if not len(means):
+        return row | {"instances": 0}
     by_seed, drawn = means[:, 0] - means[:, 1], draws[:, 0] - draws[:, 1]
     drawn = drawn[~np.isnan(drawn)]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) > 1 else (np.nan, np.nan)
     sd = by_seed.std(ddof=1) if len(by_seed) > 1 else np.nan
     values = *means.mean(axis=0), by_seed.mean(), low, high, sd
-    return tuple(100 * float(value) for value in values)
-
-
-def _ap_rows(cell: tuple, ap: pd.DataFrame, contrast: tuple[str, str]) -> list[tuple]:
-    chosen = ap[(ap["backbone"] == cell[0]) & (ap["supervised"] == cell[1])]
-    table = chosen.pivot_table(index="seed", columns=["method", "group"], values=AP)
-    wanted = list(product(contrast, GROUPS[:2]))
-    table = table.reindex(columns=pd.MultiIndex.from_tuples(wanted)).dropna()
-    # (seeds, groups, methods)
-    means = table.to_numpy(float).reshape(len(table), 2, 2).swapaxes(1, 2) / 100
-    if not len(means):
-        return _not_run(cell)
-    no_draws = np.empty((0, 2))
-    return [
-        (*cell, group, *summarise_gain(_with_difference(means)[:, g], no_draws), 0, 0, len(means))
-        for g, group in enumerate(GROUPS)
-    ]
+    percent = {name: 100 * float(v) for name, v in zip(_VALUES, values, strict=False)}
+    return row | percent | {"instances": round(len(members) / len(means))}
 
 
 def bin_table(
@@ -189,21 +163,17 @@ def bin_table(
     instance, and runs that were not made, have no row.
     """
     weights = image_weights(len(image_ids), resamples, seed)
-    edges = list(zip(BINS[:-1], BINS[1:], strict=True))
     rows = []
-    for backbone, supervised, contrast, paired in _all_pairs(
-        frame[frame["supervision"] == "novel"], image_ids
-    ):
-        if not len(paired):
-            continue
-        x = paired["ambiguity"].to_numpy()
-        groups = [((x > low) | (low == 0)) & (x <= high) for low, high in edges]
-        means, draws = gains(paired, "mask_iou", groups, weights)
-        for g, (edge, group) in enumerate(zip(edges, groups, strict=True)):
-            if group.any():
-                values = summarise_gain(means[:, g], draws[:, g])
-                counts = round(group.sum() / len(means)), len(means)
-                cell = backbone, supervised, "-".join(contrast), *edge, x[group].mean()
-                rows.append((*cell, *values, *counts))
-    columns = ["backbone", "supervised", "contrast", "bin_low", "bin_high", "ambiguity"]
-    return pd.DataFrame(rows, columns=[*columns, *_VALUES, "instances", "seeds"])
+    for key, paired in _all_pairs(frame[frame["supervision"] == "novel"], image_ids):
+        x, seeds = paired["ambiguity"], sorted(paired["seed"].unique())
+        for low, high in pairwise(BINS):
+            group = paired[((x > low) | (low == 0)) & (x <= high)]
+            if len(group):
+                about = key | {
+                    "bin_low": low,
+                    "bin_high": high,
+                    "ambiguity": group["ambiguity"].mean(),
+                }
+                found = gain(group, "mask_iou", seeds, weights)
+                rows.append(about | _summary(*found, group))
+    return pd.DataFrame(rows, columns=_BINS).drop(columns="images")

@@ -37,12 +37,12 @@ def class_points(per_class: pd.DataFrame, overlap: pd.DataFrame, reading: str) -
         "task == 'segm' and backbone == @BACKBONE and method in @MODELS and "
         "supervised in @DIRECTIONS"
     )
-    novel = rows[rows["supervision"] == "novel"]
+    novel, supervised = (rows[rows["supervision"] == s] for s in ("novel", "supervised"))
     ids = overlap["category_id"]
     splits = dict(zip(novel["category_id"], novel["supervised"], strict=True))
-    points = pd.DataFrame({"category_id": ids, "category": overlap["category"]})
-    points["supervised"] = [splits.get(i, "") for i in ids]
-    points["iou"] = overlap[reading]
+    points = overlap[["category_id", "category"]].assign(
+        supervised=[splits.get(i, "") for i in ids], iou=overlap[reading]
+    )
     aps = {model: _by_class(novel, model) for model in MODELS}
     for model, by_class in aps.items():
         points[model] = ids.map(by_class.mean()).astype(float)
@@ -51,7 +51,6 @@ def class_points(per_class: pd.DataFrame, overlap: pd.DataFrame, reading: str) -
     points["seeds"] = np.minimum(*counts)
     points[DIFFERENCE] = points[OURS] - points[BASELINE]
     points["relative"] = points[DIFFERENCE] / points[BASELINE].clip(lower=RELATIVE_FLOOR)
-    supervised = rows[rows["supervision"] == "supervised"]
     for name, model in SUPERVISED_APS.items():
         points[name] = ids.map(_by_class(supervised, model).mean()).astype(float)
     for name, model in NOVELTY.items():

@@ -1,7 +1,9 @@
 """The paper's main comparison, OPMask against its baseline on novel classes, from Table 1."""
 
 from dataclasses import dataclass
-from typing import Literal
+from itertools import product
+from operator import attrgetter
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -14,9 +16,8 @@ _VERDICTS: dict[str, Verdict] = {"above": "shown", "around": "undecided", "below
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Estimate):
-    """The gain of OPMask in mask AP of novel classes, percent, and the two APs; NaN if not run.
-
-    `name` is of `labels.place`.
+    """The gain of OPMask, its value, in mask AP of novel classes, percent, and the two APs; NaN if
+    not run; the paper's gain, NaN of a backbone that it does not have. `name` is of `labels.place`.
     """
 
     backbone: str
@@ -24,15 +25,8 @@ class Comparison(Estimate):
     baseline: float = NAN
     opmask: float = NAN
 
-    @property
-    def gain(self) -> float:
-        """OPMask − baseline."""
-        return self.value
-
-    @property
-    def paper_gain(self) -> float:
-        """The paper's, NaN of a backbone that it does not have."""
-        return self.paper
+    gain = property(attrgetter("value"))
+    paper_gain = property(attrgetter("paper"))
 
     @property
     def verdict(self) -> Verdict:
@@ -58,21 +52,11 @@ def comparisons(table: pd.DataFrame) -> list[Comparison]:
     novel = table.query("classes == 'novel' and task == 'segm' and metric == 'AP'")
     novel = novel.set_index(["backbone", "supervised", "method"]).sort_index()
     found = []
-    for backbone in shown_backbones(backbones_run(table)):
-        for supervised in DIRECTIONS:
-            rows = novel.loc[backbone, supervised]
-            methods = rows.loc[list(METHODS.values())]
-            baseline, opmask = methods["ours"]
-            found.append(
-                Comparison.of(
-                    rows.loc[DIFFERENCE],
-                    "ours",
-                    place(backbone, supervised),
-                    seeds=int(methods["seeds"].min()),
-                    backbone=backbone,
-                    supervised=supervised,
-                    baseline=baseline,
-                    opmask=opmask,
-                )
-            )
+    for backbone, supervised in product(shown_backbones(backbones_run(table)), DIRECTIONS):
+        rows = novel.loc[backbone, supervised]
+        methods = rows.loc[list(METHODS.values())]
+        known: dict[str, Any] = {"backbone": backbone, "supervised": supervised}
+        known |= dict(zip(("baseline", "opmask"), methods["ours"], strict=True))
+        name, seeds = place(backbone, supervised), int(methods["seeds"].min())
+        found.append(Comparison.of(rows.loc[DIFFERENCE], "ours", name, seeds=seeds, **known))
     return found

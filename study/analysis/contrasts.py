@@ -1,4 +1,4 @@
-"""Paired contrasts between runs, one declared table of them (paper, sections 4.3 and 4.4).
+"""Paired contrasts between runs, declared in `contrasts.yaml` (paper, sections 4.3 and 4.4).
 
 What the paper says in a sentence (`claimed`), what its Table 1 only implies, and our control: a
 baseline with OPMask's seven mask convolutions but no prior, which splits the paper's gain into a
@@ -13,15 +13,16 @@ drawn from a larger set of their kind.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
+from opmask.evaluation.bootstrap import class_interval
 from study import paper
+from study.analysis.declared import load
 from study.analysis.estimate import NAN, Estimate
-from study.analysis.resampling import Resampler, class_interval
-from study.labels import BACKBONES, BASELINE, DIFFERENCE, DIRECTIONS, METHODS, OURS
+from study.analysis.resampling import Resampler
+from study.labels import BASELINE, DIFFERENCE, METHODS, OURS
 from study.spec.run import Run
 
 
@@ -40,12 +41,6 @@ class Contrast:
     task: str = "segm"
 
 
-_GAIN = "OPMask improves over the baseline"
-_DEPTH = "Control: what three more mask convolutions give without the prior"
-_PRIOR = "Control: what the prior gives at equal depth of the mask head"
-_DEEPER = "R-101 is better than R-50 (no sentence of the paper; Table 1's numbers)"
-
-
 def _with_stated(declared: Sequence[Contrast]) -> Iterator[Contrast]:
     """With the paper's difference of each: in its text, else in Table 1; NaN where it has none."""
     text = paper.load("ablation").set_index(["a", "b"])["AP"].to_dict()
@@ -59,24 +54,7 @@ def _with_stated(declared: Sequence[Contrast]) -> Iterator[Contrast]:
         yield replace(one, paper=text.get((one.a, one.b), round(a - b, 1)))
 
 
-_DECLARED = (
-    *(Contrast(f"gain {b} {s}", _GAIN, f"opmask-{b}-{s}", f"maskrcnn-{b}-{s}", "novel", "4.3", True)
-      for b, s in product(BACKBONES, DIRECTIONS)),
-    Contrast("gain voc20", f"{_GAIN}, 40 supervised classes (Figure 6; no number in the text)",
-     "opmask-R50-voc20", "maskrcnn-R50-voc20", "novel", "4.3", True),
-    Contrast("gain all", f"{_GAIN}, all classes supervised",
-     "opmask-R50-all", "maskrcnn-R50-all", "all", "4.3", True),
-    Contrast("mask gradients", "Mask gradients into the box head improve mask AP",
-     "opmask-R50-nonvoc", "opmask_detached-R50-nonvoc", "novel", "4.4", True),
-    *(Contrast(f"prior {s}", _PRIOR, f"opmask-R50-{s}", f"maskrcnn7-R50-{s}", "novel")
-      for s in DIRECTIONS),
-    *(Contrast(f"depth {s}", _DEPTH, f"maskrcnn7-R50-{s}", f"maskrcnn-R50-{s}", "novel")
-      for s in DIRECTIONS),
-    *(Contrast(f"backbone {m} {s}", _DEEPER, f"{m}-R101-{s}", f"{m}-R50-{s}", "novel")
-      for m, s in product((OURS, BASELINE), DIRECTIONS)),
-)  # fmt: skip
-CONTRASTS = tuple(_with_stated(_DECLARED))
-
+CONTRASTS = tuple(_with_stated([Contrast(**one) for one in load("contrasts")]))
 
 # Of further runs, by name of the question: (claim, method A, method B).
 QUESTIONS = {

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -41,9 +42,8 @@ class Estimate:
         """From a row of a table with the usual columns, `value` being the number's; blank is NaN.
         `known` fields come first."""
         columns = [c for c in ("low", "high", "sd", "seeds", "paper", "p") if c in row]
-        fields = {column: number(row[column]) for column in columns}
-        seeds = fields.pop("seeds", NAN)
-        fields["seeds"] = 0 if math.isnan(seeds) else int(seeds)
+        fields: dict[str, Any] = {column: number(row[column]) for column in columns}
+        fields["seeds"] = int(np.nan_to_num(fields.get("seeds", 0)))
         return cls(name, number(row[value]), **fields | known)
 
     @property
@@ -56,7 +56,11 @@ class Estimate:
 
         An interval that ends at the threshold is around it.
         """
-        return side(self.low, self.high, threshold)
+        if math.isnan(self.low) or math.isnan(self.high):
+            return "unknown"
+        if self.low > threshold:
+            return "above"
+        return "below" if self.high < threshold else "around"
 
     def intervals(self) -> list["Estimate"]:
         """Itself, if it has an interval, and itself with Student's interval over its seeds, if
@@ -74,15 +78,6 @@ class Estimate:
         """In another unit, `factor` > 0; the paper's number stays."""
         value, low, high, sd = (factor * v for v in (self.value, self.low, self.high, self.sd))
         return replace(self, value=value, low=low, high=high, sd=sd)
-
-
-def side(low: float, high: float, threshold: float = 0.0) -> Side:
-    """`Estimate.side_of` of an interval by itself."""
-    if math.isnan(low) or math.isnan(high):
-        return "unknown"
-    if low > threshold:
-        return "above"
-    return "below" if high < threshold else "around"
 
 
 def number(value: object) -> float:

@@ -12,46 +12,22 @@ import numpy as np
 import pandas as pd
 
 from opmask.errors import UserError
+from study import labels
 from study.analysis.ambiguity import MEASURES
-from study.analysis.ambiguity_effect import pairs
-from study.labels import (
-    BACKBONES,
-    BASELINE,
-    DIRECTIONS,
-    NOT_RUN,
-    OURS,
-    shown_backbones,
-    with_others,
-)
+from study.analysis.declared import load
+from study.labels import BASELINE, OURS
 from study.spec.paths import WEIGHTS
+from study.spec.run import Run
 
 MIN_SIDE = 0.125  # of the image's shorter side: below, there is nothing to see
+# Quantiles by name.
 THREE = {"largest gain": 1.0, "median": 0.5, "largest loss": 0.0}
-FIVE = {
-    "largest gain": 1.0,
-    "upper quartile": 0.75,
-    "median": 0.5,
-    "lower quartile": 0.25,
-    "largest loss": 0.0,
-}
+FIVE = {"largest gain": 1.0, "upper quartile": 0.75, "median": 0.5, "lower quartile": 0.25,
+        "largest loss": 0.0}  # fmt: skip
 _RANKS = {f"rank {rank}\N{NO-BREAK SPACE}%": rank / 100 for rank in (20, 40, 60, 80)}
 SIZES = {"smallest": 0.0, **_RANKS, "largest": 1.0}
 DIRECTION_OF = {"figure5": "voc", "figure8": "nonvoc"}
-_SIZE = "with a box whose sides are an eighth of the image's shorter side or more"
-_FOUND = "that both methods found (same class, box IoU of 0.5)"
-RULES = {
-    "figure1": f"Novel-class instances in ambiguous RoIs, {_FOUND}, {_SIZE}, by OPMask's mask IoU "
-    "minus the baseline's: the largest, the median and the smallest.",
-    "figure4": f"Novel-class instances {_FOUND}, {_SIZE}, where either mask has holes that the "
-    "instance has not, by the holes' share in the baseline's filled mask minus that in OPMask's: "
-    "the largest, the median and the smallest.",
-    "figure5": f"Images with two novel-class instances or more {_FOUND}, by the mean of OPMask's "
-    "mask IoU minus the baseline's over them: the largest, the three quartiles and the smallest. "
-    "Filled: novel classes. Thin: supervised classes. Dashed: found nothing, score 0.5 or more.",
-    "figure7": f"Annotated masks, {_SIZE}, by area of the box: six at evenly spaced ranks, from "
-    "the smallest to the largest. IoU: of the map's cells of 0.5 or more with the true mask.",
-}
-RULES["figure8"] = RULES["figure5"]
+RULES: dict[str, str] = load("picture_rules")
 
 Images = Mapping[int, Mapping[str, Any]]  # entries of a COCO json by id
 
@@ -75,22 +51,18 @@ def best_pair(frame: pd.DataFrame, supervised: str) -> pd.DataFrame:
     with the suffixes `_opmask` and `_baseline`, run, detection and MEASURES. Empty if no backbone
     and seed has both methods.
     """
-    columns = ["run", "detection", *MEASURES]
-    chosen = frame[(frame["supervised"] == supervised) & (frame["supervision"] == "novel")]
-    names = reversed(shown_backbones(frame["backbone"].unique()))
-    for backbone in sorted(names, key=lambda name: name not in BACKBONES):
-        of_backbone = chosen[chosen["backbone"] == backbone]
-        paired = pairs(of_backbone, (OURS, BASELINE))
+    chosen = frame["supervised"].eq(supervised) & frame["supervision"].eq("novel")
+    found = frame[chosen & frame["detection"].ge(0)]
+    keys = ["backbone", "seed", "annotation_id"]
+    left = found[found["method"] == OURS].drop(columns=["method", "score"])
+    right = found.loc[found["method"] == BASELINE, [*keys, "run", "detection", *MEASURES]]
+    both = left.merge(right, on=keys, suffixes=("_opmask", "_baseline"), validate="one_to_one")
+    names = reversed(labels.shown_backbones(frame["backbone"].unique()))
+    for backbone in sorted(names, key=lambda name: name not in labels.BACKBONES):
+        paired = both[both["backbone"] == backbone]
         if len(paired):
             break
-    paired = paired[paired["seed"] == paired["seed"].min()][["seed", "annotation_id"]]
-    sides = [
-        of_backbone[of_backbone["method"] == method].merge(paired, on=["seed", "annotation_id"])
-        for method in (OURS, BASELINE)
-    ]
-    left = sides[0].drop(columns=["method", "score"])
-    right = sides[1][["annotation_id", *columns]]
-    return left.merge(right, on="annotation_id", suffixes=("_opmask", "_baseline"))
+    return paired[paired["seed"] == paired["seed"].min()].reset_index(drop=True)
 
 
 def at_quantiles(
@@ -131,30 +103,33 @@ def ambiguous_rois(frame: pd.DataFrame, images: Images) -> pd.DataFrame:
 
     A direction without one has a row whose `pick` says why, the rest missing.
     """
-    ious = "mask_iou_opmask", "mask_iou_baseline"
-    return _both_directions(frame, images, ious, lambda pair: pair["ambiguous"])
+    return _both_directions(frame, images, lambda pair: _gain(pair).where(pair["ambiguous"]))
 
 
 def perforated_masks(frame: pd.DataFrame, images: Images) -> pd.DataFrame:
     """Figure 4: as `ambiguous_rois`; `value` is the baseline's perforation minus OPMask's."""
-    holes = "perforation_baseline", "perforation_opmask"
-    return _both_directions(frame, images, holes, lambda pair: pair[[*holes]].max(axis=1) > 0)
+
+    def value(pair: pd.DataFrame) -> pd.Series:
+        ours, theirs = pair["perforation_opmask"], pair["perforation_baseline"]
+        return (theirs - ours).where((ours > 0) | (theirs > 0))
+
+    return _both_directions(frame, images, value)
+
+
+def _gain(pair: pd.DataFrame) -> pd.Series:
+    return pair["mask_iou_opmask"] - pair["mask_iou_baseline"]
 
 
 def _both_directions(
-    frame: pd.DataFrame,
-    images: Images,
-    difference: tuple[str, str],
-    eligible: Callable[[pd.DataFrame], pd.Series],
+    frame: pd.DataFrame, images: Images, value: Callable[[pd.DataFrame], pd.Series]
 ) -> pd.DataFrame:
-    """Of the eligible large instances, THREE by the difference of two columns."""
+    """Of the large instances THREE by their `value`; those of which it is NaN are left out."""
     found = []
-    for supervised in DIRECTIONS:
+    for supervised in labels.DIRECTIONS:
         pair = best_pair(frame, supervised)
-        large = pair[is_large(pair, images) & eligible(pair)]
-        picks = at_quantiles(large, large[difference[0]] - large[difference[1]], THREE)
+        picks = at_quantiles(pair, value(pair).where(is_large(pair, images)), THREE)
         if not len(picks):  # a row that says why
-            why = "no such instance" if len(pair) else NOT_RUN
+            why = "no such instance" if len(pair) else labels.NOT_RUN
             columns = ["pick", *pair.columns, "value"]
             picks = pd.DataFrame([{"pick": why, "supervised": supervised}], columns=columns)
         found.append(picks)
@@ -169,15 +144,12 @@ def whole_images(frame: pd.DataFrame, figure: str) -> pd.DataFrame:
     """
     pair = best_pair(frame, DIRECTION_OF[figure])
     runs = ["run_opmask", "run_baseline", "backbone", "supervised", "seed"]
-    images = pair.groupby(["image_id", *runs], as_index=False).agg(
-        instances=("annotation_id", "size"),
-        mask_iou_opmask=("mask_iou_opmask", "mean"),
-        mask_iou_baseline=("mask_iou_baseline", "mean"),
-    )
+    means = {name: (name, "mean") for name in ("mask_iou_opmask", "mask_iou_baseline")}
+    by_image = pair.groupby(["image_id", *runs], as_index=False)
+    images = by_image.agg(instances=("annotation_id", "size"), **means)
     several = images[images["instances"] >= 2]
     images = several if len(several) else images
-    gain = images["mask_iou_opmask"] - images["mask_iou_baseline"]
-    return at_quantiles(images, gain, FIVE)
+    return at_quantiles(images, _gain(images), FIVE)
 
 
 def by_size(data: Mapping[str, Any]) -> pd.DataFrame:
@@ -198,22 +170,14 @@ def by_size(data: Mapping[str, Any]) -> pd.DataFrame:
     return at_quantiles(frame, area, SIZES)
 
 
-def cam_runs(runs: Sequence, trained: Path) -> dict[str, str]:
+def cam_runs(runs: Sequence[Run], trained: Path) -> dict[str, str]:
     """Figure 7: the key of the trained run that shows each method, "" if there is none.
 
-    All classes supervised before one direction, R-50 before R-101, lowest seed first. `runs` are
-    `plan.Run`s of the global schedule; `trained` is `runs/<scale>/train`.
+    All classes supervised before one direction, R-50 before R-101, lowest seed first. `runs`
+    are of the global schedule; `trained` is `runs/<scale>/train`.
     """
-    order = {"all": 0, "voc": 1, "nonvoc": 2}
-    names, result = with_others(run.backbone for run in runs), {}
-    for method in ("fasterrcnn", BASELINE, OURS):
-        found = [
-            run
-            for run in runs
-            if run.method == method
-            and run.supervised in order
-            and (trained / run.key / WEIGHTS).is_file()
-        ]
-        found.sort(key=lambda r: (order[r.supervised], names.index(r.backbone), r.seed))
-        result[method] = found[0].key if found else ""
-    return result
+    order, names = ["all", "voc", "nonvoc"], labels.with_others(run.backbone for run in runs)
+    there = [r for r in runs if r.supervised in order and (trained / r.key / WEIGHTS).is_file()]
+    there.sort(key=lambda r: (order.index(r.supervised), names.index(r.backbone), r.seed))
+    methods = ("fasterrcnn", BASELINE, OURS)
+    return {m: next((run.key for run in there if run.method == m), "") for m in methods}

@@ -39,25 +39,17 @@ def restrict(dataset: Mapping[str, Any], image_ids: Collection[int], task: str) 
     images = [image for image in dataset["images"] if image["id"] in wanted]
     if not images or len(images) < len(wanted):
         raise UserError(f"held_out.json: {len(wanted)} images, {len(images)} of them in the data")
-    annotations = [
-        _for_masks(annotation) if task == "segm" else _with_area(annotation)
-        for annotation in dataset["annotations"]
-        if annotation["image_id"] in wanted
-    ]
-    return {**dataset, "images": images, "annotations": annotations}
+    annotations = [a for a in dataset["annotations"] if a["image_id"] in wanted]
+    return {**dataset, "images": images, "annotations": [_truth(a, task) for a in annotations]}
 
 
-def _with_area(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    width, height = annotation["bbox"][2:]
-    return {**annotation, "area": annotation.get("area") or width * height}
-
-
-def _for_masks(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    if "segmentation" in annotation:
-        return _with_area(annotation)
+def _truth(annotation: Mapping[str, Any], task: str) -> dict[str, Any]:
     x, y, w, h = annotation["bbox"]
-    box = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-    return _with_area(annotation) | {"segmentation": box, "iscrowd": 1}
+    found = {**annotation, "area": annotation.get("area") or w * h}
+    if task == "segm" and "segmentation" not in annotation:
+        box = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        found |= {"segmentation": box, "iscrowd": 1}
+    return found
 
 
 def matches_path(folder: Path, iteration: int) -> Path:

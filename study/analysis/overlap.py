@@ -52,16 +52,12 @@ def compute(boxes: ArrayLike, image_ids: ArrayLike, category_ids: ArrayLike) -> 
         raise ValueError(f"{len(boxes)} boxes, {len(image_ids)} images, {len(category_ids)} ids")
     classes, category = np.unique(category_ids, return_inverse=True)
     per_box = _per_box(boxes, image_ids, category)
+    sums = {n: np.bincount(category, v, len(classes)) for n, v in per_box.items()}
     instances = np.bincount(category, minlength=len(classes))
     frame = pd.DataFrame({"category_id": classes, "instances": instances})
-
-    def total(name: str) -> NDArray:
-        return np.bincount(category, weights=per_box[name], minlength=len(classes))
-
     for reading in READINGS:
-        counts = total(f"{reading} count") if reading in _PAIR_MEANS else instances
-        empty = np.full(len(classes), np.nan)
-        frame[reading] = np.divide(total(reading), counts, out=empty, where=counts > 0)
+        counts, empty = sums.get(f"{reading} count", instances), np.full(len(classes), np.nan)
+        frame[reading] = np.divide(sums[reading], counts, out=empty, where=counts > 0)
     return frame
 
 
@@ -105,11 +101,7 @@ def _blocks(image_ids: NDArray) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
         for first in range(0, len(members), images):
             partners = members[first : first + images]
             for row in range(0, n, step):
-                yield (
-                    partners[:, row : row + step],
-                    partners,
-                    np.arange(row, min(row + step, n)),
-                )
+                yield (partners[:, row : row + step], partners, np.arange(row, min(row + step, n)))
 
 
 def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,9 +109,8 @@ def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     # contiguous coordinate planes: numpy works along the last axis
     a = np.moveaxis(a, 2, 0).copy()[..., :, None]
     b = np.moveaxis(b, 2, 0).copy()[..., None, :]
-    width = np.minimum(a[2], b[2])
+    width, height = (np.minimum(a[k + 2], b[k + 2]) for k in (0, 1))
     width -= np.maximum(a[0], b[0])
-    height = np.minimum(a[3], b[3])
     height -= np.maximum(a[1], b[1])
     shared = np.maximum(width, 0, out=width)
     shared *= np.maximum(height, 0, out=height)
@@ -135,12 +126,12 @@ def class_overlap(annotations: Path) -> pd.DataFrame:
     id, with NaN where a class has no box or no pair.
     """
     objects = [o for o in load_json(annotations)["annotations"] if not o.get("iscrowd", 0)]
-    xywh = np.array([o["bbox"] for o in objects], dtype=np.float64).reshape(-1, 4)
-    boxes = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
+    boxes = np.array([o["bbox"] for o in objects], dtype=np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
     ids = np.array([(o["image_id"], o["category_id"]) for o in objects], dtype=np.int64)
     found = compute(boxes, *ids.reshape(-1, 2).T)
-    categories = [(c["id"], c["name"]) for c in load_categories(annotations)]
-    names = pd.DataFrame(categories, columns=["category_id", "category"])
+    categories = pd.DataFrame(load_categories(annotations))[["id", "name"]]
+    names = categories.rename(columns={"id": "category_id", "name": "category"})
     frame = names.merge(found, on="category_id", how="left")
     return frame.assign(instances=frame["instances"].fillna(0).astype(int))
 

@@ -7,7 +7,8 @@ classes, so the difference is tested within classes; the test that takes the mod
 independent is given for comparison.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,10 @@ from study.labels import BASELINE, DIFFERENCE, OURS
 
 NEEDED = 4  # classes; with fewer a line and its error mean nothing
 _ROUNDING = 1e-9  # of IoUs and APs: no more than this apart is equal
-_FURTHER = [*SUPERVISED_APS, *NOVELTY]
+_COMPARED = (*MODELS, DIFFERENCE)
+_FURTHER = (*SUPERVISED_APS, *NOVELTY)
+
+Rows = dict[str, dict[str, Any]]  # of a model, by quantity
 
 
 def regress(points: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
@@ -57,17 +61,13 @@ def regress(points: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd
 
         NaN where a model was not run, or its APs or the IoUs do not vary.
     """
-    rows = []
-    for model in (*MODELS, DIFFERENCE):
-        rows += [{"model": model} | row for row in _one_model(points, model)]
-    rows += [{"model": DIFFERENCE} | row for row in _joint(points)]
-    rows += _bootstrap(points, resamples, seed)
-    for model in _FURTHER:
-        rows += [{"model": model} | row for row in _lines(*_xy(points, model)[:2])]
-    order = [*MODELS, DIFFERENCE, *_FURTHER]
-    rows.sort(key=lambda row: order.index(row["model"]))
-    columns = ["model", "quantity", "value", "low", "high", "p", "n", "category"]
-    return pd.DataFrame(rows, columns=columns)
+    found = {model: _lines(*_xy(points, model)[:2]) for model in (*_COMPARED, *_FURTHER)}
+    for model in _COMPARED:
+        found[model] |= _influence(*_xy(points, model))
+    found[DIFFERENCE] |= _joint(points)
+    for model, rows in _bootstrap(points, resamples, seed).items():
+        found[model] |= rows
+    return _table(points, found)
 
 
 def regress_readings(per_class: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
@@ -75,13 +75,12 @@ def regress_readings(per_class: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataF
 
     Columns: reading, then as `regress`. Arguments as `class_points`.
     """
-    rows = []
+    tables = []
     for reading in READINGS:
         points = class_points(per_class, overlap, reading)
-        for model in (*MODELS, DIFFERENCE):
-            key = {"reading": reading, "model": model}
-            rows += [key | row for row in _lines(*_xy(points, model)[:2])]
-    return pd.DataFrame(rows)
+        found = {model: _lines(*_xy(points, model)[:2]) for model in _COMPARED}
+        tables.append(_table(points, found))
+    return pd.concat(tables, keys=READINGS, names=["reading"]).reset_index("reading")
 
 
 def fit_line(x: NDArray, y: NDArray) -> RegressionResultsWrapper:
@@ -119,37 +118,39 @@ def _xy(points: pd.DataFrame, model: str) -> tuple[NDArray, NDArray, NDArray]:
 
 
 def _row(
-    quantity: str,
-    n: int,
-    value: float = NAN,
-    interval: Sequence[float] = (NAN, NAN),
-    p: float = NAN,
-) -> dict:
+    value: float = NAN, interval: Sequence[float] = (NAN, NAN), p: float = NAN, category: str = ""
+) -> dict[str, Any]:
     low, high = interval
-    row = {"quantity": quantity, "value": value, "low": low, "high": high, "p": p, "n": n}
-    return row | {"category": ""}
+    return {"value": value, "low": low, "high": high, "p": p, "category": category}
 
 
-def _lines(x: NDArray, y: NDArray) -> list[dict]:
-    n = len(x)
+def _table(points: pd.DataFrame, found: Mapping[str, Rows]) -> pd.DataFrame:
+    n = {model: len(_xy(points, model)[0]) for model in found}
+    rows = [
+        {"model": model, "quantity": quantity, "n": n[model]} | row
+        for model, rows in found.items()
+        for quantity, row in rows.items()
+    ]
+    columns = ["model", "quantity", "value", "low", "high", "p", "n", "category"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _lines(x: NDArray, y: NDArray) -> Rows:
     if not can_fit(x, y):
-        return [_row(name, n) for name in ("slope", "intercept", "r", "spearman")]
+        return dict.fromkeys(("slope", "intercept", "r", "spearman"), _row())
     fit, r, rank = fit_line(x, y), stats.pearsonr(x, y), stats.spearmanr(x, y)
     intervals = fit.conf_int()
-    return [
-        _row("slope", n, fit.params[1], intervals[1], fit.pvalues[1]),
-        _row("intercept", n, fit.params[0], intervals[0], fit.pvalues[0]),
-        _row("r", n, r.statistic, r.confidence_interval(), r.pvalue),
-        _row("spearman", n, rank.statistic, p=rank.pvalue),
-    ]
+    return {
+        "slope": _row(fit.params[1], intervals[1], fit.pvalues[1]),
+        "intercept": _row(fit.params[0], intervals[0], fit.pvalues[0]),
+        "r": _row(r.statistic, r.confidence_interval(), r.pvalue),
+        "spearman": _row(rank.statistic, p=rank.pvalue),
+    }
 
 
-def _one_model(points: pd.DataFrame, model: str) -> Iterator[dict]:
-    x, y, names = _xy(points, model)
-    yield from _lines(x, y)
+def _influence(x: NDArray, y: NDArray, names: NDArray) -> Rows:
     if not can_fit(x, y):
-        yield from (_row(q, len(x)) for q in ("p_without_one", "cooks_distance", "dfbetas"))
-        return
+        return dict.fromkeys(("p_without_one", "cooks_distance", "dfbetas"), _row())
     fit = fit_line(x, y)
     p = fit.pvalues[1]
     kept = ~np.eye(len(x), dtype=bool)
@@ -158,39 +159,36 @@ def _one_model(points: pd.DataFrame, model: str) -> Iterator[dict]:
         influence = fit.get_influence()
         cook, dfbetas = influence.cooks_distance[0], influence.dfbetas[:, 1]
     extremes = np.fmin.reduce(without), np.fmax.reduce(without)
-    yield _row("p_without_one", len(x), p, extremes) | {
-        "category": names[np.nan_to_num(np.abs(without - p)).argmax()]
+    moves, most = np.nan_to_num(np.abs(without - p)).argmax(), np.abs(dfbetas).argmax()
+    return {
+        "p_without_one": _row(p, extremes, category=names[moves]),
+        "cooks_distance": _row(cook.max(), category=names[cook.argmax()]),
+        "dfbetas": _row(dfbetas[most], category=names[most]),
     }
-    yield _row("cooks_distance", len(x), cook.max()) | {"category": names[cook.argmax()]}
-    most = np.abs(dfbetas).argmax()
-    yield _row("dfbetas", len(x), dfbetas[most]) | {"category": names[most]}
 
 
-def _joint(points: pd.DataFrame) -> list[dict]:
+def _joint(points: pd.DataFrame) -> Rows:
     """Tests of the difference from both models' points at once."""
     known = points.dropna(subset=["iou", *MODELS])
     x, a, b = (known[name].to_numpy() for name in ("iou", BASELINE, OURS))
-    n = len(x)
     if not (can_fit(x, a) and can_fit(x, b) and can_fit(x, b - a)):
-        return [_row(q, n) for q in ("interaction", "interaction_clustered", "r_difference")]
-    ours = np.repeat([0.0, 1.0], n)
-    both = np.tile(x, 2)
+        return dict.fromkeys(("interaction", "interaction_clustered", "r_difference"), _row())
+    n = len(x)
+    ours, both = np.repeat([0.0, 1.0], n), np.tile(x, 2)
     stacked = OLS(np.append(a, b), np.column_stack([np.ones(2 * n), both, ours, both * ours]))
     classes = np.tile(np.arange(n), 2)
     fits = {
         "interaction": stacked.fit(),
         "interaction_clustered": stacked.fit(cov_type="cluster", cov_kwds={"groups": classes}),
     }
+    rows = {k: _row(fit.params[3], fit.conf_int()[3], fit.pvalues[3]) for k, fit in fits.items()}
     r_a, r_b, r_ab = (np.corrcoef(u, v)[0, 1] for u, v in ((x, a), (x, b), (a, b)))
-    return [
-        _row(name, n, fit.params[3], fit.conf_int()[3], fit.pvalues[3])
-        for name, fit in fits.items()
-    ] + [_row("r_difference", n, r_b - r_a, p=williams(r_a, r_b, r_ab, n)[1])]
+    return rows | {"r_difference": _row(r_b - r_a, p=williams(r_a, r_b, r_ab, n)[1])}
 
 
-def _bootstrap(points: pd.DataFrame, resamples: int, seed: int) -> list[dict]:
+def _bootstrap(points: pd.DataFrame, resamples: int, seed: int) -> dict[str, Rows]:
     """Percentile intervals of slopes and r, and of their differences, over resampled classes."""
-    rows, draws = [], {}
+    draws = {}
     for model in MODELS:
         x, y, _ = _xy(points, model)
         # the same classes for both models: what they share cancels in the difference
@@ -200,13 +198,17 @@ def _bootstrap(points: pd.DataFrame, resamples: int, seed: int) -> list[dict]:
         if can_fit(x, y):
             draws[model] = _slope_and_r(x[drawn], y[drawn])
     draws[DIFFERENCE] = draws[OURS] - draws[BASELINE]
-    for model, both in draws.items():
-        n = len(_xy(points, model)[0])
-        for name, (estimate, *others) in zip(("slope", "r"), both, strict=True):
-            known = np.array(others)[~np.isnan(others)]  # a resample may hold one class only
-            interval = np.quantile(known, [0.025, 0.975]) if len(known) else (NAN, NAN)
-            rows.append({"model": model} | _row(f"{name}_bootstrap", n, estimate, interval))
-    return rows
+    names = "slope_bootstrap", "r_bootstrap"
+    return {
+        model: {name: _percentiles(one) for name, one in zip(names, both, strict=True)}
+        for model, both in draws.items()
+    }
+
+
+def _percentiles(draws: NDArray) -> dict[str, Any]:
+    estimate, others = draws[0], draws[1:]
+    known = others[~np.isnan(others)]  # a resample may hold one class only
+    return _row(estimate, np.quantile(known, [0.025, 0.975]) if len(known) else (NAN, NAN))
 
 
 def _slope_and_r(x: NDArray, y: NDArray) -> NDArray:

@@ -1,7 +1,7 @@
 """AP of evaluated runs on resampled validation images, shared by all comparisons of two runs.
 
 Each configuration's matches are resampled once, whatever number of comparisons it is part of;
-images weigh as in `opmask.evaluation.bootstrap`, whose intervals these are.
+intervals are of `opmask.evaluation.bootstrap`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,26 +13,30 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from opmask.evaluation.bootstrap import LEVEL, data_and_draws, spread
+from opmask.evaluation.bootstrap import data_and_draws, p_value, spread
 from opmask.evaluation.coco_ap import Matches
 from opmask.evaluation.weighted_ap import METRICS, weighted_metrics
-from study.analysis.estimate import NAN, Estimate
+from study.analysis.estimate import Estimate
 
 CONFIGURATION = ["method", "backbone", "supervised"]  # of all seeds; its name is these with hyphens
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """One metric of one configuration, or a difference of two, percent, on K classes."""
+    """One metric of one configuration, or a difference of two, percent, on K classes.
+
+    truth: what detections were matched to: ids of images and classes, then both of every object.
+    """
 
     by_seed: pd.DataFrame  # index seed, columns category ids: on the images themselves
     draws: NDArray[np.float64]  # (1 + resamples, K) mean over seeds; row 0 is no resample
-    truth: tuple[NDArray[Any], ...]  # `ground_truth`: what both sides of a difference share
+    truth: tuple[NDArray[Any], ...]
 
     def of(self, category_ids: Sequence[int]) -> "Resampled":
-        """The same on some of the classes."""
-        found = self.by_seed.columns.get_indexer(pd.Index(category_ids))
-        return replace(self, by_seed=self.by_seed[list(category_ids)], draws=self.draws[:, found])
+        """The same on some of the classes. Raises KeyError if one is unknown."""
+        by_seed = self.by_seed[list(category_ids)]
+        found = self.by_seed.columns.get_indexer(by_seed.columns)
+        return replace(self, by_seed=by_seed, draws=self.draws[:, found])
 
     def __sub__(self, other: "Resampled") -> "Resampled":
         """The difference, of seeds that both have: they share initialisation and image order.
@@ -46,16 +50,13 @@ class Resampled:
     def estimate(self) -> Estimate:
         """Mean over classes, absent ones left out, with its interval, p, and spread over seeds."""
         draws = pd.DataFrame(self.draws).mean(axis="columns").to_numpy()
-        low, high, _ = spread(draws)
-        seeds = self.by_seed.mean(axis="columns")
-        return Estimate(
-            value=float(draws[0]),
-            low=low,
-            high=high,
-            p=p_value(draws),
-            sd=float(seeds.std()),
-            seeds=len(seeds),
+        value, (low, high), seeds = (
+            float(draws[0]),
+            spread(draws),
+            self.by_seed.mean(axis="columns"),
         )
+        sd, p = float(seeds.std()), p_value(draws)
+        return Estimate("", value, low, high, sd=sd, seeds=len(seeds), p=p)
 
 
 class Resampler:
@@ -90,7 +91,11 @@ class Resampler:
     def ap(self, name: str, task: str = "segm", metric: str = "AP") -> Resampled | None:
         """One of `weighted_ap.METRICS` of a configuration over its seeds, or None if not run."""
         if (name, task) not in self._done:
-            self._done[name, task] = self._resample(self.rows(name, task), task)
+            runs = self.rows(name, task)[["run", "seed"]].drop_duplicates().itertuples(index=False)
+            folders = {seed: self.folder / f"{run}-{seed}" for run, seed in runs}
+            found = {s: Matches.load(path / f"matches_{task}.npz") for s, path in folders.items()}
+            settings = {"resamples": self.resamples, "seed": self.seed}
+            self._done[name, task] = resample(found, **settings) if found else {}
         return self._done[name, task].get(metric)
 
     def gain(
@@ -102,69 +107,29 @@ class Resampler:
             return None
         return one.of(category_ids) - other.of(category_ids)
 
-    def _resample(self, rows: pd.DataFrame, task: str) -> dict[str, Resampled]:
-        runs = rows[["run", "seed"]].drop_duplicates().itertuples(index=False)
-        matches = {
-            seed: Matches.load(self.folder / f"{run}-{seed}" / f"matches_{task}.npz")
-            for run, seed in runs
-        }
-        return resample(matches, resamples=self.resamples, seed=self.seed) if matches else {}
-
 
 def resample(by_seed: Mapping[Any, Matches], *, resamples: int, seed: int) -> dict[str, Resampled]:
     """Each of `weighted_ap.METRICS` of one configuration from its runs, on all their classes.
 
     Raises ValueError if the runs were not matched to the same ground truth.
     """
-    found = {}
-    truth = ground_truth(next(iter(by_seed.values())))
-    for name, matches in by_seed.items():
-        _check_same(truth, ground_truth(matches))
-        weights = data_and_draws(len(matches.image_ids), resamples, seed)
-        found[name] = weighted_metrics(matches, weights)
+    truths = [(m.image_ids, m.category_ids, m.gt_image, m.gt_category) for m in by_seed.values()]
+    for truth in truths:
+        _check_same(truths[0], truth)
+    images, ids = truths[0][:2]
+    weights = data_and_draws(len(images), resamples, seed)
+    found = {name: weighted_metrics(matches, weights) for name, matches in by_seed.items()}
     draws = np.mean(list(found.values()), axis=0)
-    ids = matches.category_ids
     return {
         metric: Resampled(
             pd.DataFrame({name: aps[n, 0] for name, aps in found.items()}, index=ids).T,
             draws[n],
-            truth,
+            truths[0],
         )
         for n, metric in enumerate(METRICS)
     }
 
 
-def ground_truth(matches: Matches) -> tuple[NDArray[Any], ...]:
-    """What detections were matched to: ids of images and classes, then both of every object."""
-    return matches.image_ids, matches.category_ids, matches.gt_image, matches.gt_category
-
-
 def _check_same(a: Sequence[NDArray], b: Sequence[NDArray]) -> None:
     if not all(map(np.array_equal, a, b)):
         raise ValueError("runs to compare were not matched to the same ground truth")
-
-
-def p_value(draws: NDArray[np.float64]) -> float:
-    """Two-sided bootstrap p of the estimate in row 0 against 0; never below 2 / (resamples + 1).
-
-    The deviations of the draws from their mean stand for the estimate's under the null hypothesis,
-    so p < .05 where, but for the last resample, the 95 % interval of `bootstrap.spread` excludes 0.
-    """
-    estimate, resampled = draws[0], draws[1:][~np.isnan(draws[1:])]
-    if len(resampled) < 2:
-        return NAN
-    null = resampled - resampled.mean()
-    tail = min(np.count_nonzero(null <= -estimate), np.count_nonzero(null >= -estimate))
-    return min(1.0, 2 * (1 + tail) / (1 + len(null)))
-
-
-def class_interval(
-    differences: NDArray[np.float64], *, resamples: int, seed: int, level: float = LEVEL
-) -> tuple[float, float]:
-    """Percentile interval of the mean of (K,) per-class differences over resampled classes."""
-    present = differences[~np.isnan(differences)]
-    if len(present) < 2:
-        return NAN, NAN
-    drawn = np.random.default_rng(seed).integers(len(present), size=(resamples, len(present)))
-    low, high = np.quantile(present[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from opmask.evaluation.coco_ap import Matches
-from study.analysis.estimate import NAN, side
+from study.analysis.estimate import NAN, Estimate
 from study.analysis.held_out import RUN, Groups, matches_path
 from study.analysis.resampling import Resampled, resample
 from study.labels import NOT_RUN
@@ -86,14 +86,16 @@ def search_table(
             about = dict(zip(RUN, run, strict=True)) | {"choice": choice, "verdict": found}
             rows += [about | {"classes": c} | values for c, values in pair.items()]
     table = pd.DataFrame(rows)
-    for done, thousands in (("iteration", "thousands"), ("last", "last_thousands")):
-        table[thousands] = table[done] / factor / 1000
+    paper = table[["iteration", "last"]] / factor / 1000
+    table = table.assign(thousands=paper["iteration"], last_thousands=paper["last"])
     columns = [*RUN, "seeds", "choice", "classes", "iteration", "thousands", "last"]
     return table[[*columns, "last_thousands", "ap", "ap_last", "drop", "low", "high", "verdict"]]
 
 
-def _of(curves: pd.DataFrame, run: Sequence[str]) -> pd.DataFrame:
-    return curves[(curves[RUN] == list(run)).all(axis="columns")]
+def _of(curves: pd.DataFrame, run: Sequence[str], but: str = "") -> pd.DataFrame:
+    """Of one run, or of the runs that differ from it in nothing `but` one column."""
+    wanted = {column: value for column, value in zip(RUN, run, strict=True) if column != but}
+    return curves[(curves[list(wanted)] == list(wanted.values())).all(axis="columns")]
 
 
 def search_runs(curves: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -109,14 +111,10 @@ def _choices(curves: pd.DataFrame, run: Sequence[str], factor: float) -> dict[st
     novel = mask_curve(_of(curves, run), "novel")
     if novel.empty:
         return dict.fromkeys(CHOICES)
-    alike = curves[(curves[["method", "backbone", "schedule"]] == [run[0], run[1], run[3]]).all(1)]
-    splits = [mask_curve(rows, "novel") for _, rows in alike.groupby("supervised")]
-    splits = [curve for curve in splits if len(curve)]
-    return {
-        "best": pick([novel]),
-        "compromise": pick(splits) if len(splits) > 1 else None,
-        "paper": nearest(novel, PAPER_PICK * factor),
-    }
+    alike = _of(curves, run, but="supervised").groupby("supervised")
+    splits = [curve for _, rows in alike if len(curve := mask_curve(rows, "novel"))]
+    picks = pick([novel]), pick(splits) if len(splits) > 1 else None
+    return dict(zip(CHOICES, (*picks, nearest(novel, PAPER_PICK * factor)), strict=True))
 
 
 def _against_last(
@@ -131,9 +129,8 @@ def _against_last(
         return dict.fromkeys(names, NAN) | {"seeds": 0}
     last, keys = int(curves["iteration"].max()), tuple(curves["key"].unique())
     then, end = (resampled(keys, number).of(category_ids) for number in (iteration, last))
-    drop = (then - end).estimate()
-    aps = then.estimate().value, end.estimate().value
-    values = (iteration, last, *aps, drop.value, drop.low, drop.high)
+    ap, ap_last, drop = (one.estimate() for one in (then, end, then - end))
+    values = iteration, last, ap.value, ap_last.value, drop.value, drop.low, drop.high
     return dict(zip(names, values, strict=True)) | {"seeds": len(keys)}
 
 
@@ -144,7 +141,8 @@ def verdict(novel: Mapping[str, float], supervised: Mapping[str, float]) -> str:
     AP of novel classes rises; undecided; same snapshot; nothing to measure (no novel object with a
     mask, or a compromise without a second split). Of no run at all `search_table` says: not run.
     """
-    drop, other = (side(one["low"], one["high"]) for one in (novel, supervised))
+    ends = [Estimate(low=one["low"], high=one["high"]) for one in (novel, supervised)]
+    drop, other = (one.side_of() for one in ends)
     if drop == "unknown":
         return NOTHING
     if novel["iteration"] == novel["last"]:

@@ -1,131 +1,81 @@
-"""What the claims of sections 1 to 4.4 are tested on; one function a kind of evidence."""
+"""What claims are tested on: `evidence.yaml`, and the functions that make cells of other kinds."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from itertools import product
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.resources import files
+from itertools import product, zip_longest
+from typing import Any
+
+import pandas as pd
 
 from study import paper
-from study.analysis.estimate import CLASSES, MIN_SEEDS, Estimate, mean_over_classes, minus, number
-from study.claims.sources import IMAGES, JOINED, Table, evidence, numeric
-from study.labels import BACKBONES, DIFFERENCE, DIRECTIONS, METHODS, MODELS, WITH_MASKS
-
-# In words: methods and the columns of Figure 3's points; measures and groups of RoIs.
-_NAMES = MODELS | {
-    "maskrcnn_supervised": "Mask R-CNN on supervised classes",
-    "opmask_supervised": "OPMask on supervised classes",
-    "maskrcnn_novelty": "Mask R-CNN, novel − supervised",
-    "opmask_novelty": "OPMask, novel − supervised",
-    DIFFERENCE: "OPMask − Mask R-CNN",
-}
-_ROI_NAMES = {"mask_iou": "mask IoU", "difference": "ambiguous − clean"}
-_SETS = ("all", "voc", "nonvoc")  # of classes, Table 2
-SLOPE_STEP = 0.1  # slopes are told in AP per this much IoU
+from study.analysis.estimate import CLASSES, NAN, Estimate, correlation, mean_over_classes, number
+from study.claims import load
+from study.claims.sources import OURS, Rows, Table, Tables
+from study.labels import DIFFERENCE, DIRECTIONS
 
 
-@evidence("tables/contrasts.csv")
-def contrasts(table: Table, *names: str) -> Iterator[Estimate]:
-    """Rows of the contrasts table, by name."""
-    for name in names:
-        row = table.row(["a", "b"], name=name)
-        label = name if row is None else f"{row['a']} − {row['b']}"
-        yield table.cell(label, "difference", name=name)
+@dataclass(frozen=True)
+class Evidence:
+    """Where the numbers are from, how their intervals came about, in which unit, and the cells."""
+
+    source: str
+    test: str
+    cells: Callable[[Tables], Sequence[Estimate]]
+    unit: str = "AP"
+    kind: str = OURS
 
 
-@evidence("tables/table1.csv")
-def table1(table: Table, *metrics: str) -> Iterator[Estimate]:
-    """OPMask minus its baseline, both backbones and directions, novel classes, by metric.
+_ABOUT = ("source", "test", "unit", "kind")
+DECLARED = load("evidence")
 
-    A metric that the data have no objects for (no large ones, say) makes no cell.
+
+def evidence(given: str | Mapping[str, Mapping[str, Any]]) -> Evidence:
+    """What `evidence` of a claim says: a name in `evidence.yaml`, or that with arguments.
+
+    Raises ValueError if there is no such name.
     """
-    for backbone, supervised, metric in product(BACKBONES, DIRECTIONS, metrics):
-        key = {"backbone": backbone, "supervised": supervised, "metric": metric}
-        key |= {"classes": "novel", "task": "segm"}
-        name = f"{backbone}, {DIRECTIONS[supervised]}, {metric}"
-        ours = table.cell(name, "ours", method=METHODS["opmask"], **key)
-        if ours.ran or not ours.seeds:
-            yield table.cell(name, "ours", method=DIFFERENCE, **key)
+    ((name, arguments),) = ({given: {}} if isinstance(given, str) else given).items()
+    if name not in DECLARED:
+        raise ValueError(f"claims.yaml: {name!r} is none of evidence.yaml's {', '.join(DECLARED)}")
+    declared = DECLARED[name]
+    parts = declared if isinstance(declared, list) else [declared]
+    about = {key: parts[0][key] for key in _ABOUT if key in parts[0]}
+
+    def alternate(tables: Tables) -> list[Estimate]:
+        table = tables.table(about["source"])
+        turns = zip_longest(*(_maker(one)(table, **arguments) for one in parts))
+        return [cell for turn in turns for cell in turn if cell is not None]
+
+    return Evidence(cells=alternate, **about)
 
 
-@evidence("tables/table2.csv")
-def table2(table: Table, *pairs: tuple[str, str]) -> Iterator[Estimate]:
-    """AP of class activation maps as masks, method a minus method b, all train and test sets."""
-    for (a, b), supervised, classes in product(pairs, _SETS, _SETS):
-        name = f"{_NAMES[a]} − {_NAMES[b]}, trained on {supervised}, tested on {classes}"
-        key = {"supervised": supervised, "classes": classes, "metric": "AP"}
-        yield table.cell(name, "ours", method=a, minus_method=b, **key)
+def _maker(declared: Mapping[str, Any]) -> Callable[..., Iterator[Estimate]]:
+    options = {key: value for key, value in declared.items() if key not in _ABOUT}
+    name = options.pop("function", None)
+    return partial(FUNCTIONS[name], **options) if name else Rows(**options)
 
 
-@evidence("figures/figure6.csv")
-def figure6(table: Table) -> Iterator[Estimate]:
-    """OPMask minus baseline at every number of supervised classes, as the paper measures it."""
-    for supervised, count in WITH_MASKS.items():
-        name = f"{count} supervised classes"
-        key = {"supervised": supervised, "measure": "paper", "method": DIFFERENCE}
-        yield table.cell(name, "ap", **key)
-
-
-@evidence("figures/figure6.csv", f"{IMAGES}, {JOINED}")
-def figure6_stability(table: Table) -> Iterator[Estimate]:
-    """How much more of its AP on all 80 classes OPMask keeps than the baseline with fewer masks."""
-    key = {"measure": "all", "method": DIFFERENCE}
-    *gains, full = (table.cell(str(n), "ap", supervised=s, **key) for s, n in WITH_MASKS.items())
-    for gain in gains:
-        name = f"gain with {gain.name} supervised classes minus gain with {full.name}"
-        yield minus(name, gain, full)
-
-
-@evidence("tables/ambiguity.csv", unit="percentage points")
-def ambiguity(
-    table: Table, measures: Sequence[str], groups: Sequence[str], classes: str = "novel"
-) -> Iterator[Estimate]:
-    """OPMask minus baseline on the instances that both found, by how ambiguous their RoI is.
-
-    `measures` of `study.analysis.ambiguity.MEASURES`; `groups`: ambiguous | clean | difference.
-    """
-    for backbone, supervised, measure, group in product(BACKBONES, DIRECTIONS, measures, groups):
-        key = {"backbone": backbone, "supervised": supervised, "measure": measure, "group": group}
-        words = [_ROI_NAMES.get(word, word) for word in (measure, group)]
-        name = ", ".join([backbone, DIRECTIONS[supervised], *words])
-        yield table.cell(name, "gain", contrast="opmask-maskrcnn", classes=classes, **key)
-
-
-@evidence(
-    "tables/regression.csv", "ordinary least squares over classes", f"AP per {SLOPE_STEP} IoU"
-)
-def regression(table: Table, model: str) -> Iterator[Estimate]:
-    """The slope of one of Figure 3's regressions, in AP per SLOPE_STEP of IoU."""
-    stated = paper.figure3(model, "p")
-    name = f"{_NAMES[model]}: slope"
-    name += "" if math.isnan(stated) else f" (p = {stated:.3f} in the paper)"
-    cell = table.cell(name, "value", model=model, quantity="slope").scaled(SLOPE_STEP)
-    yield replace(cell, over=CLASSES)
-
-
-@evidence("figures/figure3.csv", "mean over classes, Student's interval")
 def class_means(
-    table: Table, column: str, subtract: str = "", top: float = 1.0
+    table: Table, column: str, cell: str, subtract: str = "", top: float = 1.0
 ) -> Iterator[Estimate]:
-    """Mean over classes of a column of Figure 3's points (minus another one).
+    """Mean over classes of a column of Figure 3's points (minus another one), called `cell`.
 
-    `top`: of the classes, only this share, those with the largest mean IoU.
+    `top`: of the classes, only this share, those with the largest mean IoU: {count} in `cell`.
     """
-    needed = ["iou", column, *([subtract] if subtract else [])]
-    points = table.rows([*needed, "seeds"])
-    points = points.assign(**{c: numeric(points[c]) for c in needed})
+    points = table.rows(["iou", column, *([subtract] if subtract else []), "seeds"])
     chosen = points.sort_values("iou", ascending=False, kind="stable")
     chosen = chosen[chosen["iou"].notna()].head(round(top * len(points)))
     values = chosen[column] - chosen[subtract] if subtract else chosen[column]
-    seeds = int(numeric(chosen["seeds"]).max()) if len(chosen) else 0
-    label = _NAMES[column] + (f", minus {_NAMES[subtract]}" if subtract else "")
-    label += f", the {len(chosen)} classes of largest mean IoU" if top < 1 else ""
-    yield mean_over_classes(label, values, seeds)
+    seeds = int(chosen["seeds"].max()) if len(chosen) else 0
+    yield mean_over_classes(cell.format(count=len(chosen)), values, seeds)
 
 
-@evidence("figures/figure3.csv", f"Student's interval over seeds, from {MIN_SEEDS} on")
-def named_classes(table: Table, *names: str) -> Iterator[Estimate]:
+def named_classes(table: Table, classes: Sequence[str]) -> Iterator[Estimate]:
     """The gain of single classes, whose only interval is the one over seeds."""
-    for name in names:
+    for name in classes:
         rows = table.rows([DIFFERENCE, "maskrcnn_sd", "opmask_sd"], category=name)
         # the data may lack the class
         cell = Estimate.of(rows.iloc[0], DIFFERENCE, name) if len(rows) else Estimate(name)
@@ -135,3 +85,78 @@ def named_classes(table: Table, *names: str) -> Iterator[Estimate]:
             cell = replace(cell, sd=math.hypot(*sds))
         stated = paper.figure3("opmask", "AP", name) - paper.figure3("maskrcnn", "AP", name)
         yield replace(cell, paper=stated)
+
+
+def box_against_mask_by_run(table: Table) -> Iterator[Estimate]:
+    """Correlation of box AP (all classes) and mask AP (novel) over the runs of Table 3."""
+    keys = ["backbone", "schedule"]
+    for supervised, direction in DIRECTIONS.items():
+        where = {"supervised": supervised, "minus": ""}
+        box = table.rows(["ours"], keys, task="bbox", classes="all", **where)
+        mask = table.rows(["ours"], keys, task="segm", classes="novel", **where)
+        pairs = box.merge(mask, on=keys, suffixes=("_box", "_mask"))
+        published = paper.load("table3").query("supervised == @supervised")
+        stated = float(published["AP_box"].corr(published["AP"]))
+        name = f"{direction}, over schedules and backbones"
+        yield correlation(name, pairs["ours_box"], pairs["ours_mask"], "runs", paper=stated)
+
+
+def box_against_mask_by_class(table: Table) -> Iterator[Estimate]:
+    """Correlation of box and mask AP over the novel classes of OPMask with R-50."""
+    where = {"method": "opmask", "backbone": "R50", "supervision": "novel"}
+    for supervised, direction in DIRECTIONS.items():
+        where |= {"supervised": supervised, "schedule": table.schedule}
+        rows = table.rows(["AP"], ["category", "task", "seed"], **where)
+        by = rows.groupby(["category", "task"])["AP"].mean().unstack()
+        by = by.reindex(columns=["bbox", "segm"])
+        name, seeds = f"{direction}, R50, over novel classes", rows["seed"].nunique()
+        yield correlation(name, by["bbox"], by["segm"], CLASSES, seeds=seeds)
+
+
+def quoted_gap(
+    _: Table,
+    a: tuple[str, str],
+    others: Sequence[tuple[str, str]],
+    metrics: Sequence[str] = ("AP",),
+    stated: Sequence[float] = (),
+) -> Iterator[Estimate]:
+    """Table 1 of the paper: row a (backbone, method) minus each other row, in both directions.
+
+    `stated`: the differences that a sentence gives, by row, direction and metric in turn.
+    """
+    table = paper.load("table1").set_index(["backbone", "method", "supervised"]).sort_index()
+    numbers = iter(stated)
+    for other, (supervised, direction), metric in product(others, DIRECTIONS.items(), metrics):
+        gap = table.loc[(*a, supervised), metric] - table.loc[(*other, supervised), metric]
+        name = f"{a[1]} {a[0]} − {other[1]} {other[0]}, {direction}, {metric}"
+        yield exact(name, gap, next(numbers, NAN))
+
+
+def overlap_ranks(_: Table) -> Iterator[Estimate]:
+    """Rank of person and cat by mean IoU among COCO's classes, under every reading of the mean."""
+    for row in coco_overlap().itertuples():
+        yield exact(f"{row.category}, read as {row.reading}", row.rank)
+
+
+def facts(_: Table, numbers: Mapping[str, float]) -> Iterator[Estimate]:
+    """Numbers of the method's own definition, by name."""
+    yield from (exact(name, value) for name, value in numbers.items())
+
+
+def exact(name: str, value: float, stated: float = NAN) -> Estimate:
+    """A number without uncertainty, beside the paper's."""
+    value = round(float(value), 4)
+    return Estimate(name, value, value, value, paper=stated, over="nothing")
+
+
+def coco_overlap() -> pd.DataFrame:
+    """The package's `coco_overlap.csv`."""
+    with files(__package__).joinpath("coco_overlap.csv").open(encoding="utf-8") as stream:
+        return pd.read_csv(stream)
+
+
+FUNCTIONS: dict[str, Callable[..., Iterator[Estimate]]] = {
+    one.__name__: one
+    for one in (class_means, named_classes, box_against_mask_by_run, box_against_mask_by_class,
+                quoted_gap, overlap_ranks, facts)
+}  # fmt: skip

@@ -3,9 +3,7 @@
 None depends on our runs; what our runs say against the paper is in the ledger.
 """
 
-from importlib.resources import files
-
-import yaml
+from study.claims import load
 
 # How strongly the two models' APs would have to correlate over classes for the paper's p-values of
 # Figure 3 to show a difference (Williams' test, p < .05).
@@ -14,7 +12,8 @@ NEEDED_CORRELATION = 0.65
 
 def findings() -> dict[str, list[str]]:
     """Findings by heading, each a sentence or two of Markdown."""
-    return yaml.safe_load(files(__package__).joinpath("findings.yaml").read_text(encoding="utf-8"))
+    found: dict[str, list[str]] = load("findings")
+    return found
 
 
 def about(start: str) -> list[str]:

@@ -1,12 +1,11 @@
 """The claims ledger: how many came out how, a line a claim, and each with its cells.
 
-`claims.csv` has one claim a row, with the columns of `study.claims.ledger.COLUMNS`; one that is
-missing is left out here, and one that is not known is shown under its own name.
+`claims.csv` has one claim a row, with the columns of `study.claims.ledger.ledger_table`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -14,8 +13,8 @@ import pandas as pd
 from study.analysis.estimate import MIN_SEEDS
 from study.claims.findings import findings
 from study.claims.ledger import Graded
+from study.claims.rules import VERDICTS
 from study.claims.sources import COST, COUNTS, KINDS, RANK
-from study.claims.verdict import VERDICTS
 from study.format import MISSING, number, signed
 from study.labels import NOT_RUN
 from study.report.blocks import Bullets, Table
@@ -25,33 +24,11 @@ from study.report.words import WORDS
 # The kinds of verdict, for their colour and their sign; what is none of these is shown as it is.
 STYLES = dict(zip(VERDICTS, ("holds", "fails", "undecided", "missing"), strict=True))
 RULES = Bullets([rule.format(seeds=MIN_SEEDS) for rule in WORDS["claim_rules"]])
-_NUMBERS = ("value", "low", "high", "unit", "cell", "seeds")
-_CELLS = ("cells", "cells_run", "cells_for", "cells_against")
-_LEAD = ("id", "section", "sentence", "verdict", "kind", "reading", "paper", "needs")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One claim: the paper's sentence and where it stands, its verdict and that one's style, and by
-    label what was tested and found; `more`: how that was decided, and whatever else the ledger
-    says."""
-
-    id: str
-    place: str
-    sentence: str
-    tested_on: str
-    verdict: str
-    style: str
-    unit: str
-    facts: Mapping[str, str]
-    more: Mapping[str, str]
 
 
 def counts(ledger: pd.DataFrame | None) -> dict[str, int]:
     """Number of claims by verdict, in the order of VERDICTS, then what else there is."""
-    if ledger is None or "verdict" not in ledger:
-        return {}
-    found = ledger["verdict"].astype(str).value_counts().to_dict()
+    found = {} if ledger is None else ledger["verdict"].value_counts().to_dict()
     return {v: found[v] for v in [*VERDICTS, *found] if v in found}
 
 
@@ -93,77 +70,62 @@ def overview(ledger: pd.DataFrame) -> Table:
     return Table(pd.DataFrame(rows), left=3)
 
 
-def entries(ledger: pd.DataFrame | None) -> list[Entry]:
-    """The ledger, in its own order."""
-    return [] if ledger is None else [_entry(row) for row in ledger.to_dict("records")]
+def entries(ledger: pd.DataFrame | None) -> list[SimpleNamespace]:
+    """The ledger's rows, in its own order, with what pages show of each.
+
+    place: where the sentence stands; tested_on: of KINDS; style: of the verdict; facts, by label:
+    what was tested and found; more: how that was decided.
+    """
+    rows = [] if ledger is None else ledger.fillna({"cell": "", "needs": ""}).to_dict("records")
+    return [SimpleNamespace(**row, **_shown(row)) for row in rows]
 
 
-def _entry(row: Mapping[Any, Any]) -> Entry:
-    lead = {name: _text(row.get(name)) for name in _LEAD}
-    facts = {
-        "tested": lead["reading"],
-        "paper": lead["paper"].strip(MISSING),
-        "ours": _ours(row),
-        "needs": lead["needs"],
+def _shown(row: Mapping[Any, Any]) -> dict[str, Any]:
+    section = str(row["section"])
+    facts = {"tested": row["reading"], "paper": row["paper"], "ours": _ours(row)}
+    facts["needs"] = row["needs"]
+    more = {"cells": _cells(row)} if row["cells"] > 1 else {}
+    return {
+        "place": f"section {section}" if section[:1].isdigit() else section,
+        "tested_on": row["kind"],
+        "style": STYLES.get(row["verdict"], "other"),
+        "facts": {name: text for name, text in facts.items() if text not in ("", MISSING)},
+        "more": more | {name: row[name] for name in ("source", "test", "rule")},
     }
-    more = {"cells": _cells(row)} | {
-        name.replace("_", " "): _text(row[name])
-        for name in row
-        if name not in {*_LEAD, *_NUMBERS, *_CELLS}
-    }
-    section = lead["section"]
-    return Entry(
-        lead["id"],
-        f"section {section}" if section[:1].isdigit() else section,
-        lead["sentence"],
-        lead["kind"],
-        lead["verdict"],
-        STYLES.get(lead["verdict"], "other"),
-        _text(row.get("unit")),
-        {label: text for label, text in facts.items() if text},
-        {label: text for label, text in more.items() if text},
-    )
 
 
 def _ours(row: Mapping[Any, Any]) -> str:
     """`+1.2 AP (+0.4 to +2.0), R-50, voc → non-voc, 3 seeds`: the cell that decides."""
-    value, low, high = (_float(row.get(name)) for name in ("value", "low", "high"))
-    if math.isnan(value):
-        return NOT_RUN if "value" in row else ""
-    unit = _text(row.get("unit"))
-    text = value_text(value, low, high, unit, "" if unit == COST else unit)  # its cell says of what
-    if cell := _text(row.get("cell")):
-        text += f", {cell}"
-    seeds = _float(row.get("seeds"))
-    return text + (f", {seeds:.0f} {'seed' if seeds == 1 else 'seeds'}" if seeds > 0 else "")
+    unit, seeds = row["unit"], row["seeds"]
+    name = "" if unit == COST else unit  # its cell says of what
+    text = value_text(row["value"], row["low"], row["high"], unit, name)
+    count = f"{seeds} {'seed' if seeds == 1 else 'seeds'}" if seeds else ""
+    return ", ".join(part for part in (text, row["cell"], count) if part)
 
 
 def _cells(row: Mapping[Any, Any]) -> str:
-    """`3 of 4 for, 1 against`, where a claim has several."""
-    total, run, support, against = (_float(row.get(name)) for name in _CELLS)
-    if not total > 1:
-        return ""
-    text = f"{support:.0f} of {total:.0f} decide for it, {against:.0f} against"
-    return text + (f"; {total - run:.0f} {NOT_RUN}" if run < total else "")
+    """`3 of 4 decide for it, 1 against`, where a claim has several."""
+    text = f"{row['cells_for']} of {row['cells']} decide for it, {row['cells_against']} against"
+    missing = row["cells"] - row["cells_run"]
+    return f"{text}; {missing} {NOT_RUN}" if missing else text
 
 
 def _cell_table(one: Graded) -> Table:
     """A line a cell; columns that no cell fills are left out."""
-    rows = []
-    for cell, speaks in zip(one.cells, one.speaks(), strict=True):
-        line = {
+    unit = one.claim.evidence.unit
+    rows = [
+        {
             "Cell": cell.name,
-            "Ours": value_text(cell.value, cell.low, cell.high, one.claim.evidence.unit),
+            "Ours": value_text(cell.value, cell.low, cell.high, unit),
+            "Seeds": (str(cell.seeds) if cell.seeds else MISSING)
+            + ("" if math.isnan(cell.sd) else f" ± {number(cell.sd, 2)}"),
+            "p": number(cell.p, 4),
+            "Paper": signed(cell.paper, 2),
         }
-        if any(c.seeds for c in one.cells):
-            spread = "" if math.isnan(cell.sd) else f" ± {number(cell.sd, 2)}"
-            line["Seeds"] = (str(cell.seeds) if cell.seeds else MISSING) + spread
-        if any(not math.isnan(c.p) for c in one.cells):
-            line["p"] = number(cell.p, 4)
-        if any(not math.isnan(c.paper) for c in one.cells):
-            line["Paper"] = signed(cell.paper, 2)
-        rows.append(line | {"Speaks": speaks})
-    return Table(pd.DataFrame(rows))
+        for cell in one.cells
+    ]
+    table = pd.DataFrame(rows).assign(Speaks=one.speaks)
+    return Table(table.loc[:, (table != MISSING).any()])
 
 
 def claims_page(graded: Sequence[Graded], ledger: pd.DataFrame, scale: str) -> str:
@@ -196,13 +158,3 @@ def value_text(value: float, low: float, high: float, unit: str, name: str = "")
     if math.isnan(low):
         return f"{text} (no interval)"
     return text if low == high else f"{text} ({low_text} to {high_text})"
-
-
-def _float(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
-
-
-def _text(value: object) -> str:
-    if value is None or value != value:  # NaN is not itself
-        return ""
-    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
