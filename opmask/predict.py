@@ -59,7 +59,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Unreadable images are skipped and named at the end.",
     )
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER")
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="images, videos, folders of images"
+    )
     parser.add_argument(
         "--run", type=Path, required=True,
         help="folder that training left, runs/<scale>/train/<run>, or a file of weights in it",
