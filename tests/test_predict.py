@@ -2,9 +2,13 @@
 
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,10 +20,15 @@ from tiny import CLASSES, IDS, tiny_cfg, write_images
 
 from opmask import predict
 from opmask.data.coco import load_json
+from opmask.errors import UserError
 from opmask.evaluation.inference import detect, load_model
-from opmask.evaluation.overlay import LONG_SIDE, heat_map, overlay
+from opmask.evaluation.overlay import LONG_SIDE, TITLE_HEIGHT, heat_map, overlay
 from opmask.evaluation.trained import find_trained
+from opmask.inputs import find_images
 
+ROOT = Path(__file__).parents[1]
+DOCUMENTED = (ROOT / "docs/predict.md").read_text()
+ALL = ["--format", ",".join(predict.FORMATS)]
 THRESHOLD = 0.8  # of the model of `write_run`: some ten objects an image
 
 
@@ -88,19 +97,20 @@ def run(*words) -> None:
 @pytest.mark.slow
 def test_formats_agree_and_a_broken_image_is_named(trained, photos, tmp_path, capsys):
     out = tmp_path / "out"
-    formats = [word for name in predict.FORMATS for word in ("--format", name)]
     with pytest.raises(SystemExit) as ending:
-        run(photos, "--run", trained, "--out", out, "--threshold", THRESHOLD, *formats)
+        run(photos, "-r", "--run", trained, "--out", out, "--threshold", THRESHOLD, *ALL)
     assert ending.value.code == 1
     written = capsys.readouterr()
     assert f"skipped: {photos / 'broken.jpg'}: cannot use this image" in written.err
-    assert "6 of 7 image(s) done" in written.out
 
     truth = COCO(out / "images.json")
     found = truth.loadRes(str(out / "detections.json"))
     names = {image["file_name"]: image for image in truth.dataset["images"]}
     assert sorted(names) == ["1.png", "2.png", "3.png", "4.png", "5.png", "more/6.png"]
     assert len(found.anns) > 12 and len({a["category_id"] for a in found.anns.values()}) > 1
+    assert f"6 images, {len(found.anns)} objects\n{out}: " in written.out
+    files = len([path for path in out.rglob("*") if path.suffix in (".png", ".json")])
+    assert re.search(rf": {files} files; [\d.e+]+ images/s on cpu\n$", written.out)
     for name, image in names.items():
         annotations = found.loadAnns(found.getAnnIds(image["id"]))
         files = sorted((out / name).with_suffix("").glob("*.png"))
@@ -114,11 +124,14 @@ def test_formats_agree_and_a_broken_image_is_named(trained, photos, tmp_path, ca
             assert file.stem.split("_")[1:] == [category, f"{annotation['score']:.2f}"]
             assert annotation["file_name"] == name and annotation["score"] > THRESHOLD
         picture = np.asarray(Image.open(photos / name).convert("RGB"))
-        labels = [truth.cats[a["category_id"]]["name"] for a in annotations]
+        labels = [f"{truth.cats[a['category_id']]['name']} {a['score']:.2f}" for a in annotations]
+        masks = [mask_util.decode(a["segmentation"]) for a in annotations]
+        corners = [(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in annotations)]
         drawn = np.asarray(Image.open((out / name).with_suffix(".png")))
-        assert np.array_equal(drawn, overlay(picture, annotations, labels))
-        assert max(drawn.shape) == LONG_SIDE
-        assert (np.abs(drawn.astype(int) - overlay(picture, [], [])).max() > 50) == bool(files)
+        assert drawn.max() > 0 and max(drawn.shape) == LONG_SIDE
+        assert np.array_equal(drawn, overlay(picture, np.array(corners), labels, np.array(masks)))
+        plain = overlay(picture, np.empty((0, 4)), [])
+        assert (np.abs(drawn.astype(int) - plain).max() > 50) == bool(files)
 
 
 def test_what_is_found_is_what_the_evaluation_finds(trained, tmp_path):
@@ -185,20 +198,21 @@ def test_priors_stand_beside_the_overlay_with_and_without_mask_head(trained, tmp
 
 def test_heat_map_is_the_larger_of_overlapping_priors():
     priors = np.stack([np.full((28, 28), 0.25), np.full((28, 28), 0.75)])
-    boxes = [(0, 0, 10, 10), (5, 5, 100, 100)]
+    boxes = np.array([(0, 0, 10, 10), (5, 5, 105, 105)])
     expected = np.zeros((20, 30))
     expected[:10, :10] = 0.25
     expected[5:, 5:] = 0.75
     for order in ([0, 1], [1, 0]):
-        heat, covered = heat_map((20, 30), [boxes[k] for k in order], priors[order])
+        heat, covered = heat_map((20, 30), boxes[order], priors[order])
         assert np.allclose(heat, expected) and np.array_equal(covered, expected > 0)
-    heat, covered = heat_map((20, 30), [(40, 0, 5, 5)], priors[:1])
+    heat, covered = heat_map((20, 30), np.array([(40, 0, 45, 5)]), priors[:1])
     assert not heat.any() and not covered.any()
 
 
 def test_images_of_one_name_do_not_overwrite_each_other(photos):
     shutil.copy(photos / "1.png", photos / "1.bmp")
-    stems = [image.stem for image in predict.find_images([photos, photos / "2.png"])]
+    images = find_images([photos, photos / "2.png"], recursive=True)
+    stems = [image.stem for image in images]
     assert stems == ["1.bmp", "1.png", "2", "3", "4", "5", "broken", "more/6"]
 
 
@@ -263,16 +277,22 @@ def test_an_unusable_run_says_why(how, message, trained, photos, tmp_path, capsy
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "nowhere: no such image or folder"),
-        (["empty"], "empty: no image; looked for .jpg, .jpeg, .png"),
+        (["nowhere"], "nowhere: no such image, video or folder"),
+        (["empty"], "empty: no image (-r also looks in the folders below); looked for .jpg, "),
+        (["empty", "-r"], "empty: no image; looked for .jpg, .jpeg, .png"),
+        (["photos", "--format", "coco,gif"], "--format: 'gif' is unknown; there are overlay, coco"),
+        (["photos", "--format", "coco", "--compare", "x"], "--compare: is drawn with --format ov"),
+        (["photos", "--every", "0"], "--every: 0 is not 1 or more"),
+        (["no.mp4"], "no.mp4: no video that OpenCV can read"),
         (["photos", "--threshold", "5"], "--threshold: 5 is not between 0 and 1"),
         (["photos", "--format", "coco", "--prior"], "--prior: is drawn with --format overlay"),
-        (["photos", "--device", "abacus"], "--device: 'abacus' cannot be used; there are auto"),
+        (["photos", "--device", "abacus"], "device 'abacus' cannot be used; there are auto"),
     ],
 )
 def test_unusable_arguments_say_why(words, message, trained, photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    Path("no.mp4").write_text("no video")
     with pytest.raises(SystemExit) as ending:
         run(*words, "--run", trained)
     assert ending.value.code == 2
@@ -288,3 +308,124 @@ def test_masks_are_not_to_be_had_of_a_run_without_mask_head(photos, tmp_path, ca
         "--threshold", THRESHOLD)  # fmt: skip
     found = json.loads((tmp_path / "out/detections.json").read_text())
     assert found and all("segmentation" not in detection for detection in found)
+
+
+def test_folders_below_are_asked_for(photos):
+    assert [i.file_name for i in find_images([photos])] == [
+        "1.png", "2.png", "3.png", "4.png", "5.png", "broken.jpg",
+    ]  # fmt: skip
+    found = find_images([photos], [photos / "1.png"], recursive=True)
+    assert [i.file_name for i in found][-1] == "more/6.png" and len(found) == 6
+
+
+def test_frames_of_a_video_are_images(trained, tmp_path, capsys):
+    frames = np.random.default_rng(2).integers(0, 255, (5, 48, 64, 3), np.uint8)
+    clip = tmp_path / "clip.avi"
+    video = cv2.VideoWriter(str(clip), cv2.VideoWriter_fourcc(*"FFV1"), 5, (64, 48))
+    for frame in frames:
+        video.write(frame)
+    video.release()
+    Image.fromarray(frames[2][..., ::-1]).save(tmp_path / "third.png")
+    common = ["--run", trained, "--threshold", THRESHOLD, "--format", "coco,overlay"]
+    run(clip, tmp_path / "third.png", *common, "--every", 2, "--out", tmp_path / "out")
+    assert "4 images, " in capsys.readouterr().out
+    images = json.loads((tmp_path / "out/images.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == [
+        "clip.avi/000001", "clip.avi/000003", "clip.avi/000005", "third.png",
+    ]  # fmt: skip
+    drawn = [(tmp_path / "out" / name).read_bytes() for name in (
+        "clip.avi/000001.png", "clip.avi/000003.png", "third.png")]  # fmt: skip
+    assert drawn[1] == drawn[2] != drawn[0]
+    assert [i.path.name for i in find_images([tmp_path])] == ["third.png"]  # named alone
+
+
+def test_two_runs_side_by_side(trained, tmp_path, capsys):
+    other = write_run(tmp_path / "boxes", MODEL__MASK_ON=False)
+    write_images(tmp_path / "photos", 1)
+    common = [tmp_path / "photos/1.png", "--threshold", THRESHOLD]
+    counts, alone = [], []
+    for name in (trained, other):
+        run(*common, "--run", name, "--out", tmp_path / name.name)
+        counts.append(re.search(r"1 image, (\d+) object", capsys.readouterr().out)[1])
+        alone.append(np.asarray(Image.open(tmp_path / name.name / "1.png")))
+    run(*common, "--run", trained, "--compare", other, "--out", tmp_path / "out")
+    both = np.asarray(Image.open(tmp_path / "out/1.png"))
+    assert np.array_equal(both[TITLE_HEIGHT:], np.concatenate(alone, axis=1))
+    strip = both[:TITLE_HEIGHT]
+    assert (strip[:, : LONG_SIDE // 2] < 128).any() and (strip[:, LONG_SIDE:] < 128).any()
+    said = capsys.readouterr().out
+    assert f"1 image, {counts[0]} objects by run, {counts[1]} by boxes" in said
+
+
+def test_nothing_found_says_what_to_try_and_nothing_written_fails(trained, tmp_path, capsys):
+    write_images(tmp_path / "photos", 2)
+    run(tmp_path / "photos", "--run", trained, "--out", tmp_path / "a", "--threshold", 1)
+    said = capsys.readouterr().out
+    assert "2 images, 0 objects, 2 images with none above 1: try --threshold 0.6\n" in said
+    assert "a: 2 files; " in said
+    with pytest.raises(SystemExit) as ending:
+        run(tmp_path / "photos", "--run", trained, "--out", tmp_path / "b", "--threshold", 1,
+            "--format", "png")  # fmt: skip
+    assert ending.value.code == 1
+    assert "nothing was written" in capsys.readouterr().err and not (tmp_path / "b").exists()
+    (tmp_path / "broken.jpg").write_text("no picture")
+    with pytest.raises(SystemExit) as ending:
+        run(tmp_path / "broken.jpg", "--run", trained, "--out", tmp_path / "b", *ALL)
+    assert ending.value.code == 1
+    said = capsys.readouterr()
+    assert "0 images, 0 objects\n" in said.out and "nothing was written" in said.err
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_loaded_run_gives_what_the_command_gives(trained, tmp_path):
+    write_images(tmp_path / "photos", 2)
+    run(tmp_path / "photos", "--run", trained, "--out", tmp_path, "--threshold", THRESHOLD,
+        "--format", "coco")  # fmt: skip
+    written = json.loads((tmp_path / "detections.json").read_text())
+    predictor = predict.load(trained, threshold=THRESHOLD, priors=True)
+    path = tmp_path / "photos/2.png"
+    with Image.open(path) as opened:
+        given = [path, str(path), opened, np.asarray(opened)]
+        found = [predictor(image) for image in given]
+    for one in found:
+        assert [{**d, "file_name": "2.png"} for d in one.coco(2)] == [
+            d for d in written if d["image_id"] == 2
+        ]
+    n, (height, width, _) = len(one), one.image.shape
+    assert n > 3 and (height, width) == np.asarray(Image.open(path)).shape[:2]
+    assert one.boxes.shape == (n, 4) and one.boxes.dtype == np.float32
+    assert (one.boxes[:, 2:] > one.boxes[:, :2]).all() and one.boxes.max() > 32
+    assert one.scores.tolist() == sorted(one.scores.tolist(), reverse=True)
+    assert one.masks.shape == (n, height, width) and one.masks.dtype == bool
+    assert one.priors.shape == (n, 28, 28)
+    assert one.priors.min() >= 0 and one.priors.max() <= 1
+    assert (np.ptp(one.priors, axis=(1, 2)) > 0.5).all()  # each has its own range, then resized
+    assert len(one.names) == n and set(one.names) <= {*CLASSES[:3], "dot/small"}
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), [[1]]])
+def test_what_is_no_picture_is_refused(image, trained):
+    with pytest.raises(UserError, match=r"has to be uint8 \(H, W, 3\), RGB"):
+        predict.load(trained)(image)
+
+
+def test_importing_the_library_stays_cheap():
+    script = "import sys, opmask.predict; print({'torch', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_the_documented_example_runs(trained, tmp_path, capsys, monkeypatch):
+    (code,) = re.findall(
+        r"```python\n(from opmask\.predict import load\n.*?)```", DOCUMENTED, re.DOTALL
+    )
+    write_images(tmp_path / "photos", 1)
+    monkeypatch.chdir(tmp_path)
+    for word, ours in (("runs/miniature/train/opmask-R50-voc-0", trained),
+                       ("photos/street.jpg", "photos/1.png")):  # fmt: skip
+        assert word in code
+        code = code.replace(word, str(ours))
+    exec(compile(code, "docs/predict.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines and all(re.fullmatch(r"[\w/]+ \d\.\d\d .*", line) for line in lines)
+    assert (tmp_path / "street.png").is_file()

@@ -61,5 +61,5 @@ def _device(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # the latter by torch built without CUDA
         known = "auto, cpu" + (", cuda" if present else "; no GPU is found")
-        raise UserError(f"--device: '{name}' cannot be used; there are {known}") from error
+        raise UserError(f"device '{name}' cannot be used; there are {known}") from error
     return name
