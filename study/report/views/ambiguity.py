@@ -30,6 +30,11 @@ def blocks(frame: pd.DataFrame, threshold: float) -> list[Block]:
     ]
 
 
+def findings(frame: pd.DataFrame) -> list[Block]:
+    """What it says about the paper's explanation."""
+    return [WORDS["summary"]["ambiguity"], Bullets(sentences(frame))]
+
+
 def sentences(frame: pd.DataFrame) -> list[str]:
     """One finding a backbone and direction: is the gain larger where RoIs are ambiguous?"""
     chosen = frame[

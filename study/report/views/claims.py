@@ -14,7 +14,7 @@ import pandas as pd
 from study.analysis.estimate import MIN_SEEDS
 from study.claims.findings import findings
 from study.claims.ledger import Graded
-from study.claims.sources import COST, COUNTS, KINDS, RANK
+from study.claims.sources import COST, COUNTS, KINDS, PAPERS, RANK
 from study.claims.verdict import VERDICTS
 from study.format import MISSING, number, signed
 from study.labels import NOT_RUN
@@ -84,7 +84,9 @@ def overview(ledger: pd.DataFrame) -> Table:
             "Where": row["section"],
             "What is tested": row["reading"],
             "Paper": row["paper"],
-            "Ours": value_text(row["value"], row["low"], row["high"], row["unit"]),
+            "Ours": MISSING
+            if row["kind"] == PAPERS
+            else value_text(row["value"], row["low"], row["high"], row["unit"]),
             "For": f"{row['cells_for']} of {row['cells']}",
             "Verdict": row["verdict"],
         }
@@ -103,7 +105,8 @@ def _entry(row: Mapping[Any, Any]) -> Entry:
     facts = {
         "tested": lead["reading"],
         "paper": lead["paper"].strip(MISSING),
-        "ours": _ours(row),
+        # of the paper's own numbers nothing is ours
+        "computed" if lead["kind"] == PAPERS else "ours": _ours(row),
         "needs": lead["needs"],
     }
     more = {"cells": _cells(row)} | {
@@ -153,7 +156,9 @@ def _cell_table(one: Graded) -> Table:
     for cell, speaks in zip(one.cells, one.speaks(), strict=True):
         line = {
             "Cell": cell.name,
-            "Ours": value_text(cell.value, cell.low, cell.high, one.claim.evidence.unit),
+            "Computed" if one.claim.evidence.kind == PAPERS else "Ours": value_text(
+                cell.value, cell.low, cell.high, one.claim.evidence.unit
+            ),
         }
         if any(c.seeds for c in one.cells):
             spread = "" if math.isnan(cell.sd) else f" ± {number(cell.sd, 2)}"

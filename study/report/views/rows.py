@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from study.format import interval, number, signed
+from study.format import MISSING, interval, number, signed
 from study.labels import DIFFERENCE, NOT_RUN
 from study.report.blocks import Table
 from study.report.words import WORDS
 
 WHOSE = "Whose"  # heads the column that says whose numbers a line has
 QUOTED = "quoted"  # what the paper quotes of others
+FEW = 30  # objects below which an AP says nothing and is not shown
 _KINDS = {"ours": "ours", "paper": "paper", "ours − paper": "gap", QUOTED: QUOTED}
 
 
@@ -33,22 +34,29 @@ def lines(
 
     Args:
         head: the leading columns, which the first line alone shows.
-        cells: by column, rows of the frame.
+        cells: by column, rows of the frame; one of FEW objects or less shows their number.
         whose: the column that says whose numbers a line has.
         digits: of our numbers.
         is_difference: whether the row is one itself: a plus sign and no third line.
     """
     form = signed if is_difference else number
-    ours = {
-        column: value(row, form(row["ours"], digits), digits) if row["seeds"] else NOT_RUN
-        for column, row in cells.items()
-    }
+    few = {column: row.get("objects", FEW) < FEW for column, row in cells.items()}
+    ours = {c: _ours(row, form, digits, few[c]) for c, row in cells.items()}
     published = {column: form(row["paper"]) for column, row in cells.items()}
     found = [{whose: "ours"} | ours, {whose: "paper"} | published]
     if not is_difference and any(r["seeds"] and pd.notna(r["paper"]) for r in cells.values()):
-        gaps = {c: signed(row["ours_minus_paper"], digits) for c, row in cells.items()}
+        gaps = {
+            c: MISSING if few[c] else signed(row["ours_minus_paper"], digits)
+            for c, row in cells.items()
+        }
         found.append({whose: "ours − paper"} | gaps)
     return [dict(head) | found[0], *(dict.fromkeys(head, "") | line for line in found[1:])]
+
+
+def _ours(row: pd.Series, form: Callable[..., str], digits: int, few: bool) -> str:
+    if not row["seeds"]:
+        return NOT_RUN
+    return f"n = {row['objects']:.0f}" if few else value(row, form(row["ours"], digits), digits)
 
 
 def line_table(found: Sequence[Mapping[Any, str]], caption: str, headers: int = 2) -> Table:
@@ -104,9 +112,20 @@ def tally(rows: pd.DataFrame) -> str:
 
 def caveats(scale: str, seeds: Sequence[int]) -> str:
     """What intervals, seeds and a scale can and cannot say."""
-    words, parts = WORDS["caveats"], ["images"]
-    if 1 in seeds:
-        parts.append("one_seed")
-    if scale != "coco":
-        parts.append("scale")
-    return " ".join(words[part] for part in parts)
+    return " ".join(caveat_items(scale, seeds))
+
+
+def caveat_items(scale: str, seeds: Sequence[int]) -> list[str]:
+    """`caveats`, a kind each."""
+    ran = [count for count in seeds if count]
+    parts = {
+        "one_seed": 1 in ran,
+        "several_seeds": ran and min(ran) > 1,
+        "images": True,
+        "scale": scale != "coco",
+    }
+    return [
+        WORDS["caveats"][name].format(seeds=max(ran, default=0))
+        for name, says in parts.items()
+        if says
+    ]

@@ -1,6 +1,6 @@
-"""What reproduced and how certain it is: the findings that a report leads with."""
+"""What a report leads with: the question, what was run, the answer, and how far it carries."""
 
-import pandas as pd
+from typing import Any
 
 from study.analysis.comparison import comparisons
 from study.analysis.contrasts import of_further
@@ -8,20 +8,38 @@ from study.labels import DIRECTIONS
 from study.report import sentences
 from study.report.blocks import Block, Bullets
 from study.report.inputs import Inputs
-from study.report.views import ambiguity
+from study.report.render import say
+from study.report.views import seeds, table1
+from study.report.views.rows import caveat_items
 from study.report.words import WORDS
 
 
-def lead(inputs: Inputs) -> str:
-    """The result in one sentence."""
-    if not inputs.has_paper_classes:
-        return str(WORDS["summary"]["own_data"])
-    return sentences.headline(comparisons(inputs.tables["table1"]), inputs.scale)
+def first_screen(inputs: Inputs) -> dict[str, Any]:
+    """The question; what was run; the answer in one sentence, `lead`, and in numbers; caveats."""
+    words, table = WORDS["summary"], inputs.tables.get("table1")
+    papers = inputs.has_paper_classes and table is not None
+    found = comparisons(table) if papers else []
+    lead = sentences.headline(found, inputs.scale) if papers else words["no_table1"]
+    gains = [table1.gains(table)] if any(one.seeds for one in found) else []
+    return {
+        "question": words["question"],
+        "ran": about(inputs),
+        "lead": lead if inputs.has_paper_classes else words["own_data"],
+        "answer": [*gains, *_further(inputs)],
+        "caveats": Bullets(
+            [
+                *_control(inputs),
+                *_noise(inputs),
+                *caveat_items(inputs.scale, [one.seeds for one in found]),
+            ]
+        ),
+    }
 
 
 def about(inputs: Inputs) -> str:
-    """Which scale this is."""
-    return f"Scale: {scale_in_words(inputs.scale)}. Schedule: {inputs.schedule}."
+    """Which scale this is, and how many trainings were made."""
+    numbers = sorted({one.run.seed for one in inputs.trained})
+    return say("about", scale_in_words(inputs.scale), inputs.schedule, len(inputs.trained), numbers)
 
 
 def scale_in_words(scale: str) -> str:
@@ -29,27 +47,33 @@ def scale_in_words(scale: str) -> str:
     return str(WORDS["scales"].get(scale, WORDS["scales"]["own"]))
 
 
-def findings(inputs: Inputs) -> list[Block]:
-    """Each comparison, what of a gain is the prior's, and whether it lies where the paper says."""
-    found: list[Block] = []
-    if inputs.has_paper_classes:
-        found.append(Bullets([sentences.gain(one) for one in comparisons(inputs.tables["table1"])]))
-    if "contrasts" in inputs.tables:
-        found += _contrasts(inputs.tables["contrasts"], inputs.has_paper_classes)
-    if "ambiguity" in inputs.tables and inputs.has_paper_classes:
-        found += [
-            WORDS["summary"]["ambiguity"],
-            Bullets(ambiguity.sentences(inputs.tables["ambiguity"])),
-        ]
-    return found
-
-
-def _contrasts(contrasts: pd.DataFrame, has_paper_classes: bool) -> list[Block]:
-    other = of_further(contrasts)
-    if has_paper_classes:  # the findings have told the paper's splits
+def _further(inputs: Inputs) -> list[Block]:
+    """Gains on splits and with backbones that are not the paper's."""
+    if "contrasts" not in inputs.tables:
+        return []
+    other = of_further(inputs.tables["contrasts"])
+    if inputs.has_paper_classes:  # the gains have told the paper's splits
         other = other[~other["a"].str.endswith(tuple(f"-{split}" for split in DIRECTIONS))]
-    parts = {"further": sentences.further(other), "control": sentences.control(contrasts)}
-    found: list[Block] = []
-    for name, items in parts.items():
-        found += [WORDS["summary"][name], Bullets(items)] if items else []
-    return found
+    found = sentences.further(other)
+    return [WORDS["summary"]["further"], Bullets(found)] if found else []
+
+
+def _control(inputs: Inputs) -> list[str]:
+    """What of the gain is the prior's."""
+    found = sentences.control(inputs.tables["contrasts"]) if "contrasts" in inputs.tables else []
+    return [" ".join([WORDS["summary"]["control"], *(found or [WORDS["summary"]["no_control"]])])]
+
+
+def _noise(inputs: Inputs) -> list[str]:
+    """What repeated trainings said of it."""
+    return [
+        say(
+            "repeated",
+            name,
+            f"../experiments/{name}/README.md",
+            seeds.ahead(rows),
+            seeds.spread(rows),
+            DIRECTIONS,
+        )
+        for name, rows in inputs.experiments.items()
+    ]

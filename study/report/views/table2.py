@@ -13,6 +13,11 @@ from study.tables.table2_rows import METHODS
 
 def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
     """The page. `frame` is `table2.csv`, of `tables.table2`."""
+    return [caveats(scale, frame["seeds"].tolist()), *body(frame)]
+
+
+def body(frame: pd.DataFrame) -> list[Block]:
+    """The page without the caveats, which a page around it has already."""
     gaps = frame[frame["minus_method"] != ""]
     pairs = gaps.groupby(["method", "minus_method"], sort=False)
     return [
@@ -24,7 +29,6 @@ def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
             _difference,
             lambda row: f"test on {SUBSETS[row['classes']]}",
         ),
-        caveats(scale, frame["seeds"].tolist()),
         numbers(frame),
         *about("Table 2, "),
     ]

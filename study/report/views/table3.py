@@ -12,6 +12,11 @@ from study.tables.table3 import COLUMNS, SCHEDULE
 
 def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
     """The page. `frame` is `table3.csv`, of `tables.table3`."""
+    return [caveats(scale, frame["seeds"].tolist()), *body(frame)]
+
+
+def body(frame: pd.DataFrame) -> list[Block]:
+    """The page without the caveats, which a page around it has already."""
     gaps = frame[frame["minus"] != ""]
     pairs = gaps.groupby(["minus", "task", "classes"], sort=False)
     return [
@@ -32,7 +37,6 @@ def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
             },
             lambda row: COLUMNS[row["task"], row["classes"]],
         ),
-        caveats(scale, frame["seeds"].tolist()),
         numbers(frame),
         WORDS["box_ap_of_table3"],
     ]

@@ -1,0 +1,181 @@
+"""How the results were made: each run, what it reached and took; what made it; the data."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.format import duration, number
+from study.report.blocks import Block, Curve, Table
+from study.report.inputs import Inputs, TrainedRun
+from study.report.words import WORDS
+
+UNKNOWN = "not recorded"
+LOSSES = {"total_loss": "Loss", "loss_mask": "Mask loss"}
+_POINTS = 60  # of a curve: about one every two pixels
+
+Entry = Mapping[str, Any]  # the content of one provenance.json
+
+
+def blocks(inputs: Inputs) -> list[Block]:
+    """Each run; what all have in common, and how they were initialised; what each stage took."""
+    if not inputs.trained:
+        return []
+    entries = [one.provenance for one in inputs.trained]
+    found: list[Block] = [runs(inputs.trained, inputs.summary), facts(entries)]
+    if inputs.provenance.get("pretrain"):
+        deepened = inputs.deepened.items()
+        texts = [WORDS["deepened"].format(deep=deep, shallow=shallow) for deep, shallow in deepened]
+        found.append(" ".join([WORDS["initial_weights"], *texts]))
+    return [*found, *times(inputs.provenance or {"train": entries})]
+
+
+def runs(trained: Sequence[TrainedRun], summary: pd.DataFrame | None) -> Table:
+    """A line a run: its AP, of `results.summarise`, its losses, and what it took."""
+    keys = ["run", "seed", "supervision", "task"]
+    found = {} if summary is None else summary.set_index(keys)["AP"].to_dict()
+    curves = [{n: _thin(c) for n, c in one.losses.items() if n in LOSSES} for one in trained]
+    steps = max((c["step"].max() for one in curves for c in one.values()), default=1)
+    tops = {n: max((c[n]["value"].max() for c in curves if n in c), default=1) for n in LOSSES}
+    rows = []
+    for one, drawn in zip(trained, curves, strict=True):
+        key, entry = (one.run.name, one.run.seed), one.provenance
+        reached = {
+            f"{kind} AP, {classes}": number(found.get((*key, classes, task), np.nan), 2)
+            for kind, task in (("Mask", "segm"), ("Box", "bbox"))
+            for classes in ("novel", "supervised")
+        }
+        losses = {
+            label: _draw(drawn.get(name), steps, tops[name]) for name, label in LOSSES.items()
+        }
+        took = {"Iterations": entry.get("iterations", UNKNOWN), "Time": _time(entry)}
+        took["Peak memory"] = _memory([entry])
+        rows.append({"Run": f"{key[0]}, seed {key[1]}"} | reached | losses | took)
+    shared = any(one.provenance.get("shared_iterations") for one in trained)
+    return Table(
+        pd.DataFrame(rows), " ".join([WORDS["runs"], WORDS["shared"] if shared else ""]).strip()
+    )
+
+
+def _time(entry: Entry) -> str:
+    """`2 min`, or `12 s, from iteration 702`: what it shares with other runs is counted there."""
+    time = _seconds(entry)
+    text = UNKNOWN if time is None else duration(time)
+    shared = entry.get("shared_iterations")
+    return f"{text}, from iteration {shared}" if shared else text
+
+
+def _thin(curve: pd.DataFrame) -> pd.DataFrame:
+    """`curve` (step, value) as at most _POINTS means of neighbours; no rows if it has none."""
+    if len(curve) <= _POINTS:
+        return curve
+    return curve.groupby(np.arange(len(curve)) * _POINTS // len(curve)).mean()
+
+
+def _draw(curve: pd.DataFrame | None, steps: float, top: float) -> Curve | None:
+    """`curve` on the axes 0 to `steps` and 0 to `top`; None without a point."""
+    if curve is None or curve.empty:
+        return None
+    x = Curve.width * curve["step"].to_numpy(float) / (steps or 1)
+    y = Curve.height * (1 - np.clip(curve["value"].to_numpy(float) / (top or 1), 0, 1))
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+    return Curve(points, f"{curve['value'].iloc[-1]:.2f}")
+
+
+def times(provenance: Mapping[str, Sequence[Entry]]) -> list[Block]:
+    """Wall time a stage: how many parts it has, their longest, and their sum; empty if nothing was
+    recorded."""
+    rows = []
+    for stage, entries in provenance.items():
+        known = [value for entry in entries if (value := _seconds(entry)) is not None]
+        if known:
+            longest, total = (duration(f(known)) for f in (max, sum))
+            rows.append({"Stage": stage, "Parts": len(known), "Longest": longest, "Sum": total})
+    return [Table(pd.DataFrame(rows), "Wall time")] if rows else []
+
+
+def facts(train: Sequence[Entry]) -> Table:
+    """What all trainings share, each different value with its count."""
+    found = {
+        "Runs trained": len(train),
+        "Iterations a run": _distinct(entry.get("iterations", UNKNOWN) for entry in train),
+        "Seeds": ", ".join(str(s) for s in sorted({e["seed"] for e in train if "seed" in e})),
+        "Hardware": _distinct(map(_hardware, train)),
+        "Peak memory": _memory(train),
+        "Precision": _distinct(entry.get("precision", UNKNOWN) for entry in train),
+        "Versions": _distinct(map(_versions, train)),
+        "Commit": _distinct(map(_commit, train)),
+        "Date": _distinct(entry.get("date", UNKNOWN) for entry in train),
+    }
+    rows = {"What": found.keys(), "Value": [value or UNKNOWN for value in found.values()]}
+    return Table(pd.DataFrame(rows), left=2)
+
+
+def _distinct(values: Iterable[object]) -> str:
+    """Each different value once, with its count where there are several."""
+    counts = Counter(map(str, values))
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(
+        f"{value} ({count} {'run' if count == 1 else 'runs'})" for value, count in counts.items()
+    )
+
+
+def _hardware(entry: Entry) -> str:
+    """GPUs that were used, CPU, cores and memory."""
+    parts = entry.get("hardware") or {}
+    if not parts:
+        return UNKNOWN
+    text = f"{parts.get('cpu', 'CPU')}, {parts.get('cores', '?')} cores"
+    if parts.get("ram_gib"):
+        text += f", {parts['ram_gib']:.0f} GiB"
+    used = parts.get("gpus") and parts.get("gpu")  # a machine's GPU may stand idle
+    return f"{parts['gpus']} × {parts['gpu']}; {text}" if used else text
+
+
+def _versions(entry: Entry) -> str:
+    """`python 3.11, torch 2.15.0, …`"""
+    return ", ".join(f"{k} {v}" for k, v in (entry.get("versions") or {}).items()) or UNKNOWN
+
+
+def _commit(entry: Entry) -> str:
+    """The commit, shortened, and whether code or parameters differed from it."""
+    short = (entry.get("commit") or UNKNOWN)[:12]
+    return f"{short} with uncommitted changes" if entry.get("dirty") else short
+
+
+def _seconds(entry: Entry) -> float | None:
+    """Wall time of a part: training calls it `wall_s`, evaluation `seconds`."""
+    return entry.get("wall_s", entry.get("seconds"))
+
+
+def _memory(entries: Sequence[Entry]) -> str:
+    known = [entry["peak_memory_gib"] for entry in entries if entry.get("peak_memory_gib")]
+    return f"{max(known):.1f} GiB" if known else UNKNOWN
+
+
+def data(manifest: Mapping[str, Any], splits: Mapping[str, Any]) -> list[Block]:
+    """Counts and class splits, from the stages' JSON, `data/<scale>/manifest.json` and
+    `splits.json`; empty if there is no manifest. `train_masks` of novel classes never reach
+    training."""
+    sets = {name: manifest.get(name, {}).get("counts", {}) for name in ("train", "val")}
+    if not any(sets.values()):
+        return []
+    keys = dict.fromkeys(key for counts in sets.values() for key in counts)
+    rows = [
+        {"Set": name} | {key.replace("_", " "): f"{counts.get(key, 0):,}" for key in keys}
+        for name, counts in sets.items()
+    ]
+    classes = [
+        {
+            "Split": name,
+            "Supervised classes": len(split["supervised"]["names"]),
+            "Masks in training": f"{split['supervised']['train_masks']:,}",
+            "Novel classes": len(split["novel"]["names"]),
+            "Novel objects in val": f"{split['novel']['val_instances']:,}",
+        }
+        for name, split in splits.items()
+    ]
+    return [Table(pd.DataFrame(found)) for found in (rows, classes) if found]
