@@ -2,7 +2,7 @@
 
 Reads the ledger, tables and figures of `reports/<scale>/` and what the stages recorded; writes
 `reports/<scale>/{README.md,index.html}` and `metrics.json` (DVC metrics), and
-`reports/README.md`, which sets all scales with a `metrics.json` side by side. Prints the gains.
+`reports/README.md`, which sets all scales side by side. Prints the gains.
 """
 
 from dataclasses import replace
@@ -10,15 +10,15 @@ from dataclasses import replace
 from opmask.errors import UserError
 from pipeline import write_json
 from pipeline.reporting import Scale, report_stage
-from study.analysis.comparison import comparisons
-from study.report import sentences
 from study.report.command import command
-from study.report.inputs import read_inputs
+from study.report.inputs import read_csv, read_inputs
 from study.report.overview import metrics, render_index
 from study.report.pages import html_page, readme
+from study.report.views.summary import headline
 from study.runs.recorded import clear_recorded
 from study.spec.paths import METRICS, README
-from study.spec.results import read_json
+
+TABLE1 = "*/tables/table1.csv"  # of a scale, below `Paths.all_reports`
 
 
 @report_stage
@@ -39,13 +39,10 @@ def run(scale: Scale) -> None:
     write_json(paths.reports / METRICS, metrics(inputs.tables["table1"]))
     (paths.reports / README).write_text(readme(inputs), encoding="utf-8")
     (paths.reports / "index.html").write_text(html_page(inputs), encoding="utf-8")
-    by_scale = {
-        path.parent.name: read_json(path) for path in paths.all_reports.glob(f"*/{METRICS}")
-    }
-    (paths.all_reports / README).write_text(render_index(by_scale), encoding="utf-8")
-    print("Gain of OPMask in mask AP of novel classes:")
-    for one in comparisons(inputs.tables["table1"]) if inputs.has_paper_classes else ():
-        print(f"  {sentences.gain(one)}")
+    tables = {path.parts[-3]: read_csv(path) for path in paths.all_reports.glob(TABLE1)}
+    (paths.all_reports / README).write_text(render_index(tables), encoding="utf-8")
+    for line in headline(inputs):
+        print(line)
     print(f"Everything on one page: {paths.reports / 'index.html'}")
 
 

@@ -36,6 +36,16 @@ def first_screen(inputs: Inputs) -> dict[str, Any]:
     }
 
 
+def headline(inputs: Inputs) -> list[str]:
+    """The gains, a line each, for the end of the pipeline."""
+    if not inputs.has_paper_classes:
+        return [
+            item for part in _further(inputs) if isinstance(part, Bullets) for item in part.items
+        ]
+    gains = [f"  {sentences.gain(one)}" for one in comparisons(inputs.tables["table1"])]
+    return ["Gain of OPMask over its baseline in mask AP of novel classes:", *gains]
+
+
 def about(inputs: Inputs) -> str:
     """Which scale this is, and how many trainings were made."""
     numbers = sorted({one.run.seed for one in inputs.trained})

@@ -45,7 +45,7 @@ def gains(frame: pd.DataFrame) -> Table:
     rows = [
         {
             "Backbone": BACKBONES[one.backbone],
-            "Masks in training → tested on": DIRECTIONS[one.supervised],
+            "Direction": DIRECTIONS[one.supervised],
             "Baseline": number(one.baseline, 2),
             "OPMask": number(one.opmask, 2),
             "Gain": NOT_RUN if one.verdict == NOT_RUN else value(row, signed(one.gain, 2), 2),
@@ -58,7 +58,7 @@ def gains(frame: pd.DataFrame) -> Table:
             found, whiskers(of_ap, "ours"), of_ap.iterrows(), strict=True
         )
     ]
-    caption = "Mask AP of novel classes, percent: OPMask against its Mask R-CNN baseline"
+    caption = "Mask AP of novel classes, percent; direction: masks in training → tested on"
     return Table(pd.DataFrame(rows), caption, headers=2, left=2)
 
 
