@@ -10,7 +10,7 @@ import pandas as pd
 
 from study.analysis.comparison import Comparison, comparisons
 from study.format import interval, signed
-from study.labels import BACKBONES, DIRECTIONS, METHODS, NOT_RUN, with_others
+from study.labels import BACKBONES, DIFFERENCE, DIRECTIONS, METHODS, NOT_RUN, with_others
 from study.report.blocks import Table
 from study.report.render import render
 from study.report.sentences import headline
@@ -64,8 +64,8 @@ def render_index(tables: Mapping[str, pd.DataFrame]) -> str:
 
 def _papers(table: pd.DataFrame, backbone: str, supervised: str) -> float:
     """The paper's gain, NaN of a backbone that it does not have."""
-    gaps = table.query("method == @DIFFERENCE and classes == 'novel' and metric == 'AP'")
-    gaps = gaps[gaps["task"] == "segm"].set_index(["backbone", "supervised"])["paper"]
+    gaps = table[table["method"] == DIFFERENCE].set_index(["classes", "task", "metric"])
+    gaps = gaps.loc["novel", "segm", "AP"].set_index(["backbone", "supervised"])["paper"]
     return float(gaps.get((backbone, supervised), math.nan))
 
 
