@@ -53,8 +53,9 @@ def test_a_branch_equals_a_training_of_its_own(first, data, tmp_path):
 
     # it did branch: the other's log is the beginning of its own
     assert iterations(tmp_path / second) == iterations(tmp_path / "alone")
-    begun = json.loads((tmp_path / second / "sessions.jsonl").read_text().splitlines()[-1])
-    assert begun["seconds"] > 0
+    sessions = (tmp_path / second / "sessions.jsonl").read_text().splitlines()
+    start, trained = map(json.loads, sessions)
+    assert start["shared_iterations"] > 0 and start["seconds"] == 0 and trained["seconds"] > 0
     names = {path.name for path in (tmp_path / "trunk").iterdir()}
     assert "model_0000005.pth" in names
 

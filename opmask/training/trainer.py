@@ -124,17 +124,20 @@ def _is_finished(work: Path, trunk: Trunk | None) -> bool:
 def _start_from_trunk(trunk: Trunk | None, work: Path, hardware: Hardware) -> None:
     begun = checkpoints.newest(work, _runs(work, trunk), warn=False)
     if trunk and hardware.machine_rank == 0 and begun is None:
-        trunk.start(work)
+        if shared := trunk.start(work):
+            _log_session(work, 0.0, shared_iterations=shared)
 
 
-def _log_session(work: Path, seconds: float) -> None:
-    found = [*sessions(work), {"seconds": round(seconds, 1), "peak_memory_gib": _peak_memory()}]
+def _log_session(work: Path, seconds: float, **more: float) -> None:
+    session = {"seconds": round(seconds, 1), "peak_memory_gib": _peak_memory(), **more}
+    found = [*sessions(work), session]
     lines = [json.dumps(session) + "\n" for session in found]
     write_durably(work / SESSIONS, "".join(lines))
 
 
 def sessions(work: Path) -> list[dict[str, float]]:
-    """`seconds` and `peak_memory_gib` of every session in `work` that was not killed outright."""
+    """`seconds` and `peak_memory_gib` of every session in `work` that was not killed outright; of one
+    that began with a trunk's checkpoint, `shared_iterations`, which it need not train."""
     path, found = work / SESSIONS, []
     for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         with suppress(ValueError):  # damaged; it only says how long something took

@@ -33,6 +33,8 @@ def provenance(
         **more,
         "iterations": cfg.SOLVER.MAX_ITER,
         "precision": cfg.SOLVER.PRECISION,
+        # in which the training began with what others had trained already
+        "shared_iterations": max((s.get("shared_iterations", 0) for s in sessions), default=0),
         "wall_s": round(sum(s["seconds"] for s in sessions), 1),
         "peak_memory_gib": max((s["peak_memory_gib"] for s in sessions), default=None),
         "work": works[-1].name,
