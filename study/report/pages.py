@@ -52,8 +52,14 @@ def readme(inputs: Inputs) -> str:
 
 def html_page(inputs: Inputs) -> str:
     """The HTML, complete in itself."""
-    explorer = classes.explorer_data(inputs.tables.get("per_class"))
-    return render("page.html.j2", **_context(inputs), explorer=explorer, embed=embed, code=CODE)
+    return render(
+        "page.html.j2",
+        **_context(inputs),
+        claims=claims.entries(inputs.claims) if inputs.has_paper_classes else [],
+        explorer=classes.explorer_data(inputs.tables.get("per_class")),
+        embed=embed,
+        code=CODE,
+    )
 
 
 def _context(inputs: Inputs) -> dict[str, Any]:
@@ -85,7 +91,6 @@ def _context(inputs: Inputs) -> dict[str, Any]:
         },
         "kept_out": figures.kept_out(inputs) if papers else "",
         "left_out": [titles[n].partition(":")[0] for n in titles if papers and n not in made_of],
-        "claims": claims.entries(inputs.claims) if counts else [],
         "claims_lead": claims.lead(inputs.claims, "of the paper") if counts else "",
         "counts": counts,
         "styles": claims.STYLES,

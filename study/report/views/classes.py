@@ -35,7 +35,7 @@ def explorer_data(per_class: pd.DataFrame | None) -> dict[str, Any]:
             results.append([len(runs) - 1, task, _by_class(of_task, index)])
     return {
         "metrics": METRICS,
-        "labels": {m: MODELS.get(m, m) for m in dict.fromkeys(str(run["method"]) for run in runs)},
+        "labels": {m: MODELS.get(m, m) for m in (run["method"] for run in runs)},
         "categories": categories["category"].astype(str).tolist(),
         "runs": runs,
         "results": results,
@@ -48,12 +48,9 @@ def _rank(method: str) -> int:
 
 
 def _by_class(rows: pd.DataFrame, index: dict[int, int]) -> list[list]:
-    found = []
-    for number, group in rows.groupby("category_id", sort=False):
-        first = group.iloc[0]
-        numbers = group[METRICS].astype(float).mean().round(2)
-        values = [None if pd.isna(v) else float(v) for v in numbers]
-        objects = None if pd.isna(first["instances"]) else int(first["instances"])
-        novel = int(first["supervision"] == "novel")
-        found.append([index[number], objects, novel, *values])
-    return found
+    classes = rows.groupby("category_id", sort=False)
+    numbers = classes[METRICS].mean().astype(float).round(2)
+    about = classes[["instances", "supervision"]].first()
+    table = about.assign(supervision=about["supervision"].eq("novel").astype(int)).join(numbers)
+    values = table.astype(object).where(table.notna(), None).to_numpy().tolist()
+    return [[index[number], *line] for number, line in zip(table.index, values, strict=True)]

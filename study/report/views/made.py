@@ -10,6 +10,7 @@ import pandas as pd
 from study.format import duration, number
 from study.report.blocks import Block, Curve, Table
 from study.report.inputs import Inputs, TrainedRun
+from study.report.render import say
 from study.report.words import WORDS
 
 UNKNOWN = "not recorded"
@@ -102,11 +103,11 @@ def facts(train: Sequence[Entry]) -> Table:
         "Runs trained": len(train),
         "Iterations a run": _distinct(entry.get("iterations", UNKNOWN) for entry in train),
         "Seeds": ", ".join(str(s) for s in sorted({e["seed"] for e in train if "seed" in e})),
-        "Hardware": _distinct(map(_hardware, train)),
+        "Hardware": _distinct(say("hardware", entry.get("hardware") or {}) for entry in train),
         "Peak memory": _memory(train),
         "Precision": _distinct(entry.get("precision", UNKNOWN) for entry in train),
-        "Versions": _distinct(map(_versions, train)),
-        "Commit": _distinct(map(_commit, train)),
+        "Versions": _distinct(say("versions", entry.get("versions") or {}) for entry in train),
+        "Commit": _distinct(say("commit", entry) for entry in train),
         "Date": _distinct(entry.get("date", UNKNOWN) for entry in train),
     }
     rows = {"What": found.keys(), "Value": [value or UNKNOWN for value in found.values()]}
@@ -115,35 +116,10 @@ def facts(train: Sequence[Entry]) -> Table:
 
 def _distinct(values: Iterable[object]) -> str:
     """Each different value once, with its count where there are several."""
-    counts = Counter(map(str, values))
+    counts = Counter(str(value) or UNKNOWN for value in values)
     if len(counts) == 1:
         return next(iter(counts))
-    return "; ".join(
-        f"{value} ({count} {'run' if count == 1 else 'runs'})" for value, count in counts.items()
-    )
-
-
-def _hardware(entry: Entry) -> str:
-    """GPUs that were used, CPU, cores and memory."""
-    parts = entry.get("hardware") or {}
-    if not parts:
-        return UNKNOWN
-    text = f"{parts.get('cpu', 'CPU')}, {parts.get('cores', '?')} cores"
-    if parts.get("ram_gib"):
-        text += f", {parts['ram_gib']:.0f} GiB"
-    used = parts.get("gpus") and parts.get("gpu")  # a machine's GPU may stand idle
-    return f"{parts['gpus']} × {parts['gpu']}; {text}" if used else text
-
-
-def _versions(entry: Entry) -> str:
-    """`python 3.11, torch 2.15.0, …`"""
-    return ", ".join(f"{k} {v}" for k, v in (entry.get("versions") or {}).items()) or UNKNOWN
-
-
-def _commit(entry: Entry) -> str:
-    """The commit, shortened, and whether code or parameters differed from it."""
-    short = (entry.get("commit") or UNKNOWN)[:12]
-    return f"{short} with uncommitted changes" if entry.get("dirty") else short
+    return "; ".join(f"{value} ({n} {'run' if n == 1 else 'runs'})" for value, n in counts.items())
 
 
 def _seconds(entry: Entry) -> float | None:
@@ -160,22 +136,16 @@ def data(manifest: Mapping[str, Any], splits: Mapping[str, Any]) -> list[Block]:
     """Counts and class splits, from the stages' JSON, `data/<scale>/manifest.json` and
     `splits.json`; empty if there is no manifest. `train_masks` of novel classes never reach
     training."""
-    sets = {name: manifest.get(name, {}).get("counts", {}) for name in ("train", "val")}
-    if not any(sets.values()):
+    sets = pd.DataFrame({name: manifest.get(name, {}).get("counts") for name in ("train", "val")}).T
+    if sets.empty:
         return []
-    keys = dict.fromkeys(key for counts in sets.values() for key in counts)
-    rows = [
-        {"Set": name} | {key.replace("_", " "): f"{counts.get(key, 0):,}" for key in keys}
-        for name, counts in sets.items()
-    ]
-    classes = [
-        {
-            "Split": name,
-            "Supervised classes": len(split["supervised"]["names"]),
-            "Masks in training": f"{split['supervised']['train_masks']:,}",
-            "Novel classes": len(split["novel"]["names"]),
-            "Novel objects in val": f"{split['novel']['val_instances']:,}",
-        }
-        for name, split in splits.items()
-    ]
-    return [Table(pd.DataFrame(found)) for found in (rows, classes) if found]
+    counts = sets.fillna(0).astype(int).map("{:,}".format).rename_axis("Set").reset_index()
+    classes = {
+        "Split": splits.keys(),
+        "Supervised classes": [len(split["supervised"]["names"]) for split in splits.values()],
+        "Masks in training": [f"{s['supervised']['train_masks']:,}" for s in splits.values()],
+        "Novel classes": [len(split["novel"]["names"]) for split in splits.values()],
+        "Novel objects in val": [f"{s['novel']['val_instances']:,}" for s in splits.values()],
+    }
+    tables = [counts.rename(columns=lambda name: name.replace("_", " ")), pd.DataFrame(classes)]
+    return [Table(frame) for frame in tables if len(frame)]

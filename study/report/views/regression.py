@@ -1,7 +1,6 @@
 """Figure 3's regressions: what is found, and how far it carries."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -47,12 +46,7 @@ def blocks(
         f"**{finding(frame)}**",
         "![Figure 3](../figures/figure3.png)",
         say(
-            "points",
-            points["seeds"].max(),
-            BACKBONES[BACKBONE],
-            reading,
-            READINGS[reading],
-            scale,
+            "points", points["seeds"].max(), BACKBONES[BACKBONE], reading, READINGS[reading], scale
         ),
         _fits(by),
         Heading("Do the two models differ?"),
@@ -75,18 +69,10 @@ def blocks(
 def finding(frame: pd.DataFrame) -> str:
     """What is found, in two or three sentences, whichever way it went."""
     by = _by(frame)
-    models = [
-        say(
-            "slope",
-            METHODS[model],
-            by.loc[model, "slope"],
-            by.loc[model, "r"],
-            paper.figure3(model, "p"),
-            PAPER_ALPHA,
-            STEP,
-        )
-        for model in MODELS
-    ]
+    models = []
+    for model in MODELS:
+        slope, r, p = by.loc[model, "slope"], by.loc[model, "r"], paper.figure3(model, "p")
+        models.append(say("slope", METHODS[model], slope, r, p, PAPER_ALPHA, STEP))
     return " ".join([*models, say("slopes_differ", by.loc[DIFFERENCE, "slope"], ALPHA, STEP)])
 
 
@@ -97,11 +83,12 @@ def tests(frame: pd.DataFrame) -> list[Block]:
 
 def _fits(by: pd.DataFrame) -> Table:
     """The regression of each model."""
+    columns = _SLOPE | {"… classes resampled": ("slope_bootstrap", "interval")} | _R
+    columns |= {"Spearman": ("spearman", "value"), "p of it": ("spearman", "p")}
     rows = [
         {"Model": METHODS[model]}
-        | _cells(by, model, _SLOPE | {"… classes resampled": ("slope_bootstrap", "interval")} | _R)
+        | _cells(by, model, columns)
         | {"Paper's p": p_cell(paper.figure3(model, "p"))}
-        | _cells(by, model, {"Spearman": ("spearman", "value"), "p of it": ("spearman", "p")})
         | {"Classes": by.loc[model, "slope"]["n"] or NOT_RUN}
         for model in MODELS
     ]
@@ -111,36 +98,33 @@ def _fits(by: pd.DataFrame) -> Table:
 def _difference(by: pd.DataFrame) -> list[Block]:
     """Why two p-values are no test of a difference, and the tests that are."""
     p = [paper.figure3(model, "p") for model in MODELS]
+    why = WORDS["regression"]["difference"].format(
+        p=[p_text(value) for value in p],
+        r=[number(-implied_r(value, CLASSES), 2) for value in p],
+        classes=CLASSES,
+        alpha=ALPHA,
+        enough=NEEDED_CORRELATION,
+    )
     columns = {"Value": "value", "95 % interval": "interval", "p": "p"}
     rows = [
         {"OPMask − Mask R-CNN in": label}
         | _cells(by, DIFFERENCE, {name: (quantity, what) for name, what in columns.items()})
         for quantity, label in WORDS["regression"]["tests"].items()
     ]
-    return [
-        WORDS["regression"]["difference"].format(
-            p=[p_text(value) for value in p],
-            r=[number(-implied_r(value, CLASSES), 2) for value in p],
-            classes=CLASSES,
-            alpha=ALPHA,
-            enough=NEEDED_CORRELATION,
-        ),
-        Table(pd.DataFrame(rows)),
-    ]
+    return [why, Table(pd.DataFrame(rows))]
 
 
-def _cells(by: pd.DataFrame, model: str, columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+def _cells(by: pd.DataFrame, model: str, columns: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """By heading one quantity of a model: its value, interval or p. Slopes are per STEP."""
     found = {}
     for heading, (quantity, what) in columns.items():
         row = by.loc[model, quantity]
         step = STEP if quantity.startswith(("slope", "interaction")) else 1
-        if what == "p":
-            found[heading] = p_cell(row["p"])
-        elif what == "interval":
-            found[heading] = interval(row["low"] * step, row["high"] * step)
-        else:
-            found[heading] = signed(row["value"] * step, 2)
+        found[heading] = {
+            "p": p_cell(row["p"]),
+            "interval": interval(row["low"] * step, row["high"] * step),
+            "value": signed(row["value"] * step, 2),
+        }[what]
     return found
 
 
@@ -161,18 +145,15 @@ def _control(by: pd.DataFrame) -> Table:
 def _influence(by: pd.DataFrame) -> Table:
     rows = []
     for model, label in {**METHODS, DIFFERENCE: "OPMask − Mask R-CNN"}.items():
-        without, cook, dfbetas = (
-            by.loc[model, quantity] for quantity in ("p_without_one", "cooks_distance", "dfbetas")
-        )
-        reach = " to ".join(p_cell(without[end]) for end in ("low", "high"))
+        without = by.loc[model, "p_without_one"]
         rows.append(
             {
                 "Model": label,
                 "p": p_cell(without["value"]),
-                "p without any one class": reach,
+                "p without any one class": f"{p_cell(without['low'])} to {p_cell(without['high'])}",
                 "Largest change": without["category"] or MISSING,
-                "Largest Cook's distance": _named(cook),
-                "Largest dfbetas of the slope": _named(dfbetas),
+                "Largest Cook's distance": _named(by.loc[model, "cooks_distance"]),
+                "Largest dfbetas of the slope": _named(by.loc[model, "dfbetas"]),
             }
         )
     return Table(pd.DataFrame(rows))
@@ -182,26 +163,21 @@ def _improvements(points: pd.DataFrame) -> list[Block]:
     """The classes of largest relative improvement, and those the paper names."""
     best = largest_relative(points)
     named = points[points["category"].isin(_published_classes())]
-    ranks = points["iou"].rank(ascending=False)
-    rows = [
-        {
-            "Class": row["category"],
-            "Rank in IoU": _rank(ranks[index]),
-            "Mask R-CNN": number(row[BASELINE]),
-            "OPMask": number(row[OURS]),
-            "Relative": MISSING
-            if np.isnan(row["relative"])
-            else f"{signed(100 * row['relative'], 0)} %",
-            "Paper": _published_change(row["category"]),
-        }
-        for index, row in pd.concat([best, named.drop(best.index, errors="ignore")]).iterrows()
-    ]
-    if not rows:
+    shown = pd.concat([best, named.drop(best.index, errors="ignore")])
+    if shown.empty:
         return ["No class was run, or none improved."]
-    return [
-        WORDS["regression"]["improvements"].format(floor=RELATIVE_FLOOR),
-        Table(pd.DataFrame(rows)),
-    ]
+    ranks = points["iou"].rank(ascending=False)
+    relative = [signed(100 * value, 0) for value in shown["relative"]]
+    table = {
+        "Class": shown["category"],
+        "Rank in IoU": [number(rank, 0) for rank in ranks[shown.index]],
+        "Mask R-CNN": shown[BASELINE].map(number),
+        "OPMask": shown[OURS].map(number),
+        "Relative": [text if text == MISSING else f"{text} %" for text in relative],
+        "Paper": shown["category"].map(_published_change),
+    }
+    lead = WORDS["regression"]["improvements"].format(floor=RELATIVE_FLOOR)
+    return [lead, Table(pd.DataFrame(table))]
 
 
 def _readings(readings: pd.DataFrame, overlap: pd.DataFrame) -> Table:
@@ -214,13 +190,12 @@ def _readings(readings: pd.DataFrame, overlap: pd.DataFrame) -> Table:
         for model in MODELS:
             row |= _cells(of_reading, model, {f"{METHODS[model]}: {k}": v for k, v in _R.items()})
         row |= _cells(of_reading, DIFFERENCE, {"p of the difference": ("slope", "p")})
-        for name in _published_classes():
-            row[f"Rank of {name}"] = _rank(ranks[reading].get(name, np.nan))
-        rows.append(row)
+        places = {name: ranks[reading].get(name, np.nan) for name in _published_classes()}
+        rows.append(row | {f"Rank of {name}": number(at, 0) for name, at in places.items()})
     return Table(pd.DataFrame(rows))
 
 
-def _published_classes() -> Iterable[str]:
+def _published_classes() -> list[str]:
     return list(paper.load("figure3")["category"].dropna().unique())
 
 
@@ -228,10 +203,6 @@ def _published_change(category: str) -> str:
     if category not in _published_classes():
         return MISSING
     return " → ".join(f"{paper.figure3(model, 'AP', category):.2f}" for model in MODELS)
-
-
-def _rank(value: float) -> str:
-    return MISSING if np.isnan(value) else f"{value:.0f}"
 
 
 def _named(row: pd.Series) -> str:

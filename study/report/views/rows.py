@@ -74,6 +74,24 @@ def line_table(found: Sequence[Mapping[Any, str]], caption: str, headers: int = 
     return Table(frame, caption, headers, headers + 1, kinds)
 
 
+def number_table(
+    rows: pd.DataFrame,
+    keys: Sequence[str],
+    head: Callable[..., dict[str, str]],
+    column: Callable[[pd.Series], tuple[str, str]],
+    caption: str,
+    digits: int = 1,
+) -> Table:
+    """The paper's rows and columns: `lines` of each group of `keys`, whose values `head` takes;
+    `column` says below which two headings a number stands."""
+    found = []
+    for key, group in rows.groupby(list(keys), sort=False):
+        cells = {column(row): row for _, row in group.iterrows()}
+        first = {("", name): text for name, text in head(*key).items()}
+        found += lines(first, cells, whose=("", WHOSE), digits=digits)
+    return line_table(found, caption)
+
+
 def gain_text(row: pd.Series) -> str:
     """`+1.20 (+0.40 to +2.00), paper +1.1`: a difference of ours with its 95 % interval."""
     text = NOT_RUN

@@ -5,7 +5,7 @@ import pandas as pd
 from study.claims.findings import about
 from study.report.blocks import Block, Bullets, Table
 from study.report.latex import latex
-from study.report.views.rows import WHOSE, caveats, gain_table, line_table, lines, tally
+from study.report.views.rows import caveats, gain_table, number_table, tally
 from study.report.words import WORDS
 from study.tables.table2 import SUBSETS
 from study.tables.table2_rows import METHODS
@@ -36,15 +36,14 @@ def body(frame: pd.DataFrame) -> list[Block]:
 
 def numbers(frame: pd.DataFrame) -> Table:
     """The paper's rows and columns."""
-    found = []
-    plain = frame[frame["minus_method"] == ""]
-    for (method, supervised), rows in plain.groupby(["method", "supervised"], sort=False):
-        head = {("", "Model"): METHODS[method], ("", "Train set"): SUBSETS[supervised]}
-        cells = {
-            (f"test on {SUBSETS[row['classes']]}", row["metric"]): row for _, row in rows.iterrows()
-        }
-        found += lines(head, cells, whose=("", WHOSE), digits=2)
-    return line_table(found, "AP and AP50 of class activation maps used as masks, percent")
+    return number_table(
+        frame[frame["minus_method"] == ""],
+        ["method", "supervised"],
+        lambda method, supervised: {"Model": METHODS[method], "Train set": SUBSETS[supervised]},
+        lambda row: (f"test on {SUBSETS[row['classes']]}", row["metric"]),
+        "AP and AP50 of class activation maps used as masks, percent",
+        digits=2,
+    )
 
 
 def tex(frame: pd.DataFrame, scale: str) -> str:

@@ -5,7 +5,7 @@ import pandas as pd
 from study.labels import BACKBONES
 from study.report.blocks import Block, Bullets, Table
 from study.report.latex import latex
-from study.report.views.rows import WHOSE, caveats, gain_table, line_table, lines, tally
+from study.report.views.rows import caveats, gain_table, number_table, tally
 from study.report.words import WORDS
 from study.tables.table3 import COLUMNS, SCHEDULE
 
@@ -22,10 +22,7 @@ def body(frame: pd.DataFrame) -> list[Block]:
     return [
         WORDS["table3"],
         Bullets(
-            [
-                f"{SCHEDULE} − {other}, {COLUMNS[task, classes]}: {tally(rows)}."
-                for (other, task, classes), rows in pairs
-            ]
+            [f"{SCHEDULE} − {o}, {COLUMNS[t, c]}: {tally(rows)}." for (o, t, c), rows in pairs]
         ),
         gain_table(
             gaps,
@@ -44,16 +41,13 @@ def body(frame: pd.DataFrame) -> list[Block]:
 
 def numbers(frame: pd.DataFrame) -> Table:
     """The paper's rows and columns."""
-    found = []
-    plain = frame[frame["minus"] == ""]
-    for (backbone, schedule), rows in plain.groupby(["backbone", "schedule"], sort=False):
-        head = {("", "Backbone"): BACKBONES[backbone], ("", "Schedule"): schedule}
-        cells = {
-            (row["direction"], COLUMNS[row["task"], row["classes"]]): row
-            for _, row in rows.iterrows()
-        }
-        found += lines(head, cells, whose=("", WHOSE))
-    return line_table(found, "OPMask by training schedule: box and mask AP, percent")
+    return number_table(
+        frame[frame["minus"] == ""],
+        ["backbone", "schedule"],
+        lambda backbone, schedule: {"Backbone": BACKBONES[backbone], "Schedule": schedule},
+        lambda row: (row["direction"], COLUMNS[row["task"], row["classes"]]),
+        "OPMask by training schedule: box and mask AP, percent",
+    )
 
 
 def tex(frame: pd.DataFrame, scale: str) -> str:
