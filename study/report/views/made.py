@@ -10,7 +10,7 @@ import pandas as pd
 from study.format import duration, number
 from study.report.blocks import Block, Curve, Table
 from study.report.inputs import Inputs, TrainedRun
-from study.report.render import say
+from study.report.render import lay_out, say
 from study.report.words import WORDS
 
 UNKNOWN = "not recorded"
@@ -140,12 +140,6 @@ def data(manifest: Mapping[str, Any], splits: Mapping[str, Any]) -> list[Block]:
     if sets.empty:
         return []
     counts = sets.fillna(0).astype(int).map("{:,}".format).rename_axis("Set").reset_index()
-    classes = {
-        "Split": splits.keys(),
-        "Supervised classes": [len(split["supervised"]["names"]) for split in splits.values()],
-        "Masks in training": [f"{s['supervised']['train_masks']:,}" for s in splits.values()],
-        "Novel classes": [len(split["novel"]["names"]) for split in splits.values()],
-        "Novel objects in val": [f"{s['novel']['val_instances']:,}" for s in splits.values()],
-    }
-    tables = [counts.rename(columns=lambda name: name.replace("_", " ")), pd.DataFrame(classes)]
+    classes = lay_out("split", [split | {"name": name} for name, split in splits.items()])
+    tables = [counts.rename(columns=lambda name: name.replace("_", " ")), classes]
     return [Table(frame) for frame in tables if len(frame)]

@@ -1,6 +1,7 @@
 """Figure 3's regressions: what is found, and how far it carries."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,19 +11,16 @@ from study.analysis.class_points import BACKBONE, MODELS, RELATIVE_FLOOR, larges
 from study.analysis.overlap import READINGS
 from study.analysis.regression import implied_r
 from study.claims.findings import NEEDED_CORRELATION
-from study.format import MISSING, interval, number, p_cell, p_text, signed
-from study.labels import BACKBONES, BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS
+from study.format import MISSING, number, p_cell, p_text, signed
+from study.labels import BACKBONES, BASELINE, DIFFERENCE, METHODS, OURS
 from study.report.blocks import Block, Bullets, Heading, Table
-from study.report.render import say
+from study.report.render import lay_out, say
 from study.report.words import WORDS
 
 PAPER_ALPHA = 0.01  # the level the paper names
 ALPHA = 0.05  # of the tests the paper does not have
 CLASSES = 80  # of COCO, the paper's points
 STEP = 0.1  # slopes are told in AP per this much IoU
-# By heading: a quantity of `regress`, and what of it.
-_SLOPE = {f"Slope, AP per {STEP} IoU": ("slope", "value"), "95 % interval": ("slope", "interval")}
-_R = {"r": ("r", "value"), "p": ("slope", "p")}
 
 
 def blocks(
@@ -83,16 +81,13 @@ def tests(frame: pd.DataFrame) -> list[Block]:
 
 def _fits(by: pd.DataFrame) -> Table:
     """The regression of each model."""
-    columns = _SLOPE | {"… classes resampled": ("slope_bootstrap", "interval")} | _R
-    columns |= {"Spearman": ("spearman", "value"), "p of it": ("spearman", "p")}
-    rows = [
-        {"Model": METHODS[model]}
-        | _cells(by, model, columns)
-        | {"Paper's p": p_cell(paper.figure3(model, "p"))}
-        | {"Classes": by.loc[model, "slope"]["n"] or NOT_RUN}
-        for model in MODELS
-    ]
-    return Table(pd.DataFrame(rows))
+    lines = [_of(by, model, stated=paper.figure3(model, "p")) for model in MODELS]
+    return Table(lay_out("fits", lines))
+
+
+def _of(by: pd.DataFrame, model: str, **more: object) -> dict[Hashable, Any]:
+    """All quantities of a model by name, each with its value, low, high, p …; and `more`."""
+    return by.loc[model].to_dict("index") | {"model": model, "step": STEP} | more
 
 
 def _difference(by: pd.DataFrame) -> list[Block]:
@@ -105,27 +100,12 @@ def _difference(by: pd.DataFrame) -> list[Block]:
         alpha=ALPHA,
         enough=NEEDED_CORRELATION,
     )
-    columns = {"Value": "value", "95 % interval": "interval", "p": "p"}
-    rows = [
-        {"OPMask − Mask R-CNN in": label}
-        | _cells(by, DIFFERENCE, {name: (quantity, what) for name, what in columns.items()})
+    lines = [
+        by.loc[DIFFERENCE, quantity].to_dict()
+        | {"label": label, "step": STEP if quantity.startswith(("slope", "interaction")) else 1}
         for quantity, label in WORDS["regression"]["tests"].items()
     ]
-    return [why, Table(pd.DataFrame(rows))]
-
-
-def _cells(by: pd.DataFrame, model: str, columns: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """By heading one quantity of a model: its value, interval or p. Slopes are per STEP."""
-    found = {}
-    for heading, (quantity, what) in columns.items():
-        row = by.loc[model, quantity]
-        step = STEP if quantity.startswith(("slope", "interaction")) else 1
-        found[heading] = {
-            "p": p_cell(row["p"]),
-            "interval": interval(row["low"] * step, row["high"] * step),
-            "value": signed(row["value"] * step, 2),
-        }[what]
-    return found
+    return [why, Table(lay_out("tests", lines))]
 
 
 def _by(frame: pd.DataFrame) -> pd.DataFrame:
@@ -134,29 +114,19 @@ def _by(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _control(by: pd.DataFrame) -> Table:
     labels = {"": "novel", "_supervised": "supervised", "_novelty": "novel − supervised"}
-    rows = [
-        {"Model": METHODS[model], "Classes are": label} | _cells(by, model + suffix, _SLOPE | _R)
+    lines = [
+        _of(by, model + suffix, label=label) | {"model": model}
         for model in MODELS
         for suffix, label in labels.items()
     ]
-    return Table(pd.DataFrame(rows), left=2)
+    return Table(lay_out("control", lines), left=2)
 
 
 def _influence(by: pd.DataFrame) -> Table:
-    rows = []
-    for model, label in {**METHODS, DIFFERENCE: "OPMask − Mask R-CNN"}.items():
-        without = by.loc[model, "p_without_one"]
-        rows.append(
-            {
-                "Model": label,
-                "p": p_cell(without["value"]),
-                "p without any one class": f"{p_cell(without['low'])} to {p_cell(without['high'])}",
-                "Largest change": without["category"] or MISSING,
-                "Largest Cook's distance": _named(by.loc[model, "cooks_distance"]),
-                "Largest dfbetas of the slope": _named(by.loc[model, "dfbetas"]),
-            }
-        )
-    return Table(pd.DataFrame(rows))
+    models = {**METHODS, DIFFERENCE: "OPMask − Mask R-CNN"}
+    return Table(
+        lay_out("influence", [_of(by, name, label=label) for name, label in models.items()])
+    )
 
 
 def _improvements(points: pd.DataFrame) -> list[Block]:
@@ -184,15 +154,17 @@ def _readings(readings: pd.DataFrame, overlap: pd.DataFrame) -> Table:
     """The regressions by every reading, with where the paper's examples rank in overlap."""
     by = readings.set_index(["reading", "model", "quantity"]).sort_index()
     ranks = overlap.set_index("category")[list(READINGS)].rank(ascending=False)
-    rows = []
+    lines = []
     for reading in READINGS:
-        row, of_reading = {"Reading": f"`{reading}`"}, by.loc[reading]
+        line = {"Reading": f"`{reading}`"}
         for model in MODELS:
-            row |= _cells(of_reading, model, {f"{METHODS[model]}: {k}": v for k, v in _R.items()})
-        row |= _cells(of_reading, DIFFERENCE, {"p of the difference": ("slope", "p")})
+            r, slope = by.loc[reading, model, "r"], by.loc[reading, model, "slope"]
+            line |= {f"{METHODS[model]}: r": signed(r["value"], 2)}
+            line |= {f"{METHODS[model]}: p": p_cell(slope["p"])}
+        line["p of the difference"] = p_cell(by.loc[reading, DIFFERENCE, "slope"]["p"])
         places = {name: ranks[reading].get(name, np.nan) for name in _published_classes()}
-        rows.append(row | {f"Rank of {name}": number(at, 0) for name, at in places.items()})
-    return Table(pd.DataFrame(rows))
+        lines.append(line | {f"Rank of {name}": number(at, 0) for name, at in places.items()})
+    return Table(pd.DataFrame(lines))
 
 
 def _published_classes() -> list[str]:
@@ -203,11 +175,3 @@ def _published_change(category: str) -> str:
     if category not in _published_classes():
         return MISSING
     return " → ".join(f"{paper.figure3(model, 'AP', category):.2f}" for model in MODELS)
-
-
-def _named(row: pd.Series) -> str:
-    if np.isnan(row["value"]):
-        return MISSING
-    # without this class nothing is left to measure by
-    value = "∞" if np.isinf(row["value"]) else number(row["value"], 2)
-    return f"{value} ({row['category']})"

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from study.analysis.comparison import comparisons, shown
-from study.format import MISSING, number, signed
+from study.format import number
 from study.labels import BACKBONES, DIFFERENCE, DIRECTIONS, NOT_RUN
 from study.report import sentences
 from study.report.blocks import Block, Table, whiskers
 from study.report.latex import latex
+from study.report.render import lay_out
 from study.report.views.rows import (
     FEW,
     QUOTED,
@@ -42,24 +43,12 @@ def gains(frame: pd.DataFrame) -> Table:
     found = comparisons(frame)
     gaps = _gaps(frame, "AP").set_index(["backbone", "supervised"])
     of_ap = gaps.loc[[(one.backbone, one.supervised) for one in found]]
-    rows = [
-        {
-            "Backbone": BACKBONES[one.backbone],
-            "Direction": DIRECTIONS[one.supervised],
-            "Baseline": number(one.baseline, 2),
-            "OPMask": number(one.opmask, 2),
-            "Gain": NOT_RUN if one.verdict == NOT_RUN else value(row, signed(one.gain, 2), 2),
-            "95 % interval": drawn,
-            "Seeds": str(one.seeds or MISSING),
-            "Paper's gain": signed(one.paper_gain),
-            "Its sign": WORDS["sign"][one.verdict] if one.paper_gain == one.paper_gain else MISSING,
-        }
-        for one, drawn, (_, row) in zip(
-            found, whiskers(of_ap, "ours"), of_ap.iterrows(), strict=True
-        )
-    ]
+    lines = zip(found, whiskers(of_ap, "ours"), of_ap.to_dict("records"), strict=True)
+    table = lay_out(
+        "gains", [{"one": one, "drawn": drawn, "row": row} for one, drawn, row in lines]
+    )
     caption = "Mask AP of novel classes, percent; direction: masks in training → tested on"
-    return Table(pd.DataFrame(rows), caption, headers=2, left=2)
+    return Table(table, caption, headers=2, left=2)
 
 
 def body(frame: pd.DataFrame) -> list[Block]:
