@@ -4,13 +4,12 @@ by side (`reports/README.md`), both from Table 1's csv.
 
 import math
 from collections.abc import Mapping
-from itertools import product
 
 import pandas as pd
 
 from study.analysis.comparison import Comparison, comparisons
 from study.format import interval, signed
-from study.labels import BACKBONES, DIFFERENCE, DIRECTIONS, METHODS, NOT_RUN, with_others
+from study.labels import BACKBONES, DIRECTIONS, METHODS, NOT_RUN, with_others
 from study.report.blocks import Table
 from study.report.render import render
 from study.report.sentences import headline
@@ -49,24 +48,18 @@ def render_index(tables: Mapping[str, pd.DataFrame]) -> str:
     known = list(WORDS["scales"])  # from small to large; a user's own come last
     scales = sorted(tables, key=lambda s: (known.index(s) if s in known else len(known), s))
     found = {scale: comparisons(tables[scale]) for scale in scales}
-    cells = {(s, one.backbone, one.supervised): _gain_cell(one) for s in scales for one in found[s]}
-    backbones = with_others(one.backbone for scale in scales for one in found[scale])
+    everything = {(one.backbone, one.supervised): one for s in scales for one in found[s]}
+    cells = {(s, one.name): _gain_cell(one) for s in scales for one in found[s]}
+    backbones = with_others(backbone for backbone, _ in everything)
     rows = [
-        {"Backbone": BACKBONES[backbone], "Direction": DIRECTIONS[supervised]}
-        | {scale: cells.get((scale, backbone, supervised), NOT_RUN) for scale in scales}
-        | {"Paper": signed(_papers(tables[scales[0]], backbone, supervised))}
-        for backbone, supervised in product(backbones if scales else [], DIRECTIONS)
+        {"Backbone": BACKBONES[one.backbone], "Direction": DIRECTIONS[one.supervised]}
+        | {scale: cells.get((scale, one.name), NOT_RUN) for scale in scales}
+        | {"Paper": signed(one.paper_gain)}
+        for one in sorted(everything.values(), key=lambda one: backbones.index(one.backbone))
     ]
     lines = [(scale, scale_in_words(scale), headline(found[scale], scale)) for scale in scales]
     gains = [Table(pd.DataFrame(rows), left=2)] if rows else []
     return render("reports.md.j2", scales=lines, gains=gains)
-
-
-def _papers(table: pd.DataFrame, backbone: str, supervised: str) -> float:
-    """The paper's gain, NaN of a backbone that it does not have."""
-    gaps = table[table["method"] == DIFFERENCE].set_index(["classes", "task", "metric"])
-    gaps = gaps.loc["novel", "segm", "AP"].set_index(["backbone", "supervised"])["paper"]
-    return float(gaps.get((backbone, supervised), math.nan))
 
 
 def _gain_cell(one: Comparison) -> str:

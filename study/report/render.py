@@ -55,7 +55,7 @@ def _environment(kind: str) -> Environment:
     functions = (inline, head_rows, body_rows, markdown, text, number, signed, p_text, p_cell)
     environment.filters |= {function.__name__: function for function in functions}
     environment.globals |= vars(labels) | {"interval": interval, "spread": spread, "named": named}
-    environment.globals |= {"MISSING": MISSING, "WORDS": WORDS}
+    environment.globals |= {"MISSING": MISSING, "WORDS": WORDS, "nan": math.nan}
     environment.tests["nan"] = math.isnan
     return environment
 

@@ -8,7 +8,6 @@ from study.labels import MODELS
 from study.spec.results import METRICS
 
 _RUN = ["method", "backbone", "supervised", "schedule"]
-_ORDER = ["fasterrcnn", "maskrcnn", "maskrcnn7", "opmask_detached", "opmask"]
 
 
 def explorer_data(per_class: pd.DataFrame | None) -> dict[str, Any]:
@@ -28,23 +27,18 @@ def explorer_data(per_class: pd.DataFrame | None) -> dict[str, Any]:
     categories = per_class[["category_id", "category"]].drop_duplicates("category_id")
     index = {number: n for n, number in enumerate(categories["category_id"])}
     runs, results = [], []
-    for key, rows in sorted(per_class.groupby(_RUN, sort=False), key=lambda one: _rank(one[0][0])):
+    for key, rows in per_class.groupby(_RUN, sort=False):
         seeds = int(rows["seed"].nunique())
         runs.append(dict(zip(_RUN, map(str, key), strict=True)) | {"seeds": seeds})
         for task, of_task in rows.groupby("task", sort=False):
             results.append([len(runs) - 1, task, _by_class(of_task, index)])
     return {
         "metrics": METRICS,
-        "labels": {m: MODELS.get(m, m) for m in (run["method"] for run in runs)},
+        "labels": {m: MODELS.get(m, m) for m in per_class["method"].unique()},
         "categories": categories["category"].astype(str).tolist(),
         "runs": runs,
         "results": results,
     }
-
-
-def _rank(method: str) -> int:
-    """The place of a method among the columns; one that is not known comes last."""
-    return _ORDER.index(method) if method in _ORDER else len(_ORDER)
 
 
 def _by_class(rows: pd.DataFrame, index: dict[int, int]) -> list[list]:

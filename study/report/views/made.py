@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.format import duration, number
+from study.format import duration
 from study.report.blocks import Block, Curve, Table
 from study.report.inputs import Inputs, TrainedRun
 from study.report.render import lay_out, say
 from study.report.words import WORDS
 
 UNKNOWN = "not recorded"
-LOSSES = {"total_loss": "Loss", "loss_mask": "Mask loss"}
+LOSSES = ("total_loss", "loss_mask")
 _POINTS = 60  # of a curve: about one every two pixels
 
 Entry = Mapping[str, Any]  # the content of one provenance.json
@@ -36,28 +36,28 @@ def blocks(inputs: Inputs) -> list[Block]:
 def runs(trained: Sequence[TrainedRun], summary: pd.DataFrame | None) -> Table:
     """A line a run: its AP, of `results.summarise`, its losses, and what it took."""
     keys = ["run", "seed", "supervision", "task"]
-    found = {} if summary is None else summary.set_index(keys)["AP"].to_dict()
+    reached = {} if summary is None else summary.set_index(keys)["AP"].to_dict()
     curves = [{n: _thin(c) for n, c in one.losses.items() if n in LOSSES} for one in trained]
     steps = max((c["step"].max() for one in curves for c in one.values()), default=1)
     tops = {n: max((c[n]["value"].max() for c in curves if n in c), default=1) for n in LOSSES}
-    rows = []
-    for one, drawn in zip(trained, curves, strict=True):
-        key, entry = (one.run.name, one.run.seed), one.provenance
-        reached = {
-            f"{kind} AP, {classes}": number(found.get((*key, classes, task), np.nan), 2)
-            for kind, task in (("Mask", "segm"), ("Box", "bbox"))
-            for classes in ("novel", "supervised")
+    lines = [
+        {
+            "run": one.run,
+            "ap": {
+                key[2:]: ap
+                for key, ap in reached.items()
+                if key[:2] == (one.run.name, one.run.seed)
+            },
+            "losses": {name: _draw(drawn.get(name), steps, tops[name]) for name in LOSSES},
+            "iterations": one.provenance.get("iterations", UNKNOWN),
+            "time": _time(one.provenance),
+            "memory": _memory([one.provenance]),
         }
-        losses = {
-            label: _draw(drawn.get(name), steps, tops[name]) for name, label in LOSSES.items()
-        }
-        took = {"Iterations": entry.get("iterations", UNKNOWN), "Time": _time(entry)}
-        took["Peak memory"] = _memory([entry])
-        rows.append({"Run": f"{key[0]}, seed {key[1]}"} | reached | losses | took)
+        for one, drawn in zip(trained, curves, strict=True)
+    ]
     shared = any(one.provenance.get("shared_iterations") for one in trained)
-    return Table(
-        pd.DataFrame(rows), " ".join([WORDS["runs"], WORDS["shared"] if shared else ""]).strip()
-    )
+    caption = " ".join([WORDS["runs"], *([WORDS["shared"]] if shared else [])])
+    return Table(lay_out("runs", lines), caption)
 
 
 def _time(entry: Entry) -> str:
@@ -136,7 +136,9 @@ def data(manifest: Mapping[str, Any], splits: Mapping[str, Any]) -> list[Block]:
     """Counts and class splits, from the stages' JSON, `data/<scale>/manifest.json` and
     `splits.json`; empty if there is no manifest. `train_masks` of novel classes never reach
     training."""
-    sets = pd.DataFrame({name: manifest.get(name, {}).get("counts") for name in ("train", "val")}).T
+    sets = pd.DataFrame(
+        {name: manifest.get(name, {}).get("counts", {}) for name in ("train", "val")}
+    ).T
     if sets.empty:
         return []
     counts = sets.fillna(0).astype(int).map("{:,}".format).rename_axis("Set").reset_index()

@@ -1,14 +1,17 @@
 """What Tables 1 to 3 have in common: ours, the paper's and their difference, line by line; gains
 with their intervals; and what these can say. Frames have the columns `tables.cells.CELL`."""
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from study.format import MISSING, interval, number, signed
+from study.analysis.estimate import side
+from study.format import MISSING, interval, number, signed, spread
 from study.labels import DIFFERENCE, NOT_RUN
 from study.report.blocks import Table
+from study.report.render import say
 from study.report.words import WORDS
 
 WHOSE = "Whose"  # heads the column that says whose numbers a line has
@@ -19,7 +22,7 @@ _KINDS = {"ours": "ours", "paper": "paper", "ours − paper": "gap", QUOTED: QUO
 
 def value(row: pd.Series, text: str, digits: int = 1) -> str:
     """One of our numbers as `text`, with its spread over seeds where there are several."""
-    return f"{text} ± {row['sd']:.{digits}f}" if pd.notna(row["sd"]) else text
+    return text + spread(row["sd"], digits)
 
 
 def lines(
@@ -118,14 +121,7 @@ def gain_table(
 
 def tally(rows: pd.DataFrame) -> str:
     """Where several intervals lie: `interval above 0 in 3 of 4, including 0 in 1`."""
-    ran = rows[rows["low"].notna()]
-    if ran.empty:
-        return NOT_RUN
-    above, below = int((ran["low"] > 0).sum()), int((ran["high"] < 0).sum())
-    counts = {"above 0": above, "including 0": len(ran) - above - below, "below 0": below}
-    words = [f"{word} in {count}" for word, count in counts.items() if count]
-    words[0] += f" of {len(ran)}"
-    return f"interval {', '.join(words)}"
+    return say("tally", Counter(side(*ends) for ends in rows[["low", "high"]].to_numpy()))
 
 
 def caveats(scale: str, seeds: Sequence[int]) -> str:
