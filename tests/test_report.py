@@ -18,6 +18,7 @@ from pycocotools import mask as rle
 from opmask.evaluation.coco_ap import evaluate
 from pipeline import report, table1
 from study.analysis.comparison import comparisons
+from study.analysis.contrasts import contrast_table
 from study.analysis.estimate import Estimate
 from study.analysis.resampling import Resampler
 from study.report.command import command
@@ -288,14 +289,23 @@ def test_initial_weights_are_stated_where_they_are_not_imagenets():
     assert "Initial weights" not in readme_of(**made, provenance={"pretrain": []})
 
 
+def contrast_rows():
+    """`contrasts.csv` of which one row was run."""
+    resampler = Resampler(Path("nowhere"), read_per_class(Path("nowhere"), []), resamples=2, seed=0)
+    table = contrast_table(resampler)
+    return table.assign(difference=[1.0] + [float("nan")] * (len(table) - 1), seeds=1)
+
+
 def test_verdict_counts_and_links_to_what_is_there():
     claims = pd.DataFrame({"verdict": ["holds", "not run", "holds", "does not hold"]})
     tables = {"table1": NO_TABLE1, "table2": pd.DataFrame({"seeds": [0]})}
+    tables |= {"contrasts": contrast_rows()}
     page = readme_of(claims=claims, tables=tables)
     assert "**4 claims of the paper. Holds: 2; does not hold: 1; not run: 1.** One by one" in page
     assert "[claims.md](claims.md)" in page
-    assert "[tables/table2.md](tables/table2.md): Table 2" in page and "(index.html)" in page
-    assert "(tables/table3.md)" not in page
+    assert "[tables/contrasts.md](tables/contrasts.md): gradient" in page
+    assert "(index.html)" in page
+    assert "(tables/table2.md)" not in page  # nothing of it was run
     assert "claims of the paper" not in readme_of() and "(claims.md)" not in readme_of()
 
 

@@ -75,7 +75,8 @@ def _context(inputs: Inputs) -> dict[str, Any]:
     made_of = {*tables, *(one.name for one in shown), *figures.photographs(inputs)}
     counts = claims.counts(inputs.claims) if papers else {}
     controls = inputs.tables.get("contrasts")
-    there = {"index", *inputs.tables, *(["claims"] if counts else [])}
+    ran = [name for name in inputs.tables if _ran(inputs, name) is not None]
+    there = {"index", *ran, *(["claims"] if counts else [])}
     pages = WORDS["pages" if papers else "own_pages"]
     return {
         "scale": inputs.scale,
@@ -106,6 +107,9 @@ def _context(inputs: Inputs) -> dict[str, Any]:
 
 
 def _ran(inputs: Inputs, name: str) -> pd.DataFrame | None:
-    """A table of which something was run, else None."""
+    """A table of which something was run, else None; `n` is the regression's number of classes."""
     frame = inputs.tables.get(name)
-    return frame if frame is not None and frame["seeds"].gt(0).any() else None
+    if frame is None:
+        return None
+    counts = frame.filter(["seeds", "n"])
+    return frame if counts.empty or counts.gt(0).any(axis=None) else None

@@ -33,7 +33,7 @@ def lines(
     digits: int = 1,
     is_difference: bool = False,
 ) -> list[dict[Hashable, str]]:
-    """A table's row for people, as lines: ours, the paper's, and the difference of the two.
+    """A table's row for people, as lines: ours, the paper's if it has any, and their difference.
 
     Args:
         head: the leading columns, which the first line alone shows.
@@ -46,7 +46,9 @@ def lines(
     few = {column: row.get("objects", FEW) < FEW for column, row in cells.items()}
     ours = {c: _ours(row, form, digits, few[c]) for c, row in cells.items()}
     published = {column: form(row["paper"]) for column, row in cells.items()}
-    found = [{whose: "ours"} | ours, {whose: "paper"} | published]
+    found = [{whose: "ours"} | ours]
+    if any(pd.notna(row["paper"]) for row in cells.values()):
+        found.append({whose: "paper"} | published)
     if not is_difference and any(r["seeds"] and pd.notna(r["paper"]) for r in cells.values()):
         gaps = {
             c: MISSING if few[c] else signed(row["ours_minus_paper"], digits)
