@@ -5,6 +5,7 @@ To add a section, add its blocks to `_context`, and its place to both templates.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,69 +48,63 @@ _BELOW: dict[str, tuple[str, Callable[[pd.DataFrame], list[Block]]]] = {
 
 def readme(inputs: Inputs) -> str:
     """The Markdown."""
-    return render("README.md.j2", **_context(inputs))
+    return render("README.md.j2", **_context(inputs, _shown(inputs)))
 
 
 def html_page(inputs: Inputs) -> str:
     """The HTML, complete in itself."""
+    shown = _shown(inputs)
     return render(
         "page.html.j2",
-        **_context(inputs),
-        claims=claims.entries(inputs.claims) if inputs.has_paper_classes else [],
-        explorer=classes.explorer_data(inputs.tables.get("per_class")),
+        **_context(inputs, shown),
+        claims=claims.entries(shown.claims),
+        explorer=classes.explorer_data(shown.tables.get("per_class")),
         embed=embed,
         code=CODE,
     )
 
 
-def _context(inputs: Inputs) -> dict[str, Any]:
+def _shown(inputs: Inputs) -> Inputs:
+    """Without the tables of which nothing was run, and without what does not apply to a data set
+    that has not the paper's classes."""
+    counts = {name: frame.filter(["seeds", "n"]) for name, frame in inputs.tables.items()}
+    ran = {name for name, one in counts.items() if one.empty or one.gt(0).any(axis=None)}
+    if inputs.has_paper_classes:
+        return replace(inputs, tables={n: f for n, f in inputs.tables.items() if n in ran})
+    own = {n: f for n, f in inputs.tables.items() if n in ran & {"contrasts", "per_class"}}
+    return replace(inputs, tables=own, figure_data={}, pictures={}, claims=None)
+
+
+def _context(inputs: Inputs, shown: Inputs) -> dict[str, Any]:
     """What both templates show; what was not run is empty, and named in `left_out`."""
-    papers = inputs.has_paper_classes
+    papers, drawn = inputs.has_paper_classes, figures.figures(shown)
     tables = {
-        name: view(frame)
-        for name, view in _TABLES.items()
-        if (frame := _ran(inputs, name)) is not None
+        name: view(shown.tables[name]) for name, view in _TABLES.items() if name in shown.tables
     }
-    shown = figures.figures(inputs)
     titles = WORDS["tables"] | {name: one["title"] for name, one in WORDS["figures"].items()}
-    made_of = {*tables, *(one.name for one in shown), *figures.photographs(inputs)}
-    counts = claims.counts(inputs.claims) if papers else {}
-    controls = inputs.tables.get("contrasts")
-    ran = [name for name in inputs.tables if _ran(inputs, name) is not None]
-    there = {"index", *ran, *(["claims"] if counts else [])}
+    there = {*tables, *(one.name for one in drawn), *figures.photographs(shown)}
+    counts = claims.counts(shown.claims)
+    linked = {"index", *shown.tables, *(["claims"] if counts else [])}
     pages = WORDS["pages" if papers else "own_pages"]
     return {
         "scale": inputs.scale,
         **summary.first_screen(inputs),
-        "tables": {name: (titles[name], blocks) for name, blocks in tables.items()}
-        if papers
-        else {},
-        "figures": shown if papers else [],
-        "below": {
-            figure: view(frame)
-            for figure, (table, view) in _BELOW.items()
-            if (frame := inputs.tables.get(table)) is not None
-        },
-        "kept_out": figures.kept_out(inputs) if papers else "",
-        "left_out": [titles[n].partition(":")[0] for n in titles if papers and n not in made_of],
-        "claims_lead": claims.lead(inputs.claims, "of the paper") if counts else "",
+        "tables": {name: (titles[name], blocks) for name, blocks in tables.items()},
+        "figures": drawn,
+        "below": {f: view(shown.tables[t]) for f, (t, view) in _BELOW.items() if t in shown.tables},
+        "kept_out": figures.kept_out(shown),
+        "left_out": [titles[n].partition(":")[0] for n in titles if papers and n not in there],
+        "claims_lead": claims.lead(shown.claims, "of the paper") if counts else "",
         "counts": counts,
         "styles": claims.STYLES,
         "how": claims.how(inputs.scale),
         "rules": claims.RULES,
-        "contrasts": [] if controls is None else contrasts.blocks(controls),
+        "contrasts": contrasts.blocks(shown.tables["contrasts"])
+        if "contrasts" in shown.tables
+        else [],
         "made": made.blocks(inputs),
         "data": made.data(inputs.manifest, inputs.splits),
         "credits": inputs.credits.splitlines(),
-        "pages": {path: what for path, what in pages.items() if Path(path).stem in there},
+        "pages": {path: what for path, what in pages.items() if Path(path).stem in linked},
         "command": inputs.command,
     }
-
-
-def _ran(inputs: Inputs, name: str) -> pd.DataFrame | None:
-    """A table of which something was run, else None; `n` is the regression's number of classes."""
-    frame = inputs.tables.get(name)
-    if frame is None:
-        return None
-    counts = frame.filter(["seeds", "n"])
-    return frame if counts.empty or counts.gt(0).any(axis=None) else None

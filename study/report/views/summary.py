@@ -6,7 +6,7 @@ from study.analysis.comparison import comparisons
 from study.analysis.contrasts import of_further
 from study.labels import DIRECTIONS
 from study.report import sentences
-from study.report.blocks import Block, Bullets
+from study.report.blocks import Bullets
 from study.report.inputs import Inputs
 from study.report.render import say
 from study.report.views import seeds, table1
@@ -19,31 +19,26 @@ def first_screen(inputs: Inputs) -> dict[str, Any]:
     words, table = WORDS["summary"], inputs.tables.get("table1")
     papers = inputs.has_paper_classes and table is not None
     found = comparisons(table) if papers else []
+    seeds_run = [one.seeds for one in found]
+    further, items = _further(inputs), [*_control(inputs), *_noise(inputs)]
     lead = sentences.headline(found, inputs.scale) if papers else words["no_table1"]
-    gains = [table1.gains(table)] if any(one.seeds for one in found) else []
     return {
         "question": words["question"],
         "ran": about(inputs),
         "lead": lead if inputs.has_paper_classes else words["own_data"],
-        "answer": [*gains, *_further(inputs)],
-        "caveats": Bullets(
-            [
-                *_control(inputs),
-                *_noise(inputs),
-                *caveat_items(inputs.scale, [one.seeds for one in found]),
-            ]
-        ),
+        "answer": [
+            *([table1.gains(table)] if any(seeds_run) else []),
+            *([words["further"], Bullets(further)] if further else []),
+        ],
+        "caveats": Bullets([*items, *caveat_items(inputs.scale, seeds_run)]),
     }
 
 
 def headline(inputs: Inputs) -> list[str]:
     """The gains, a line each, for the end of the pipeline."""
-    if not inputs.has_paper_classes:
-        return [
-            item for part in _further(inputs) if isinstance(part, Bullets) for item in part.items
-        ]
-    gains = [f"  {sentences.gain(one)}" for one in comparisons(inputs.tables["table1"])]
-    return ["Gain of OPMask over its baseline in mask AP of novel classes:", *gains]
+    found = comparisons(inputs.tables["table1"]) if inputs.has_paper_classes else []
+    gains = [*map(sentences.gain, found), *_further(inputs)]
+    return ["Gain of OPMask over its baseline in mask AP:", *(f"  {one}" for one in gains)]
 
 
 def about(inputs: Inputs) -> str:
@@ -57,15 +52,14 @@ def scale_in_words(scale: str) -> str:
     return str(WORDS["scales"].get(scale, WORDS["scales"]["own"]))
 
 
-def _further(inputs: Inputs) -> list[Block]:
+def _further(inputs: Inputs) -> list[str]:
     """Gains on splits and with backbones that are not the paper's."""
     if "contrasts" not in inputs.tables:
         return []
     other = of_further(inputs.tables["contrasts"])
     if inputs.has_paper_classes:  # the gains have told the paper's splits
         other = other[~other["a"].str.endswith(tuple(f"-{split}" for split in DIRECTIONS))]
-    found = sentences.further(other)
-    return [WORDS["summary"]["further"], Bullets(found)] if found else []
+    return sentences.further(other)
 
 
 def _control(inputs: Inputs) -> list[str]:
@@ -76,14 +70,8 @@ def _control(inputs: Inputs) -> list[str]:
 
 def _noise(inputs: Inputs) -> list[str]:
     """What repeated trainings said of it."""
+    page = "../experiments/{}/README.md"
     return [
-        say(
-            "repeated",
-            name,
-            f"../experiments/{name}/README.md",
-            seeds.ahead(rows),
-            seeds.spread(rows),
-            DIRECTIONS,
-        )
+        say("repeated", name, page.format(name), seeds.ahead(rows), seeds.spread(rows), DIRECTIONS)
         for name, rows in inputs.experiments.items()
     ]
