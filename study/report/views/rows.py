@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from study.analysis.estimate import side
+from study.analysis.estimate import Estimate
 from study.format import MISSING, interval, number, signed, spread
 from study.labels import DIFFERENCE, NOT_RUN
 from study.report.blocks import Table
@@ -123,7 +123,7 @@ def gain_table(
 
 def tally(rows: pd.DataFrame) -> str:
     """Where several intervals lie: `interval above 0 in 3 of 4, including 0 in 1`."""
-    return say("tally", Counter(side(*ends) for ends in rows[["low", "high"]].to_numpy()))
+    return say("tally", Counter(Estimate.of(row, "ours").side_of() for _, row in rows.iterrows()))
 
 
 def caveats(scale: str, seeds: Sequence[int]) -> str:
