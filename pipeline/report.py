@@ -1,8 +1,8 @@
 """Stage `report`: the pages a reader starts from.
 
 Reads the ledger, tables and figures of `reports/<scale>/` and what the stages recorded; writes
-`reports/<scale>/README.md` and `metrics.json` (DVC metrics), and
-`reports/README.md`, which sets all scales with a `metrics.json` side by side.
+`reports/<scale>/{README.md,index.html}` and `metrics.json` (DVC metrics), and
+`reports/README.md`, which sets all scales side by side. Prints the gains.
 """
 
 from dataclasses import replace
@@ -10,40 +10,40 @@ from dataclasses import replace
 from opmask.errors import UserError
 from pipeline import write_json
 from pipeline.reporting import Scale, report_stage
-from study.report.inputs import read_inputs
+from study.report.command import command
+from study.report.inputs import read_csv, read_inputs
 from study.report.overview import metrics, render_index
-from study.report.readme import readme
+from study.report.pages import html_page, readme
+from study.report.views.summary import headline
 from study.runs.store import adopt_all
 from study.spec.paths import METRICS, README
-from study.spec.results import read_json, read_per_class, read_provenance, summarise
+
+TABLE1 = "*/tables/table1.csv"  # of a scale, below `Paths.all_reports`
 
 
 @report_stage
 def run(scale: Scale) -> None:
     """Command line of the stage."""
-    params, paths, runs = scale.params, scale.paths, scale.runs
+    params, paths = scale.params, scale.paths
     adopt_all(paths)  # DVC has recorded the stages that keep results, and made a copy of each link
     path = paths.tables / "table1.csv"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the stage table1 first (dvc repro)")
     warm_start = params["scales"][paths.scale]["warm_start"]
-    credits = paths.data / "CREDITS.txt"  # only the embedded data set has one
-    files = {str(path.relative_to(paths.reports)) for path in paths.reports.rglob("*.*")}
+    inputs = read_inputs(paths, scale.schedule, scale.runs)
     inputs = replace(
-        read_inputs(paths, scale.schedule, runs),
-        files=files | {"index.html"},  # stage `page` writes it
-        provenance=read_provenance(paths.runs, runs),
-        summary=summarise(read_per_class(paths.runs, runs)),
-        manifest=read_json(paths.manifest),
-        credits=credits.read_text(encoding="utf-8") if credits.is_file() else "",
+        inputs,
         deepened={b: r["deepen"] for b, r in warm_start.items() if "deepen" in r},
+        command=command(params, own_data=inputs.manifest.get("kind") == "coco"),
     )
     write_json(paths.reports / METRICS, metrics(inputs.tables["table1"]))
     (paths.reports / README).write_text(readme(inputs), encoding="utf-8")
-    by_scale = {
-        path.parent.name: read_json(path) for path in paths.all_reports.glob(f"*/{METRICS}")
-    }
-    (paths.all_reports / README).write_text(render_index(by_scale), encoding="utf-8")
+    (paths.reports / "index.html").write_text(html_page(inputs), encoding="utf-8")
+    tables = {path.parts[-3]: read_csv(path) for path in paths.all_reports.glob(TABLE1)}
+    (paths.all_reports / README).write_text(render_index(tables), encoding="utf-8")
+    for line in headline(inputs):
+        print(line)
+    print(f"Everything on one page: {paths.reports / 'index.html'}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Pages of an experiment with several seeds, from the csv files of its folder (no DVC stage).
 
-Reads `{table1,contrasts,per_class}.csv`; writes `table1.md`, `contrasts.md` and `README.md` beside
-them.
+Reads `{table1,contrasts,per_class}.csv`; writes `table1.md`, `contrasts.md`, `README.md` and
+`gains.csv` beside them. The report of the scale links to every folder of reports/experiments/ that
+has a `gains.csv` of it.
 """
 
 import argparse
@@ -22,10 +23,14 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("--scale", default="miniature", help="of the runs (default: %(default)s)")
     args = parser.parse_args(argv)
     folder, scale = args.folder, args.scale
-    table, pairs = (read_csv(folder / f"{name}.csv") for name in ("table1", "contrasts"))
+    table, pairs, per_class = (
+        read_csv(folder / f"{name}.csv") for name in ("table1", "contrasts", "per_class")
+    )
     write_page(folder / "table1.md", "Table 1", table1.blocks(table, scale))
     write_page(folder / "contrasts.md", "Contrasts between runs", contrasts.blocks(pairs))
-    page = seeds.seeds_page(read_csv(folder / "per_class.csv"), scale)
+    found = seeds.gains(per_class, scale)
+    found.round(4).to_csv(folder / "gains.csv", index=False)
+    page = seeds.seeds_page(found, sorted(per_class["run"].unique()), scale)
     (folder / "README.md").write_text(page, encoding="utf-8")
 
 

@@ -1,15 +1,16 @@
 """Stage `table1`: Table 1 of the paper, from the evaluated runs of the global schedule.
 
-Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/tables/table1.{csv,md,tex}`
-and `per_class.csv`, of all runs.
+Reads `runs/<scale>/evaluate/` and the validation annotations; writes
+`reports/<scale>/tables/table1.{csv,md,tex}` and `per_class.csv`, of all runs.
 """
 
+from opmask.data.coco import load_json, load_manifest
 from pipeline.reporting import Scale, report_stage
 from study.analysis.resampling import Resampler
 from study.report.render import write_table
 from study.report.views import table1 as view
 from study.spec.results import read_per_class, summarise
-from study.tables.table1 import novel_gains, table1
+from study.tables.table1 import count_objects, novel_gains, table1
 
 
 @report_stage
@@ -20,8 +21,12 @@ def run(scale: Scale) -> None:
     gains = novel_gains(
         Resampler(paths.evaluate, per_class, **params["bootstrap"]), per_class["backbone"]
     )
+    objects = {}
+    if paths.manifest.is_file():
+        annotations = load_json(load_manifest(paths.manifest).val.annotations)["annotations"]
+        objects = count_objects(per_class, annotations)
     # rounded once, so that every page that is written from it says the same
-    table = table1(summarise(per_class), gains).round(4)
+    table = table1(summarise(per_class), gains, objects).round(4)
     tex = view.tex(table, paths.scale)
     write_table(paths.tables / "table1.csv", table, "Table 1", view.blocks(table, paths.scale), tex)
     everything = read_per_class(paths.runs, scale.runs)

@@ -1,6 +1,8 @@
 """Numbers as text: the one place that rounds for people."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 MINUS = "\N{MINUS SIGN}"  # as wide as a plus, and never the start of a list
 MISSING = "–"
@@ -23,6 +25,19 @@ def signed(value: float, digits: int = 1) -> str:
 def interval(low: float, high: float) -> str:
     """`+1.20 to +3.40`, a dash where there is none (`low` is NaN)."""
     return MISSING if math.isnan(low) else f"{signed(low, 2)} to {signed(high, 2)}"
+
+
+def spread(sd: float, digits: int = 2) -> str:
+    """` ± 0.12` over seeds, nothing for NaN: there is one."""
+    return "" if math.isnan(sd) else f" ± {number(sd, digits)}"
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """`0.12 (cat)`: a largest value and its class; ∞ if nothing is left to measure by without."""
+    if math.isnan(row["value"]):
+        return MISSING
+    value = "∞" if math.isinf(row["value"]) else number(row["value"], 2)
+    return f"{value} ({row['category']})"
 
 
 def duration(seconds: float) -> str:

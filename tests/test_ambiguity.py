@@ -23,14 +23,10 @@ from pipeline import ambiguity as stage
 from study.analysis import ambiguity
 from study.analysis.ambiguity_effect import bin_table, effect_table, pairs
 from study.report.blocks import Bullets
-from study.report.inputs import Inputs
 from study.report.markdown import markdown
-from study.report.views import summary
-from study.report.views.ambiguity import blocks, sentences
+from study.report.views.ambiguity import blocks, findings, sentences
 from study.spec.params import load_params
-from study.spec.results import read_per_class, summarise
 from study.spec.run import Run
-from study.tables.table1 import table1
 
 SIZE = 12
 
@@ -390,9 +386,7 @@ def test_page_says_what_was_found(extra, words):
     gain = table.query(mine).set_index("group").loc["clean", ["low", "high"]]
     low, high = (f"{value:+.2f}".replace("-", "−") for value in gain)
     assert f"({low} to {high})" in found[1]
-    not_run = table1(summarise(read_per_class(Path("nowhere"), [])), {})
-    told = Inputs("miniature", "130k", tables={"table1": not_run, "ambiguity": table})
-    assert Bullets(found) in summary.findings(told)
+    assert Bullets(found) in findings(table)
 
 
 def write_project(folder, runs):

@@ -343,7 +343,7 @@ def test_what_has_changed_is_said_by_stage(recorded, capsys):
     path = code.record_file("figure6")
     path.write_text(path.read_text().replace('"pipeline.figure6": "', '"pipeline.figure6": "0'))
     before = path.read_text()
-    code.record_file("page").unlink()
+    code.record_file("report").unlink()
     command.run(["--changed"])
-    assert capsys.readouterr().out == "figure6: pipeline.figure6\npage: has no record yet\n"
+    assert capsys.readouterr().out == "figure6: pipeline.figure6\nreport: has no record yet\n"
     assert path.read_text() == before

@@ -139,7 +139,7 @@ def clone(tmp_path_factory):
 
 
 ANALYSES = ["table1", "cam", "tables", "regression", "contrasts", "figure6", "search"]
-ANALYSES += ["schedule_search", "ambiguity", "gallery", "claims", "report", "page"]
+ANALYSES += ["schedule_search", "ambiguity", "gallery", "claims", "report"]
 
 
 def test_every_stage_ran_once(clone):
@@ -268,7 +268,7 @@ def test_no_stage_reads_what_it_does_not_depend_on(clone):
 
 def test_no_stage_runs_code_that_is_not_on_its_record(clone):
     opened = clone.opened()
-    assert {"train", "evaluate", "pretrain", "page"} <= opened.keys()
+    assert {"train", "evaluate", "pretrain", "report"} <= opened.keys()
     assert "opmask/training/trainer.py" in opened["train"]
     for stage, files in opened.items():
         if stage == "code":

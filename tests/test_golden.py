@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from parameters import write_params
 
-from pipeline import page as page_stage
 from pipeline import report as report_stage
 from study.analysis import overlap
 from study.claims.ledger import CLAIMS, grade, ledger_table
@@ -52,7 +51,6 @@ def write_pages(root: Path) -> None:
     ledger.to_csv(reports / "claims.csv", index=False)
     (reports / "claims.md").write_text(claims_page(graded, ledger, SCALE))
     report_stage.run([])
-    page_stage.run([])
 
 
 def write_tables(folder: Path, frames: dict, reports: Path, runs_dir: Path) -> None:
@@ -71,7 +69,8 @@ def write_tables(folder: Path, frames: dict, reports: Path, runs_dir: Path) -> N
     }
     for name, blocks in pages.items():
         (folder / f"{name}.md").write_text(page(name, blocks))
-    (folder / "seeds.md").write_text(seeds.seeds_page(frames["per_class"], SCALE))
+    gains, names = seeds.gains(frames["per_class"], SCALE), frames["per_class"]["run"].unique()
+    (folder / "seeds.md").write_text(seeds.seeds_page(gains, sorted(names), SCALE))
     for name, view in {"table1": table1, "table2": table2, "table3": table3}.items():
         (folder / f"{name}.tex").write_text(view.tex(frames[name], SCALE))
 

@@ -17,7 +17,7 @@ from study.spec.params import load_params
 
 # As in dvc.yaml.
 ANALYSES = ["table1", "cam", "tables", "overlap", "regression", "contrasts", "figure6", "search"]
-ANALYSES += ["schedule_search", "ambiguity", "gallery", "claims", "report", "page"]
+ANALYSES += ["schedule_search", "ambiguity", "gallery", "claims", "report"]
 
 
 def stage(name: str) -> None:

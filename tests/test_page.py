@@ -1,5 +1,5 @@
 """The report page: well-formed, complete in itself, all text escaped, its numbers those of the
-csv files; each section says "not run" where there is nothing."""
+csv files; what was not run is named, and its section left out."""
 
 import base64
 import html
@@ -19,7 +19,7 @@ from parameters import write_params
 from PIL import Image
 
 from opmask.errors import UserError
-from pipeline import page as stage
+from pipeline import report as stage
 from study.analysis import regression
 from study.analysis.contrasts import CONTRASTS
 from study.analysis.estimate import Estimate
@@ -27,10 +27,11 @@ from study.analysis.search import search_table
 from study.report.blocks import Table, whiskers
 from study.report.embedded import embed
 from study.report.html import body_rows, inline
-from study.report.html_page import CODE, html_page
 from study.report.inputs import Inputs, TrainedRun, read_csv, read_inputs
-from study.report.views import claims, classes, runs
-from study.report.words import WORDS
+from study.report.markdown import markdown
+from study.report.pages import CODE, html_page, readme
+from study.report.views import claims, classes, made, seeds
+from study.report.views.summary import first_screen
 from study.spec.params import load_params
 from study.spec.paths import Paths
 from study.spec.results import METRICS, summarise
@@ -42,8 +43,9 @@ from study.tables.table3 import table3
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 EVIL = "</script><script>alert(1)</script>"
 IMG = "<img src=x onerror=alert(1)>"
-SECTIONS = ["summary", "claims", "tables", "figures", "contrasts", "classes", "runs", "compute",
-            "experience"]  # fmt: skip
+ALWAYS = ["summary", "left-out", "experience", "regenerate"]
+SECTIONS = ["summary", "tables", "figures", "left-out", "claims", "contrasts", "classes", "made",
+            "experience", "regenerate"]  # fmt: skip
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta"}
 
 
@@ -184,9 +186,11 @@ def full_inputs(tmp_path, name="kite", sentence="It improves.", cpu="EPYC"):
         "130k",
         tables=tables,
         figure_data={"figure1": picked, "figure3": points, "figure5": picked},
-        pictures={"figure1": picture},
+        pictures={"figure1": picture, "figure3": picture},
         claims=claim_rows(sentence),
         trained=[trained(cpu)],
+        experiments={"three_seeds": seeds.gains(per_class(seeds=(0,)), "miniature")},
+        command="uv run dvc exp run",
     )
 
 
@@ -214,9 +218,10 @@ def test_the_page_is_complete_in_itself(full, page):
     ids = Counter(a["id"] for _, a in page.elements if "id" in a)
     assert max(ids.values()) == 1
     anchors = {a[1:] for a in addresses if a.startswith("#")}
-    assert anchors <= set(ids) and anchors >= set(SECTIONS)
+    assert anchors <= set(ids) and anchors >= set(SECTIONS) - {"left-out"}
     beside = {a for a in addresses if not re.match(r"#|data:|https:", a)}
     assert beside == {
+        "../experiments/three_seeds/README.md",
         "claims.md",
         "claims.csv",
         "README.md",
@@ -260,24 +265,59 @@ def test_hostile_text_stays_text(full, page):
     assert data["categories"] == ["cat", EVIL, "NA"]
 
 
-def test_every_section_is_there(page, empty):
-    sections = [a["id"] for a in page.all("section")]
-    assert sections == SECTIONS
+def test_every_section_is_there_and_none_that_is_empty(full, page, empty):
+    assert [a["id"] for a in page.all("section")] == SECTIONS
+    assert "left out: Table 2, Table 3, Figure 4, Figure 6" in " ".join(full.split())
     bare = Page(empty)
-    assert [a["id"] for a in bare.all("section")] == SECTIONS
-    parts = re.split(r'<section id="(\w+)">', empty)
-    found = dict(zip(parts[1::2], parts[2::2], strict=True))
-    assert all("not run" in found[name] for name in SECTIONS[:-1])
-    assert found["figures"].count("not run") == len(WORDS["figures"]) + 1
-    assert not bare.all("img") and len(bare.scripts) == 1
+    assert [a["id"] for a in bare.all("section")] == ALWAYS
+    text = " ".join(" ".join(bare.text).split())
+    assert (
+        "Table 1 was not made." in text and "left out: Table 1, Table 2, Table 3, Figure 1" in text
+    )
+    linked = {a["href"][1:] for a in bare.all("a") if a["href"].startswith("#")}
+    assert linked == {"summary", "experience", "regenerate"}
+    assert not bare.all("img") and not bare.grids and len(bare.scripts) == 1
 
 
-def test_the_summary_leads(full, page):
-    assert full.index("is ahead of its Mask R-CNN baseline") < full.index('id="claims"')
-    tiles = [" ".join(t.split()) for t in page.text]
-    assert "in 1 of 2 comparisons; 1 undecided" in " ".join(tiles)
-    summary = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", full))
-    assert "Of 5 claims of the paper, graded below : 2 holds 1 does not hold" in summary
+def test_question_answer_and_caveats_come_first(full):
+    parts = [
+        "Does that help, against the same Mask R-CNN without it?",
+        "in 1 of 2 comparisons; 1 undecided",
+        "1 training, seed 0.",
+        "Paper&#39;s gain",
+        "The prior&#39;s own share.",
+        "the prior, at equal depth, gives +1.50 AP (+0.50 to +2.50); three more mask convolutions",
+        "2 of 2 pairs of trainings",
+        "One training each",
+        "is a paired bootstrap over validation images",
+        "context, not a target",
+        "5 claims of the paper",
+        'id="figure1"',
+        'id="tables"',
+        'id="figures"',
+        'id="claims"',
+        'id="classes"',
+    ]
+    text = " ".join(full.split())
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def plain(text):
+    """The words of HTML or Markdown alone."""
+    text = re.sub(r"<svg.*?</svg>|<[^>]+>|\]\([^)]*\)", " ", text, flags=re.S)
+    return re.sub(r"[\W_]+", " ", html.unescape(text))
+
+
+def test_readme_says_what_the_page_says(tmp_path):
+    inputs = full_inputs(tmp_path)
+    page, text = html_page(inputs), readme(inputs)
+    said, where = plain(page), first_screen(inputs)
+    caveats, (table, *_) = where["caveats"].items, where["answer"]
+    assert len(caveats) == 5
+    assert all(plain(markdown(item)) in said and markdown(item) in text for item in caveats)
+    for cell in table.frame.astype(str).to_numpy().ravel():
+        assert plain(cell) in said and cell in text
 
 
 def test_gains_are_drawn_on_one_axis_with_zero(page):
@@ -285,7 +325,8 @@ def test_gains_are_drawn_on_one_axis_with_zero(page):
     assert lines
     row = next(r for r in page.cells("Paper's gain") if "non-voc → voc" in r)
     assert row[:4] == ["R-50-FPN", "non-voc → voc", "0.00", "5.00"]
-    assert row[4:6] == ["+5.00", "−1.00 to +11.00"] and row[-2:] == ["1", "+10.1"]
+    assert row[4:6] == ["+5.00", "−1.00 to +11.00"]
+    assert row[-3:] == ["1", "+10.1", "not decided"]
 
 
 @settings(deadline=None)
@@ -343,7 +384,7 @@ def test_rows_that_go_on_share_their_heading():
 
 
 def test_claims_by_verdict(page):
-    verdicts = [a["data-verdict"] for a in page.all("li") if "data-verdict" in a]
+    verdicts = [a["data-verdict"] for a in page.all("tr") if "data-verdict" in a]
     assert verdicts == [*claims.STYLES, "holds"]
     buttons = [a["data-verdict"] for a in page.all("button")]
     assert buttons == ["", *claims.STYLES]
@@ -356,6 +397,16 @@ def test_claims_by_verdict(page):
     assert claims.counts(other) == {"maybe": 1}
     (entry,) = claims.entries(other)
     assert (entry.style, entry.facts["ours"]) == ("other", "not run")
+
+
+def test_a_number_of_the_papers_is_not_called_ours(tmp_path):
+    theirs = claim_rows().assign(kind="the paper's own numbers")
+    table = Page(html_page(Inputs("s", "1x", claims=theirs))).cells("The paper says")
+    assert {row[-1] for row in table[1:]} == {"the paper's own numbers"}
+    assert all("computed+1.25 AP (−0.50 to +3.00)" in row[1] for row in table[1:])
+    ours = Page(html_page(Inputs("s", "1x", claims=claim_rows()))).cells("The paper says")
+    assert ours[1][-1].startswith("+1.25 AP")
+    assert set(claims.overview(theirs).frame["Ours"]) == {"–"}
 
 
 def test_explorer_data_are_means_over_seeds():
@@ -427,7 +478,7 @@ def test_a_large_picture_becomes_webp_of_as_many_pixels(tmp_path):
 def test_gains_of_table1_by_metric(page):
     rows = page.cells("Gain in AP50")
     row = next(r for r in rows if r[:2] == ["R-50-FPN", "voc → non-voc"])
-    assert row[-4].replace("\xa0", " ") == "+5.00 (+2.00 to +8.00), paper +16.7"
+    assert row[2].replace("\xa0", " ") == "+5.00 (+2.00 to +8.00), paper +16.7"
 
 
 def test_captions_say_rule_number_and_seeds(full):
@@ -435,24 +486,34 @@ def test_captions_say_rule_number_and_seeds(full):
     assert "By U. n = 2. Seed 0." in figure and 'width="288" height="192"' in figure
     third = re.search(r'<figure id="figure3">.*?</figure>', full, re.S).group()
     assert "n = 6 classes. Seeds: 1." in third and "The two slopes" in third
-    photographs = re.search(r'<figure id="figure5">.*?</figure>', full, re.S).group()
-    assert "photographs" in photographs and "runs/miniature/figures/" in photographs
+    assert "Figure 5 show photographs" in full and "runs/miniature/figures/" in full
+    assert 'id="figure5"' not in full
 
 
 def test_curves_are_thinned_and_share_their_axes():
     long, short = trained(), trained()
     short = TrainedRun(short.run, short.provenance, {"total_loss": long.losses["total_loss"][:150]})
-    first, second = runs.run_lines([long, short])
-    assert first.curves[1] is None  # no mask loss
-    points = [tuple(map(float, p.split(","))) for p in first.curves[0].points.split()]
-    assert len(points) == 60 and points[0][0] < 2 and points[-1][0] > 0.98 * runs.WIDTH
+    frame = made.runs([long, short], None).frame
+    first, second = frame["Loss"]
+    assert frame["Mask loss"].isna().all()  # there is none
+    points = [tuple(map(float, p.split(","))) for p in first.points.split()]
+    assert len(points) == 60 and points[0][0] < 2 and points[-1][0] > 0.98 * first.width
     assert points[0][1] == pytest.approx(0, abs=0.2)
     # the last five of 300 values from 4 to 1 have the mean 1.02, of a top of 3.98
-    assert points[-1][1] == pytest.approx(runs.HEIGHT * (1 - 1.02 / 3.98), abs=0.1)
-    assert first.curves[0].last == "1.02"
-    half = [float(p.split(",")[0]) for p in second.curves[0].points.split()]
-    assert max(half) == pytest.approx(runs.WIDTH / 2, abs=1)
-    assert first.costs["Time"] == "60 min" and first.costs["Peak memory"] == "2.5 GiB"
+    assert points[-1][1] == pytest.approx(first.height * (1 - 1.02 / 3.98), abs=0.1)
+    assert str(first) == "1.02"
+    half = [float(p.split(",")[0]) for p in second.points.split()]
+    assert max(half) == pytest.approx(first.width / 2, abs=1)
+    assert (frame["Time"][0], frame["Peak memory"][0]) == ("60 min", "2.5 GiB")
+
+
+def test_a_time_says_what_it_leaves_out():
+    whole = trained()
+    part = TrainedRun(whole.run, whole.provenance | {"wall_s": 12, "shared_iterations": 702}, {})
+    table = made.runs([whole, part], None)
+    assert table.frame["Time"].tolist() == ["60 min", "12 s, from iteration 702"]
+    assert "leaves out the beginning" in table.caption
+    assert "leaves out the beginning" not in made.runs([whole], None).caption
 
 
 def test_text_that_looks_like_a_missing_number_stays(tmp_path):

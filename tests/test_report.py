@@ -5,23 +5,28 @@ in which its masks of the novel class are right, so AP is known.
 """
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from parameters import write_params
+from dvc.utils.hydra import apply_overrides
+from parameters import copy_params, write_params
 from pycocotools import mask as rle
 
 from opmask.evaluation.coco_ap import evaluate
 from pipeline import report, table1
 from study.analysis.comparison import comparisons
+from study.analysis.contrasts import contrast_table
+from study.analysis.estimate import Estimate
 from study.analysis.resampling import Resampler
+from study.report.command import command
 from study.report.inputs import Inputs, TrainedRun
-from study.report.overview import from_metrics, metrics, render_index
-from study.report.readme import readme
+from study.report.overview import metrics, render_index
+from study.report.pages import readme
 from study.spec.params import load_params
-from study.spec.results import read_per_class, summarise
+from study.spec.results import METRICS, read_per_class, summarise
 from study.spec.run import Run, all_runs
 from study.tables.table1 import novel_gains
 from study.tables.table1 import table1 as table1_frame
@@ -146,10 +151,11 @@ def test_bootstrap_is_of_the_novel_classes_of_both_methods(project):
 def test_pages_lead_with_the_finding(project):
     folder = project(BOTH)
     page = (folder / "miniature/README.md").read_text()
-    assert "in 1 of 1 comparisons; 3 not run" in page.split("\n\n")[1]
+    assert "in 1 of 1 comparisons; 3 not run" in page.split("\n\n")[2]
     assert page.count("in 1 of 1 comparisons") == 1
-    assert "OPMask gains 37.13 AP" in page
-    assert page.index("gains 37.13") < page.index("## Table 1") < page.index("## How it was")
+    rows = [line for line in page.splitlines() if line.startswith("| R-50-FPN   |")]
+    assert " not run |" in rows[0] and " +37.13 |" in rows[1]
+    assert page.index(rows[1]) < page.index("## Table 1") < page.index("## How it was")
     assert (
         "Some \\| CPU, 2 cores, 8 GiB" in page and "0123456789ab with uncommitted changes" in page
     )
@@ -164,19 +170,22 @@ def test_per_class_file_has_every_run(project):
     assert set(table["category"]) == set(CLASSES.values())
 
 
-def test_a_failed_reproduction_is_reported_alike(project):
+def test_a_failed_reproduction_is_reported_alike(project, capsys):
     folder = project(BOTH | {"maskrcnn-R50-voc": 8, "opmask-R50-voc": 2})
     page = (folder / "miniature/README.md").read_text()
-    lines = [line for line in page.splitlines() if "OPMask loses" in line]
-    assert lines and lines[0].startswith("- R-50-FPN, voc → non-voc: OPMask loses 55.94 AP")
-    assert "did **not** reproduce" in lines[0] and "1 the other way round" in page
+    row = next(line for line in page.splitlines() if line.startswith("| R-50-FPN   | voc → non"))
+    assert " −55.94 |" in row and row.endswith("+13.0 | **not** reproduced |")
+    assert "1 the other way round" in page
+    *_, voc, _, _, last = capsys.readouterr().out.splitlines()
+    assert voc.startswith("  R-50-FPN, voc → non-voc: −55.94 AP (") and "not reproduced" in voc
+    assert last == "Everything on one page: reports/miniature/index.html"
 
 
 def test_a_run_that_was_not_made(project):
     folder = project(BOTH | {"maskrcnn-R50-voc": None})
     found = json.loads((folder / "miniature/metrics.json").read_text())
     assert "gain" not in found["R50"]["voc_to_nonvoc"]
-    assert "R-50-FPN, voc → non-voc: not run." in (folder / "miniature/README.md").read_text()
+    assert "none of the 4 comparisons" in (folder / "miniature/README.md").read_text()
 
 
 def test_a_run_without_any_mask(project):
@@ -214,29 +223,35 @@ def test_report_needs_table1(project, capsys):
     assert stop.value.code == 2 and "run the stage table1 first" in capsys.readouterr().err
 
 
-def test_metrics_round_trip_and_scales_side_by_side(project):
+def test_scales_side_by_side(project):
     folder = project(BOTH)
     table = pd.read_csv(folder / "miniature/tables/table1.csv")
-    for before, after in zip(comparisons(table), from_metrics(metrics(table)), strict=True):
-        assert before.verdict == after.verdict and before.name == after.name
-        assert after.paper_gain == pytest.approx(before.paper_gain)
-        assert after.gain == pytest.approx(before.gain, nan_ok=True)
-    text = render_index({"mine": {}, "coco": {}, "miniature": metrics(table)})
+    found = {one.name: one for one in comparisons(table)}
+    written = metrics(table)["R50"]["voc_to_nonvoc"]
+    assert written["gain"] == found["R-50-FPN, voc → non-voc"].gain
+    text = render_index({"mine": NO_TABLE1, "coco": NO_TABLE1, "miniature": table})
     header = next(line for line in text.splitlines() if line.startswith("| Backbone"))
     assert header.index("miniature") < header.index("coco") < header.index("mine")
     assert "13.0" in text and "none of the 4 comparisons" in text
+    assert "No scale has been run." in render_index({})
 
 
 def test_scales_with_other_backbones_side_by_side():
-    numbers = {"novel_AP_baseline": 5.0, "novel_AP_opmask": 7.0, "gain": 2.0}
-    numbers |= {"gain_low": 1.0, "gain_high": 3.0}
-    paper = {"R50": {"voc_to_nonvoc": numbers}}
-    text = render_index({"coco_small": {"lite0": {"voc_to_nonvoc": numbers}}, "coco": paper})
+    gains = {("R50", "voc"): {"AP": Estimate(value=2, low=1, high=3)}}
+    per_class = [
+        {"method": method, "supervised": "voc", "seed": 0, "supervision": "novel", "task": "segm"}
+        | dict.fromkeys(METRICS, ap)
+        for method, ap in (("maskrcnn", 5.0), ("opmask", 7.0))
+    ]
+    papers = table1_frame(pd.DataFrame(per_class).assign(backbone="R50"), gains)
+    gains = {("lite0", "voc"): gains["R50", "voc"]}
+    other = table1_frame(pd.DataFrame(per_class).assign(backbone="lite0"), gains)
+    text = render_index({"coco_small": other, "coco": papers})
     cells = {tuple(line.split("|")[1:3]): line.split("|")[3:6] for line in text.splitlines()[-7:]}
     cells = {tuple(map(str.strip, k)): [c.strip() for c in v] for k, v in cells.items()}
     small, full, published = cells["lite0-FPN", "voc → non-voc"]
     assert (small, full, published) == ("+2.00 (+1.00 to +3.00)", "not run", "–")
-    assert cells["R-50-FPN", "voc → non-voc"][:2] == ["not run", "+2.00 (+1.00 to +3.00)"]
+    assert cells["R-50-FPN", "voc → non-voc"] == ["not run", "+2.00 (+1.00 to +3.00)", "+13.0"]
     assert "in 1 of 1 comparisons; 1 not run" in text and "1 of 1 comparisons; 3 not run" in text
 
 
@@ -255,7 +270,6 @@ def test_data_section_counts_and_credits(project):
     )
     assert "7,000" in page and "1,234" in page and "my\\|split" in page
     assert "> Drawings by A,\n> CC-BY 4.0" in page
-    assert "-S scale=coco -S schedule=3x -S data_root=/path/to/data" in page
 
 
 NO_TABLE1 = table1_frame(summarise(read_per_class(Path("nowhere"), [])), {})
@@ -275,14 +289,24 @@ def test_initial_weights_are_stated_where_they_are_not_imagenets():
     assert "Initial weights" not in readme_of(**made, provenance={"pretrain": []})
 
 
+def contrast_rows():
+    """`contrasts.csv` of which one row was run."""
+    resampler = Resampler(Path("nowhere"), read_per_class(Path("nowhere"), []), resamples=2, seed=0)
+    table = contrast_table(resampler)
+    return table.assign(difference=[1.0] + [float("nan")] * (len(table) - 1), seeds=1)
+
+
 def test_verdict_counts_and_links_to_what_is_there():
     claims = pd.DataFrame({"verdict": ["holds", "not run", "holds", "does not hold"]})
-    page = readme_of(claims=claims, files={"claims.md", "tables/table2.md", "index.html"})
+    tables = {"table1": NO_TABLE1, "table2": pd.DataFrame({"seeds": [0]})}
+    tables |= {"contrasts": contrast_rows()}
+    page = readme_of(claims=claims, tables=tables)
     assert "**4 claims of the paper. Holds: 2; does not hold: 1; not run: 1.** One by one" in page
     assert "[claims.md](claims.md)" in page
-    assert "[tables/table2.md](tables/table2.md): Table 2" in page and "(index.html)" in page
-    assert "(tables/table3.md)" not in page
-    assert "claims of the paper" not in readme_of() and "by page:" not in readme_of()
+    assert "[tables/contrasts.md](tables/contrasts.md): gradient" in page
+    assert "(index.html)" in page
+    assert "(tables/table2.md)" not in page  # nothing of it was run
+    assert "claims of the paper" not in readme_of() and "(claims.md)" not in readme_of()
 
 
 def test_figures_are_shown_by_relative_path_with_their_rule():
@@ -292,14 +316,28 @@ def test_figures_are_shown_by_relative_path_with_their_rule():
     assert "](figures/figure1.png)" in page and "By a rule. n = 2. Seed 0." in page
     assert "figure3.png" not in page  # was not made
     assert "Figure 5 show photographs" in page and "`runs/mine/figures/`" in page
+    assert "left out: Table 1, Table 2, Table 3, Figure 3, Figure 4, Figure 6" in page
     assert "## Figures" not in readme_of()
+
+
+def test_a_figure_of_runs_that_were_not_made_is_left_out():
+    empty = {"figure6": pd.DataFrame({"seeds": [0, 0], "ap": [None, None]})}
+    empty["figure7"] = pd.DataFrame({"annotation_id": [1], "image_id": 1, "run": "not run"})
+    pictures = {name: Path(f"x/{name}.png") for name in empty}
+    page = readme_of(pictures=pictures, figure_data=empty)
+    assert "figure6.png" not in page and "figure7.png" not in page
+    assert "Figure 6, Figure 7" in page.split("left out: ")[1]
+    made = {"figure6": empty["figure6"].assign(seeds=1)}
+    made["figure7"] = empty["figure7"].assign(run="opmask-R50-voc-0")
+    page = readme_of(pictures=pictures, figure_data=made)
+    assert "figure6.png" in page and "figure7.png" in page
 
 
 def test_of_a_data_set_without_the_papers_classes_no_claim_is_made():
     part = dict(names=["a", "b"], train_masks=1, val_instances=2)
     claims = pd.DataFrame({"verdict": ["not run"]})
     page = readme_of(splits={"wet": {"supervised": part, "novel": part}}, claims=claims)
-    assert "does not have COCO's 80 classes" in page.split("\n\n")[1]
+    assert "does not have COCO's 80 classes" in page.split("\n\n")[2]
     assert "claims of the paper" not in page and "## Table 1" not in page
 
 
@@ -308,4 +346,34 @@ def test_every_run_has_its_results_and_its_cost(project):
     line = next(x for x in page.splitlines() if x.startswith("| opmask-R50-voc, seed 1"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == f"{OPMASK_AP:.2f}" and cells[2] == "100.00"  # novel, supervised
-    assert cells[-4:] == ["260", "30 min", "not recorded", "not recorded"]
+    assert cells[-3:] == ["260", "30 min", "not recorded"]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"scale": "coco_small", "schedule": "3x", "seeds": [0, 1, 2]},
+        {"runs": ["opmask-R50-voc-1x", "maskrcnn-R50-voc"], "seeds": [100]},
+    ],
+)
+def test_the_command_asks_for_the_same_runs(chosen, tmp_path):
+    params = PARAMS | chosen
+    words = shlex.split(command(params))
+    assert words[:5] == ["uv", "run", "dvc", "exp", "run"] and set(words[5::2]) == {"-S"}
+    copy_params(tmp_path)
+    other = ["scale=smoke", "schedule=1x", "seeds=[7]", "runs=[opmask-R50-all]", "data_root=/data"]
+    for overrides in (other, words[6::2]):  # as `-S` does, after it was told something else
+        apply_overrides(str(tmp_path / "params.yaml"), overrides)
+    again = load_params(tmp_path / "params.yaml")
+    assert all_runs(again) == all_runs(params)
+    assert again["scale"] == params["scale"]
+
+
+def test_the_command_names_a_suite_and_hides_where_data_lie():
+    params = {"scale": "coco", "schedule": "130k", "seeds": [0], "data_root": "/home/me"}
+    suites = {"paper": ["a-b-c", "d-e-f"], "small": ["a-b-c"]}
+    text = command(params | {"suites": suites, "runs": ["a-b-c"]}, own_data=True)
+    assert "-S suite=small -S 'runs=[]' -S 'seeds=[0]' -S data_root=/path/to/data" in text
+    assert "-S suite=paper" in command(params | {"suites": suites, "suite": "paper", "runs": []})
+    assert "-S 'runs=[x-y-z]'" in command(params | {"suites": suites, "runs": ["x-y-z"]})

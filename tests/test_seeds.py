@@ -15,6 +15,7 @@ def per_class(aps):
     """Mask AP of one novel class by (split, seed): (baseline, OPMask)."""
     return pd.DataFrame(
         {"run": f"{method}-R50-{split}", "method": method, "supervised": split, "seed": seed}
+        | {"backbone": "R50"}
         | {"supervision": "novel", "task": "segm", "AP": ap}
         for (split, seed), pair in aps.items()
         for method, ap in zip(("maskrcnn", "opmask"), pair, strict=True)
@@ -23,9 +24,16 @@ def per_class(aps):
 
 def test_gains_are_of_seeds_that_both_methods_have():
     frame = per_class({("voc", 0): (10, 12), ("voc", 1): (10, 11), ("voc", 2): (10, 9.5)})
-    found = seeds.gains(frame[:-1])  # OPMask's seed 2 is missing
-    assert found.to_dict("records") == [{0: 2.0, 1: 1.0}]
-    text = seeds.seeds_page(frame, "miniature")
+    found = seeds.gains(frame[:-1], "miniature")  # OPMask's seed 2 is missing
+    assert found[["scale", "supervised", "seed", "gain"]].to_numpy().tolist() == [
+        ["miniature", "voc", 0, 2.0],
+        ["miniature", "voc", 1, 1.0],
+    ]
+    everything = seeds.gains(frame, "miniature")
+    (told,) = seeds.spread(everything)
+    assert [round(told[k], 2) for k in ("mean", "sd", "low", "high")] == [0.83, 1.26, -2.29, 3.96]
+    text = seeds.seeds_page(everything, ["maskrcnn-R50-voc", "opmask-R50-voc"], "miniature")
+    assert "runs=[maskrcnn-R50-voc,opmask-R50-voc]" in text
     assert "ahead of its baseline in 2 of 3 pairs of trainings (two-sided sign test, p = 1." in text
     assert "it is in 1 of 2 pairs" in text and "voc → non-voc +0.25." in text
     row = next(line for line in text.splitlines() if line.startswith("| voc"))
@@ -39,5 +47,5 @@ def test_the_committed_pages_are_those_of_their_csv_files(tmp_path):
     for page in (tmp_path / "made").glob("*.md"):
         page.unlink()
     command.run([str(tmp_path / "made")])
-    for page in THREE_SEEDS.glob("*.md"):
+    for page in [*THREE_SEEDS.glob("*.md"), THREE_SEEDS / "gains.csv"]:
         assert (tmp_path / "made" / page.name).read_text() == page.read_text()

@@ -12,13 +12,14 @@ from study.analysis.comparison import Comparison, comparisons
 from study.format import duration, interval, signed
 from study.labels import METHODS, shown_backbones
 from study.report.blocks import Table
+from study.report.html import body_rows
 from study.report.latex import latex
 from study.report.markdown import markdown
 from study.report.sentences import gain, headline
 from study.report.views import table1 as view
 from study.spec.results import METRICS, read_per_class, summarise
 from study.spec.run import Run
-from study.tables.table1 import table1
+from study.tables.table1 import count_objects, table1
 
 NAN = float("nan")
 
@@ -115,6 +116,29 @@ def test_what_was_not_run_says_so():
     assert rows and all("not run" in line or "quoted" in line for line in rows)
 
 
+def test_an_ap_of_few_objects_is_their_number_on_pages():
+    annotations = [{"category_id": 0, "area": area} for area in [10] * 40 + [96**2] * 3]
+    annotations += [{"category_id": 99, "area": 10**5}]  # supervised
+    annotations += [{"category_id": 1, "area": 10**5, "iscrowd": crowd} for crowd in (0, 1)]
+    everything = pd.concat(ONE_SEED)
+    counts = count_objects(everything, annotations)
+    found = {metric: counts["voc", "novel", metric] for metric in METRICS}
+    assert found == {"AP": 44, "AP50": 44, "AP75": 44, "APs": 40, "APm": 3, "APl": 4}
+    table = table1(summarise(everything), {}, counts)
+    large = cell(table, "OPMask", "APl")
+    assert (large["ours"], large["objects"]) == (35, 4)  # the csv has both
+    frame = view.body(table)[1].frame
+    lines = frame[frame["Backbone"].replace("", None).ffill() == "R-50-FPN"]
+    at = lines.index[lines["Method"] == "OPMask"][0]
+    assert lines.loc[at, ["AP", "APs", "APl"]].tolist() == ["30.0", "23.0", "n = 4"]
+    assert lines.loc[at + 2, ["Whose", "APl"]].tolist() == ["ours − paper", "–"]
+    assert lines.loc[at + 3, ["Method", "APl"]].tolist() == ["difference", "n = 4"]
+    styles = {
+        c.style for _, row in body_rows(view.body(table)[1]) for c in row if c.value == "n = 4"
+    }
+    assert styles == {"few"}  # which is not bold
+
+
 def test_other_systems_are_quoted_and_never_ours():
     table = make_table(*ONE_SEED)
     quoted = table[table["quoted"]]
@@ -127,7 +151,7 @@ def test_other_systems_are_quoted_and_never_ours():
     text = page(table, "coco")
     r50 = "| R-50-FPN   | Mask R-CNN w/ ShapeProp | quoted"
     assert [line for line in text.splitlines() if line.startswith(r50)][1].endswith("44.7 |")
-    frame = view.metrics(table)[1].frame
+    frame = view.body(table)[1].frame
     order = frame.query("Backbone == 'R-101-FPN'")["Method"].drop_duplicates().tolist()
     paper_order = published.query("supervised == 'voc' and backbone == 'R101'")["method"]
     assert order == [*paper_order, "difference"]
@@ -174,17 +198,18 @@ def compare(low, high):
 @pytest.mark.parametrize(
     ("low", "high", "verdict", "words"),
     [
-        (0.5, 1.5, "shown", "gains 1.00 AP against the baseline (10.00 → 11.00)"),
-        (-0.5, 1.5, "undecided", "interval −0.50 to +1.50, includes 0"),
-        (0.0, 1.0, "undecided", "includes 0"),
-        (-3.0, -1.0, "reversed", "loses 2.00 AP"),
+        (0.5, 1.5, "shown", "x: +1.00 AP (10.00 → 11.00), 95 % interval +0.50 to +1.50"),
+        (-0.5, 1.5, "undecided", "; paper +13.0: sign not decided"),
+        (0.0, 1.0, "undecided", "sign not decided"),
+        (-3.0, -1.0, "reversed", "x: −2.00 AP (10.00 → 8.00)"),
         (NAN, NAN, "not run", "not run"),
     ],
 )
 def test_verdict_and_sentence(low, high, verdict, words):
     one = compare(low, high)
     assert one.verdict == verdict and words in gain(one)
-    assert ("did **not** reproduce" in gain(one)) == (verdict == "reversed")
+    assert ("sign not reproduced" in gain(one)) == (verdict == "reversed")
+    assert ("sign reproduced" in gain(one)) == (verdict == "shown")
 
 
 def test_headline_counts_what_failed_too():
@@ -258,14 +283,14 @@ def test_a_backbone_that_the_paper_does_not_have_stands_beside_it():
         "shown",
         "not run",
     )
-    assert gain(voc).endswith("reproduced in sign (the paper has no such backbone).")
+    assert gain(voc).endswith("(the paper has no such backbone)")
     assert "in 1 of 1 comparisons; 1 not run" in headline([nonvoc, voc], "coco_small")
     text = page(table, "coco_small")
     assert "lite0-FPN" in text and "R-50-FPN" not in text
     assert "ours − paper" not in text  # nothing to compare with
     both = make_table(*other, *ONE_SEED)
     assert [one.backbone for one in comparisons(both)] == ["R50"] * 2 + ["R101"] * 2 + ["lite0"] * 2
-    assert {"R-50-FPN", "R-101-FPN", "lite0-FPN"} <= set(view.metrics(both)[0].frame["Backbone"])
+    assert {"R-50-FPN", "R-101-FPN", "lite0-FPN"} <= set(view.body(both)[0].frame["Backbone"])
     assert shown_backbones([]) == ["R50", "R101"]
 
 

@@ -73,6 +73,22 @@ class Whisker:
         return round(100 * min(max(share, 0.0), 1.0), 2)
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A loss curve: its last value as text, and in HTML a drawing as well.
+
+    points: of an SVG polyline, within WIDTH × HEIGHT CSS pixels.
+    """
+
+    points: str
+    last: str
+    width: int = 84
+    height: int = 30
+
+    def __str__(self) -> str:
+        return self.last
+
+
 def whiskers(frame: pd.DataFrame, estimate: str) -> list[Whisker | str]:
     """The intervals `low` to `high` of the column `estimate`, drawn on one axis that has 0 on it;
     a dash where there is none."""

@@ -2,8 +2,8 @@
 
 import base64
 import io
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
@@ -14,8 +14,7 @@ QUALITY = 70  # of WebP
 _SCREEN_DPI, _DEFAULT_DPI = 96, 300
 
 
-@dataclass(frozen=True)
-class EmbeddedImage:
+class EmbeddedImage(NamedTuple):
     """An image for `<img>`: its data URI, and its size in CSS pixels."""
 
     uri: str
@@ -30,17 +29,15 @@ def embed(path: Path, enlarged: float = 1.5, budget: int = BUDGET) -> EmbeddedIm
     """
     content, kind = path.read_bytes(), "png"
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            dpi = float(image.info.get("dpi", (_DEFAULT_DPI,))[0])
-            size = image.size
-            pixels = image.convert("RGB")
+        image = Image.open(io.BytesIO(content))
+        pixels = image.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from error
     if len(content) > budget:
-        stream = io.BytesIO()
+        stream, kind = io.BytesIO(), "webp"
         pixels.save(stream, "WEBP", quality=QUALITY)
-        content, kind = stream.getvalue(), "webp"
+        content = stream.getvalue()
+    scale = enlarged * _SCREEN_DPI / float(image.info.get("dpi", (_DEFAULT_DPI,))[0])
+    width, height = (max(1, round(side * scale)) for side in image.size)
     uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return EmbeddedImage(
-        uri, *(max(1, round(side * enlarged * _SCREEN_DPI / dpi)) for side in size)
-    )
+    return EmbeddedImage(uri, width, height)

@@ -29,13 +29,13 @@ def inline(text: object) -> Markup:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: `value` is a str or a `blocks.Whisker`."""
+    """One cell: `value` is a str, a `blocks.Whisker` or a `blocks.Curve`."""
 
     value: Any
     rows: int = 1
     columns: int = 1
     header: bool = False
-    left: bool = False
+    style: str = ""  # left: text; few: a count in place of a number
 
 
 def body_rows(table: Table) -> list[tuple[str, list[Cell]]]:
@@ -52,7 +52,7 @@ def body_rows(table: Table) -> list[tuple[str, list[Cell]]]:
                     _shown(value, table.wrap and column >= table.left),
                     rows=ends[n] - n if column < table.headers else 1,
                     header=column < table.headers,
-                    left=column < table.left,
+                    style=_style(value, column < table.left),
                 )
                 for column, value in enumerate(line)
                 if n in ends or column >= table.headers
@@ -60,6 +60,10 @@ def body_rows(table: Table) -> list[tuple[str, list[Cell]]]:
         )
         for n, (line, kind) in enumerate(zip(values, kinds, strict=True))
     ]
+
+
+def _style(value: Any, left: bool) -> str:
+    return "left" if left else "few" * str(value).startswith("n = ")
 
 
 def _shown(value: Any, wrap: bool) -> Any:
@@ -74,7 +78,10 @@ def head_rows(table: Table) -> list[list[Cell]]:
     """One row of column names, or two."""
     columns = list(table.frame.columns)
     pairs = [column if isinstance(column, tuple) else ("", column) for column in columns]
-    names = [Cell(name, header=True, left=n < table.left) for n, (_, name) in enumerate(pairs)]
+    names = [
+        Cell(name, header=True, style="left" * (n < table.left))
+        for n, (_, name) in enumerate(pairs)
+    ]
     if not any(group for group, _ in pairs):
         return [names]
     # what has no group stands by itself

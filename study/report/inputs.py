@@ -1,9 +1,9 @@
-"""What the pages are written from: the files of `reports/<scale>/` and what training recorded.
+"""What the pages are written from: the files of `reports/<scale>/` and what the stages recorded.
 
-Whatever is not there is left out; the pages say "not run" in its place.
+Whatever is not there is left out of the pages.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 from opmask.errors import UserError
 from opmask.integrity import verified
 from study.spec.paths import LOSSES, PROVENANCE, Paths
-from study.spec.results import read_json
+from study.spec.results import read_json, read_per_class, read_provenance, summarise
 from study.spec.run import Run
 
 
@@ -33,12 +33,10 @@ class TrainedRun:
 class Inputs:
     """tables and figure_data: csv files by stem; pictures: figures as PNG by stem; claims: the
     ledger, None if there is none; trained: the runs that were made, in the order of params.yaml;
-    splits: the stage's JSON, empty if absent.
-
-    The rest is for `README.md` alone. files: paths that exist below the scale's folder, or will.
-    provenance: of `results.read_provenance`. summary: of `results.summarise`, all runs. manifest:
-    the stage's JSON. credits: of the embedded data's drawings, or empty. deepened: backbones whose
-    warm start begins with another's weights.
+    summary: of `results.summarise`, all runs; provenance: of `results.read_provenance`; splits and
+    manifest: the stages' JSON, empty if absent; credits: of the embedded data's drawings, or empty;
+    deepened: backbones whose warm start begins with another's weights; experiments: by name those
+    of several seeds at this scale, their `gains.csv`; command: makes this report anew.
     """
 
     scale: str
@@ -48,13 +46,14 @@ class Inputs:
     pictures: Mapping[str, Path] = field(default_factory=dict)
     claims: pd.DataFrame | None = None
     trained: Sequence[TrainedRun] = ()
-    splits: Mapping[str, Any] = field(default_factory=dict)
-    files: Collection[str] = ()
-    provenance: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     summary: pd.DataFrame | None = None
+    provenance: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    splits: Mapping[str, Any] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
     credits: str = ""
     deepened: Mapping[str, str] = field(default_factory=dict)
+    experiments: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    command: str = ""
 
     @property
     def has_paper_classes(self) -> bool:
@@ -63,11 +62,14 @@ class Inputs:
 
 
 def read_inputs(paths: Paths, schedule: str, runs: Sequence[Run]) -> Inputs:
-    """Everything that every page shows of the scale of `paths`.
+    """Everything that the pages show of the scale of `paths`, but what params.yaml says of it.
 
     Raises UserError for a csv or json that cannot be read.
     """
-    claims = paths.reports / "claims.csv"
+    claims, drawings = paths.reports / "claims.csv", paths.data / "CREDITS.txt"
+    gains = {
+        one.parent.name: read_csv(one) for one in paths.all_reports.glob("experiments/*/gains.csv")
+    }
     return Inputs(
         scale=paths.scale,
         schedule=schedule,
@@ -76,7 +78,14 @@ def read_inputs(paths: Paths, schedule: str, runs: Sequence[Run]) -> Inputs:
         pictures={path.stem: path for path in sorted(paths.figures.glob("*.png"))},
         claims=read_csv(claims) if claims.is_file() else None,
         trained=read_trained(paths.train, runs),
+        summary=summarise(read_per_class(paths.runs, runs)),
+        provenance=read_provenance(paths.runs, runs),
         splits=read_json(paths.splits),
+        manifest=read_json(paths.manifest),
+        credits=drawings.read_text(encoding="utf-8") if drawings.is_file() else "",
+        experiments={
+            n: rows for n, rows in sorted(gains.items()) if rows["scale"].eq(paths.scale).all()
+        },
     )
 
 

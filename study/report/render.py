@@ -2,17 +2,19 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from study.format import interval, number, p_text, signed
+from study import labels
+from study.format import MISSING, interval, named, number, p_cell, p_text, signed, spread
 from study.report.blocks import Block
 from study.report.html import body_rows, head_rows, inline
 from study.report.markdown import markdown, text
+from study.report.words import COLUMNS, WORDS
 
 
 def render(template: str, **context: Any) -> str:
@@ -26,6 +28,20 @@ def say(sentence: str, *values: Any) -> str:
     return " ".join(str(getattr(sentences, sentence)(*values)).split())
 
 
+def lay_out(table: str, found: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
+    """A line for people for each of `found`, with the columns that `columns.yaml` has for `table`;
+    an expression sees the keys of its row."""
+    lines = [
+        {name: _cell(source)(**one) for name, source in COLUMNS[table].items()} for one in found
+    ]
+    return pd.DataFrame(lines)
+
+
+@functools.cache
+def _cell(source: str) -> Callable[..., Any]:
+    return _environment("md.j2").compile_expression(source, undefined_to_none=False)
+
+
 @functools.cache
 def _environment(kind: str) -> Environment:
     environment = Environment(
@@ -36,9 +52,10 @@ def _environment(kind: str) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=kind == "md.j2",
     )
-    functions = (inline, head_rows, body_rows, markdown, text, number, signed, p_text)
+    functions = (inline, head_rows, body_rows, markdown, text, number, signed, p_text, p_cell)
     environment.filters |= {function.__name__: function for function in functions}
-    environment.globals["interval"] = interval
+    environment.globals |= vars(labels) | {"interval": interval, "spread": spread, "named": named}
+    environment.globals |= {"MISSING": MISSING, "WORDS": WORDS, "nan": math.nan}
     environment.tests["nan"] = math.isnan
     return environment
 

@@ -10,6 +10,7 @@ from study.analysis.comparison import Comparison
 from study.analysis.contrasts import QUESTIONS
 from study.labels import BACKBONES, BASELINE, DIRECTIONS, OURS
 from study.report.render import say
+from study.report.words import WORDS
 from study.spec.run import Run
 
 
@@ -20,7 +21,7 @@ def headline(found: Sequence[Comparison], scale: str) -> str:
 
 def gain(one: Comparison) -> str:
     """One comparison of Table 1 with its numbers."""
-    return say("gain", one)
+    return say("gain", one, WORDS["sign"][one.verdict].replace("*", ""))
 
 
 def control(contrasts: pd.DataFrame) -> list[str]:

@@ -5,8 +5,9 @@ of the same classes, and mask AP of the supervised classes. The other systems th
 are there as it quotes them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -23,6 +24,9 @@ from study.tables.cells import CELL, as_columns, cell, difference
 _PAPER_CELLS = [("novel", "segm", metric) for metric in METRICS]
 _CONTEXT_CELLS = [("novel", "bbox", "AP"), ("novel", "bbox", "AP50"), ("supervised", "segm", "AP")]
 _CELL_KEYS = ["classes", "task", "metric"]
+
+# COCO's, square pixels; both ends belong to a size
+_SIZES = {"APs": (0, 32**2), "APm": (32**2, 96**2), "APl": (96**2, float("inf"))}
 
 Gains = Mapping[tuple[str, str], Mapping[str, Estimate]]
 
@@ -45,18 +49,44 @@ def novel_gains(resampler: Resampler, backbones: Iterable[str]) -> Gains:
     return gains
 
 
-def table1(summary: pd.DataFrame, gains: Gains) -> pd.DataFrame:
+def count_objects(
+    per_class: pd.DataFrame, annotations: Sequence[Mapping[str, Any]]
+) -> dict[tuple[str, str, str], int]:
+    """Of how many objects an AP is, by (supervised, classes, metric of METRICS).
+
+    Args:
+        per_class: of `results.read_per_class`.
+        annotations: of the validation set, COCO's records; crowds do not count.
+    """
+    objects = pd.DataFrame(
+        [(a["category_id"], a["area"]) for a in annotations if not a.get("iscrowd")],
+        columns=["category_id", "area"],
+    )
+    found = {}
+    for (supervised, classes), rows in per_class.groupby(["supervised", "supervision"]):
+        area = objects.loc[objects["category_id"].isin(rows["category_id"]), "area"]
+        for metric in METRICS:
+            low, high = _SIZES.get(metric, (0, float("inf")))
+            found[supervised, classes, metric] = int(area.between(low, high).sum())
+    return found
+
+
+def table1(
+    summary: pd.DataFrame, gains: Gains, objects: Mapping[tuple[str, str, str], int] | None = None
+) -> pd.DataFrame:
     """Table 1 as a tidy frame: one row a backbone × method × direction × classes × task × metric.
 
     Args:
         summary: of `results.summarise`, of runs of one schedule.
         gains: of `novel_gains`; fills `low` and `high` of the differences in novel mask AP, AP50
             and AP75.
+        objects: of `count_objects`, if it is known.
 
     Returns:
         Columns: backbone, method (as in the paper, or `difference` = OPMask − baseline),
         supervised, direction, classes (novel | supervised), task, metric; `cells.CELL`; quoted
-        (True for the systems whose numbers the paper quotes; we run none). AP in percent.
+        (True for the systems whose numbers the paper quotes; we run none); objects (of the
+        validation set that our AP is of; NaN if not known). AP in percent.
     """
     published = paper.load("table1")
     rows = []
@@ -77,7 +107,9 @@ def table1(summary: pd.DataFrame, gains: Gains) -> pd.DataFrame:
                 key |= dict(zip(_CELL_KEYS, name, strict=True))
                 rows += [key | row for row in _cell_rows(ours, name, values, gain)]
     columns = ["backbone", "method", "supervised", "direction", *_CELL_KEYS, *CELL, "quoted"]
-    return pd.DataFrame(rows)[columns]
+    table = pd.DataFrame(rows)[columns]
+    keys = zip(table["supervised"], table["classes"], table["metric"], strict=True)
+    return table.assign(objects=[(objects or {}).get(key, NAN) for key in keys])
 
 
 def _cell_rows(

@@ -10,7 +10,7 @@
   // Claims: buttons show those of one verdict.
   const filter = byId("claim-filter");
   if (filter) {
-    const claims = [...byId("claim-list").children];
+    const claims = [...byId("claim-list").rows];
     const buttons = [...filter.querySelectorAll("button")];
     filter.hidden = false;
     filter.addEventListener("click", (event) => {

@@ -7,7 +7,7 @@ import pandas as pd
 
 from study.analysis.ambiguity_effect import CONTRAST_NAMES, CONTRASTS, GROUPS
 from study.analysis.comparison import backbones_run, shown
-from study.format import interval, number, signed
+from study.format import interval, number, signed, spread
 from study.labels import DIRECTIONS, NOT_RUN, place, shown_backbones
 from study.report.blocks import Block, Bullets, Heading, Table
 from study.report.render import say
@@ -30,6 +30,11 @@ def blocks(frame: pd.DataFrame, threshold: float) -> list[Block]:
     ]
 
 
+def findings(frame: pd.DataFrame) -> list[Block]:
+    """What it says about the paper's explanation."""
+    return [WORDS["summary"]["ambiguity"], Bullets(sentences(frame))]
+
+
 def sentences(frame: pd.DataFrame) -> list[str]:
     """One finding a backbone and direction: is the gain larger where RoIs are ambiguous?"""
     chosen = frame[
@@ -50,15 +55,13 @@ def sentences(frame: pd.DataFrame) -> list[str]:
 def _table(frame: pd.DataFrame, key: str) -> Table:
     """A row a run pair × `key` (measure | contrast), three columns a group."""
     names = {"mask_iou": "mask IoU", **{"-".join(c): n for c, n in CONTRAST_NAMES.items()}}
-    rows = []
-    for (backbone, supervised, value), cells in frame.groupby(
-        ["backbone", "supervised", key], sort=False
-    ):
-        row = {"runs": place(backbone, supervised)}
-        row[key] = names.get(value, value)
-        for _, cell in cells.iterrows():
-            row[cell["group"]] = _cell_text(cell)
-        rows.append(row)
+    rows = [
+        {"runs": place(backbone, supervised), key: names.get(value, value)}
+        | {cell["group"]: _cell_text(cell) for _, cell in cells.iterrows()}
+        for (backbone, supervised, value), cells in frame.groupby(
+            ["backbone", "supervised", key], sort=False
+        )
+    ]
     return Table(pd.DataFrame(rows), left=2)
 
 
@@ -68,6 +71,5 @@ def _cell_text(cell: pd.Series) -> str:
     text = signed(cell["gain"])
     if cell["group"] != "difference":
         text = f"{number(cell['b'])} → {number(cell['a'])} ({text})"
-    if cell["seeds"] > 1:
-        text += f" ± {number(cell['sd'])}"
+    text += spread(cell["sd"], 1)
     return text if np.isnan(cell["low"]) else f"{text}, {interval(cell['low'], cell['high'])}"

@@ -14,7 +14,7 @@ from study.analysis.estimate import MIN_SEEDS
 from study.claims.findings import findings
 from study.claims.ledger import Graded
 from study.claims.rules import VERDICTS
-from study.claims.sources import COST, COUNTS, KINDS, RANK
+from study.claims.sources import COST, COUNTS, KINDS, PAPERS, RANK
 from study.format import MISSING, number, signed
 from study.labels import NOT_RUN
 from study.report.blocks import Bullets, Table
@@ -61,7 +61,9 @@ def overview(ledger: pd.DataFrame) -> Table:
             "Where": row["section"],
             "What is tested": row["reading"],
             "Paper": row["paper"],
-            "Ours": value_text(row["value"], row["low"], row["high"], row["unit"]),
+            "Ours": MISSING
+            if row["kind"] == PAPERS
+            else value_text(row["value"], row["low"], row["high"], row["unit"]),
             "For": f"{row['cells_for']} of {row['cells']}",
             "Verdict": row["verdict"],
         }
@@ -82,7 +84,9 @@ def entries(ledger: pd.DataFrame | None) -> list[SimpleNamespace]:
 
 def _shown(row: Mapping[Any, Any]) -> dict[str, Any]:
     section = str(row["section"])
-    facts = {"tested": row["reading"], "paper": row["paper"], "ours": _ours(row)}
+    # of the paper's own numbers nothing is ours
+    computed = "computed" if row["kind"] == PAPERS else "ours"
+    facts = {"tested": row["reading"], "paper": row["paper"], computed: _ours(row)}
     facts["needs"] = row["needs"]
     more = {"cells": _cells(row)} if row["cells"] > 1 else {}
     return {
@@ -116,7 +120,9 @@ def _cell_table(one: Graded) -> Table:
     rows = [
         {
             "Cell": cell.name,
-            "Ours": value_text(cell.value, cell.low, cell.high, unit),
+            "Computed" if one.claim.evidence.kind == PAPERS else "Ours": value_text(
+                cell.value, cell.low, cell.high, unit
+            ),
             "Seeds": (str(cell.seeds) if cell.seeds else MISSING)
             + ("" if math.isnan(cell.sd) else f" ± {number(cell.sd, 2)}"),
             "p": number(cell.p, 4),

@@ -8,7 +8,6 @@ from study.labels import MODELS
 from study.spec.results import METRICS
 
 _RUN = ["method", "backbone", "supervised", "schedule"]
-_ORDER = ["fasterrcnn", "maskrcnn", "maskrcnn7", "opmask_detached", "opmask"]
 
 
 def explorer_data(per_class: pd.DataFrame | None) -> dict[str, Any]:
@@ -28,32 +27,24 @@ def explorer_data(per_class: pd.DataFrame | None) -> dict[str, Any]:
     categories = per_class[["category_id", "category"]].drop_duplicates("category_id")
     index = {number: n for n, number in enumerate(categories["category_id"])}
     runs, results = [], []
-    for key, rows in sorted(per_class.groupby(_RUN, sort=False), key=lambda one: _rank(one[0][0])):
+    for key, rows in per_class.groupby(_RUN, sort=False):
         seeds = int(rows["seed"].nunique())
         runs.append(dict(zip(_RUN, map(str, key), strict=True)) | {"seeds": seeds})
         for task, of_task in rows.groupby("task", sort=False):
             results.append([len(runs) - 1, task, _by_class(of_task, index)])
     return {
         "metrics": METRICS,
-        "labels": {m: MODELS.get(m, m) for m in dict.fromkeys(str(run["method"]) for run in runs)},
+        "labels": {m: MODELS.get(m, m) for m in per_class["method"].unique()},
         "categories": categories["category"].astype(str).tolist(),
         "runs": runs,
         "results": results,
     }
 
 
-def _rank(method: str) -> int:
-    """The place of a method among the columns; one that is not known comes last."""
-    return _ORDER.index(method) if method in _ORDER else len(_ORDER)
-
-
 def _by_class(rows: pd.DataFrame, index: dict[int, int]) -> list[list]:
-    found = []
-    for number, group in rows.groupby("category_id", sort=False):
-        first = group.iloc[0]
-        numbers = group[METRICS].astype(float).mean().round(2)
-        values = [None if pd.isna(v) else float(v) for v in numbers]
-        objects = None if pd.isna(first["instances"]) else int(first["instances"])
-        novel = int(first["supervision"] == "novel")
-        found.append([index[number], objects, novel, *values])
-    return found
+    classes = rows.groupby("category_id", sort=False)
+    numbers = classes[METRICS].mean().astype(float).round(2)
+    about = classes[["instances", "supervision"]].first()
+    table = about.assign(supervision=about["supervision"].eq("novel").astype(int)).join(numbers)
+    values = table.astype(object).where(table.notna(), None).to_numpy().tolist()
+    return [[index[number], *line] for number, line in zip(table.index, values, strict=True)]

@@ -1,6 +1,6 @@
 """Figure 3's regressions: what is found, and how far it carries."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,16 @@ from study.analysis.class_points import BACKBONE, MODELS, RELATIVE_FLOOR, larges
 from study.analysis.overlap import READINGS
 from study.analysis.regression import implied_r
 from study.claims.findings import NEEDED_CORRELATION
-from study.format import MISSING, interval, number, p_cell, p_text, signed
-from study.labels import BACKBONES, BASELINE, DIFFERENCE, METHODS, NOT_RUN, OURS
+from study.format import MISSING, number, p_cell, p_text, signed
+from study.labels import BACKBONES, BASELINE, DIFFERENCE, METHODS, OURS
 from study.report.blocks import Block, Bullets, Heading, Table
-from study.report.render import say
+from study.report.render import lay_out, say
 from study.report.words import WORDS
 
 PAPER_ALPHA = 0.01  # the level the paper names
 ALPHA = 0.05  # of the tests the paper does not have
 CLASSES = 80  # of COCO, the paper's points
 STEP = 0.1  # slopes are told in AP per this much IoU
-# By heading: a quantity of `regress`, and what of it.
-_SLOPE = {f"Slope, AP per {STEP} IoU": ("slope", "value"), "95 % interval": ("slope", "interval")}
-_R = {"r": ("r", "value"), "p": ("slope", "p")}
 
 
 def blocks(
@@ -47,12 +44,7 @@ def blocks(
         f"**{finding(frame)}**",
         "![Figure 3](../figures/figure3.png)",
         say(
-            "points",
-            points["seeds"].max(),
-            BACKBONES[BACKBONE],
-            reading,
-            READINGS[reading],
-            scale,
+            "points", points["seeds"].max(), BACKBONES[BACKBONE], reading, READINGS[reading], scale
         ),
         _fits(by),
         Heading("Do the two models differ?"),
@@ -75,18 +67,10 @@ def blocks(
 def finding(frame: pd.DataFrame) -> str:
     """What is found, in two or three sentences, whichever way it went."""
     by = _by(frame)
-    models = [
-        say(
-            "slope",
-            METHODS[model],
-            by.loc[model, "slope"],
-            by.loc[model, "r"],
-            paper.figure3(model, "p"),
-            PAPER_ALPHA,
-            STEP,
-        )
-        for model in MODELS
-    ]
+    models = []
+    for model in MODELS:
+        slope, r, p = by.loc[model, "slope"], by.loc[model, "r"], paper.figure3(model, "p")
+        models.append(say("slope", METHODS[model], slope, r, p, PAPER_ALPHA, STEP))
     return " ".join([*models, say("slopes_differ", by.loc[DIFFERENCE, "slope"], ALPHA, STEP)])
 
 
@@ -97,51 +81,31 @@ def tests(frame: pd.DataFrame) -> list[Block]:
 
 def _fits(by: pd.DataFrame) -> Table:
     """The regression of each model."""
-    rows = [
-        {"Model": METHODS[model]}
-        | _cells(by, model, _SLOPE | {"… classes resampled": ("slope_bootstrap", "interval")} | _R)
-        | {"Paper's p": p_cell(paper.figure3(model, "p"))}
-        | _cells(by, model, {"Spearman": ("spearman", "value"), "p of it": ("spearman", "p")})
-        | {"Classes": by.loc[model, "slope"]["n"] or NOT_RUN}
-        for model in MODELS
-    ]
-    return Table(pd.DataFrame(rows))
+    lines = [_of(by, model, stated=paper.figure3(model, "p")) for model in MODELS]
+    return Table(lay_out("fits", lines))
+
+
+def _of(by: pd.DataFrame, model: str, **more: object) -> dict[Hashable, Any]:
+    """All quantities of a model by name, each with its value, low, high, p …; and `more`."""
+    return by.loc[model].to_dict("index") | {"model": model, "step": STEP} | more
 
 
 def _difference(by: pd.DataFrame) -> list[Block]:
     """Why two p-values are no test of a difference, and the tests that are."""
     p = [paper.figure3(model, "p") for model in MODELS]
-    columns = {"Value": "value", "95 % interval": "interval", "p": "p"}
-    rows = [
-        {"OPMask − Mask R-CNN in": label}
-        | _cells(by, DIFFERENCE, {name: (quantity, what) for name, what in columns.items()})
+    why = WORDS["regression"]["difference"].format(
+        p=[p_text(value) for value in p],
+        r=[number(-implied_r(value, CLASSES), 2) for value in p],
+        classes=CLASSES,
+        alpha=ALPHA,
+        enough=NEEDED_CORRELATION,
+    )
+    lines = [
+        by.loc[DIFFERENCE, quantity].to_dict()
+        | {"label": label, "step": STEP if quantity.startswith(("slope", "interaction")) else 1}
         for quantity, label in WORDS["regression"]["tests"].items()
     ]
-    return [
-        WORDS["regression"]["difference"].format(
-            p=[p_text(value) for value in p],
-            r=[number(-implied_r(value, CLASSES), 2) for value in p],
-            classes=CLASSES,
-            alpha=ALPHA,
-            enough=NEEDED_CORRELATION,
-        ),
-        Table(pd.DataFrame(rows)),
-    ]
-
-
-def _cells(by: pd.DataFrame, model: str, columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    """By heading one quantity of a model: its value, interval or p. Slopes are per STEP."""
-    found = {}
-    for heading, (quantity, what) in columns.items():
-        row = by.loc[model, quantity]
-        step = STEP if quantity.startswith(("slope", "interaction")) else 1
-        if what == "p":
-            found[heading] = p_cell(row["p"])
-        elif what == "interval":
-            found[heading] = interval(row["low"] * step, row["high"] * step)
-        else:
-            found[heading] = signed(row["value"] * step, 2)
-    return found
+    return [why, Table(lay_out("tests", lines))]
 
 
 def _by(frame: pd.DataFrame) -> pd.DataFrame:
@@ -150,77 +114,60 @@ def _by(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _control(by: pd.DataFrame) -> Table:
     labels = {"": "novel", "_supervised": "supervised", "_novelty": "novel − supervised"}
-    rows = [
-        {"Model": METHODS[model], "Classes are": label} | _cells(by, model + suffix, _SLOPE | _R)
+    lines = [
+        _of(by, model + suffix, label=label) | {"model": model}
         for model in MODELS
         for suffix, label in labels.items()
     ]
-    return Table(pd.DataFrame(rows), left=2)
+    return Table(lay_out("control", lines), left=2)
 
 
 def _influence(by: pd.DataFrame) -> Table:
-    rows = []
-    for model, label in {**METHODS, DIFFERENCE: "OPMask − Mask R-CNN"}.items():
-        without, cook, dfbetas = (
-            by.loc[model, quantity] for quantity in ("p_without_one", "cooks_distance", "dfbetas")
-        )
-        reach = " to ".join(p_cell(without[end]) for end in ("low", "high"))
-        rows.append(
-            {
-                "Model": label,
-                "p": p_cell(without["value"]),
-                "p without any one class": reach,
-                "Largest change": without["category"] or MISSING,
-                "Largest Cook's distance": _named(cook),
-                "Largest dfbetas of the slope": _named(dfbetas),
-            }
-        )
-    return Table(pd.DataFrame(rows))
+    models = {**METHODS, DIFFERENCE: "OPMask − Mask R-CNN"}
+    return Table(
+        lay_out("influence", [_of(by, name, label=label) for name, label in models.items()])
+    )
 
 
 def _improvements(points: pd.DataFrame) -> list[Block]:
     """The classes of largest relative improvement, and those the paper names."""
     best = largest_relative(points)
     named = points[points["category"].isin(_published_classes())]
-    ranks = points["iou"].rank(ascending=False)
-    rows = [
-        {
-            "Class": row["category"],
-            "Rank in IoU": _rank(ranks[index]),
-            "Mask R-CNN": number(row[BASELINE]),
-            "OPMask": number(row[OURS]),
-            "Relative": MISSING
-            if np.isnan(row["relative"])
-            else f"{signed(100 * row['relative'], 0)} %",
-            "Paper": _published_change(row["category"]),
-        }
-        for index, row in pd.concat([best, named.drop(best.index, errors="ignore")]).iterrows()
-    ]
-    if not rows:
+    shown = pd.concat([best, named.drop(best.index, errors="ignore")])
+    if shown.empty:
         return ["No class was run, or none improved."]
-    return [
-        WORDS["regression"]["improvements"].format(floor=RELATIVE_FLOOR),
-        Table(pd.DataFrame(rows)),
-    ]
+    ranks = points["iou"].rank(ascending=False)
+    relative = [signed(100 * value, 0) for value in shown["relative"]]
+    table = {
+        "Class": shown["category"],
+        "Rank in IoU": [number(rank, 0) for rank in ranks[shown.index]],
+        "Mask R-CNN": shown[BASELINE].map(number),
+        "OPMask": shown[OURS].map(number),
+        "Relative": [text if text == MISSING else f"{text} %" for text in relative],
+        "Paper": shown["category"].map(_published_change),
+    }
+    lead = WORDS["regression"]["improvements"].format(floor=RELATIVE_FLOOR)
+    return [lead, Table(pd.DataFrame(table))]
 
 
 def _readings(readings: pd.DataFrame, overlap: pd.DataFrame) -> Table:
     """The regressions by every reading, with where the paper's examples rank in overlap."""
     by = readings.set_index(["reading", "model", "quantity"]).sort_index()
     ranks = overlap.set_index("category")[list(READINGS)].rank(ascending=False)
-    rows = []
+    lines = []
     for reading in READINGS:
-        row, of_reading = {"Reading": f"`{reading}`"}, by.loc[reading]
+        line = {"Reading": f"`{reading}`"}
         for model in MODELS:
-            row |= _cells(of_reading, model, {f"{METHODS[model]}: {k}": v for k, v in _R.items()})
-        row |= _cells(of_reading, DIFFERENCE, {"p of the difference": ("slope", "p")})
-        for name in _published_classes():
-            row[f"Rank of {name}"] = _rank(ranks[reading].get(name, np.nan))
-        rows.append(row)
-    return Table(pd.DataFrame(rows))
+            r, slope = by.loc[reading, model, "r"], by.loc[reading, model, "slope"]
+            line |= {f"{METHODS[model]}: r": signed(r["value"], 2)}
+            line |= {f"{METHODS[model]}: p": p_cell(slope["p"])}
+        line["p of the difference"] = p_cell(by.loc[reading, DIFFERENCE, "slope"]["p"])
+        places = {name: ranks[reading].get(name, np.nan) for name in _published_classes()}
+        lines.append(line | {f"Rank of {name}": number(at, 0) for name, at in places.items()})
+    return Table(pd.DataFrame(lines))
 
 
-def _published_classes() -> Iterable[str]:
+def _published_classes() -> list[str]:
     return list(paper.load("figure3")["category"].dropna().unique())
 
 
@@ -228,15 +175,3 @@ def _published_change(category: str) -> str:
     if category not in _published_classes():
         return MISSING
     return " → ".join(f"{paper.figure3(model, 'AP', category):.2f}" for model in MODELS)
-
-
-def _rank(value: float) -> str:
-    return MISSING if np.isnan(value) else f"{value:.0f}"
-
-
-def _named(row: pd.Series) -> str:
-    if np.isnan(row["value"]):
-        return MISSING
-    # without this class nothing is left to measure by
-    value = "∞" if np.isinf(row["value"]) else number(row["value"], 2)
-    return f"{value} ({row['category']})"

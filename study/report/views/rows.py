@@ -1,24 +1,28 @@
 """What Tables 1 to 3 have in common: ours, the paper's and their difference, line by line; gains
 with their intervals; and what these can say. Frames have the columns `tables.cells.CELL`."""
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from study.format import interval, number, signed
+from study.analysis.estimate import Estimate
+from study.format import MISSING, interval, number, signed, spread
 from study.labels import DIFFERENCE, NOT_RUN
 from study.report.blocks import Table
+from study.report.render import say
 from study.report.words import WORDS
 
 WHOSE = "Whose"  # heads the column that says whose numbers a line has
 QUOTED = "quoted"  # what the paper quotes of others
+FEW = 30  # objects below which an AP says nothing and is not shown
 _KINDS = {"ours": "ours", "paper": "paper", "ours − paper": "gap", QUOTED: QUOTED}
 
 
 def value(row: pd.Series, text: str, digits: int = 1) -> str:
     """One of our numbers as `text`, with its spread over seeds where there are several."""
-    return f"{text} ± {row['sd']:.{digits}f}" if pd.notna(row["sd"]) else text
+    return text + spread(row["sd"], digits)
 
 
 def lines(
@@ -29,26 +33,35 @@ def lines(
     digits: int = 1,
     is_difference: bool = False,
 ) -> list[dict[Hashable, str]]:
-    """A table's row for people, as lines: ours, the paper's, and the difference of the two.
+    """A table's row for people, as lines: ours, the paper's if it has any, and their difference.
 
     Args:
         head: the leading columns, which the first line alone shows.
-        cells: by column, rows of the frame.
+        cells: by column, rows of the frame; one of FEW objects or less shows their number.
         whose: the column that says whose numbers a line has.
         digits: of our numbers.
         is_difference: whether the row is one itself: a plus sign and no third line.
     """
     form = signed if is_difference else number
-    ours = {
-        column: value(row, form(row["ours"], digits), digits) if row["seeds"] else NOT_RUN
-        for column, row in cells.items()
-    }
+    few = {column: row.get("objects", FEW) < FEW for column, row in cells.items()}
+    ours = {c: _ours(row, form, digits, few[c]) for c, row in cells.items()}
     published = {column: form(row["paper"]) for column, row in cells.items()}
-    found = [{whose: "ours"} | ours, {whose: "paper"} | published]
+    found = [{whose: "ours"} | ours]
+    if any(pd.notna(row["paper"]) for row in cells.values()):
+        found.append({whose: "paper"} | published)
     if not is_difference and any(r["seeds"] and pd.notna(r["paper"]) for r in cells.values()):
-        gaps = {c: signed(row["ours_minus_paper"], digits) for c, row in cells.items()}
+        gaps = {
+            c: MISSING if few[c] else signed(row["ours_minus_paper"], digits)
+            for c, row in cells.items()
+        }
         found.append({whose: "ours − paper"} | gaps)
     return [dict(head) | found[0], *(dict.fromkeys(head, "") | line for line in found[1:])]
+
+
+def _ours(row: pd.Series, form: Callable[..., str], digits: int, few: bool) -> str:
+    if not row["seeds"]:
+        return NOT_RUN
+    return f"n = {row['objects']:.0f}" if few else value(row, form(row["ours"], digits), digits)
 
 
 def line_table(found: Sequence[Mapping[Any, str]], caption: str, headers: int = 2) -> Table:
@@ -64,6 +77,24 @@ def line_table(found: Sequence[Mapping[Any, str]], caption: str, headers: int = 
         for whose, method in zip(frame.iloc[:, headers], methods, strict=True)
     ]
     return Table(frame, caption, headers, headers + 1, kinds)
+
+
+def number_table(
+    rows: pd.DataFrame,
+    keys: Sequence[str],
+    head: Callable[..., dict[str, str]],
+    column: Callable[[pd.Series], tuple[str, str]],
+    caption: str,
+    digits: int = 1,
+) -> Table:
+    """The paper's rows and columns: `lines` of each group of `keys`, whose values `head` takes;
+    `column` says below which two headings a number stands."""
+    found = []
+    for key, group in rows.groupby(list(keys), sort=False):
+        cells = {column(row): row for _, row in group.iterrows()}
+        first = {("", name): text for name, text in head(*key).items()}
+        found += lines(first, cells, whose=("", WHOSE), digits=digits)
+    return line_table(found, caption)
 
 
 def gain_text(row: pd.Series) -> str:
@@ -92,21 +123,25 @@ def gain_table(
 
 def tally(rows: pd.DataFrame) -> str:
     """Where several intervals lie: `interval above 0 in 3 of 4, including 0 in 1`."""
-    ran = rows[rows["low"].notna()]
-    if ran.empty:
-        return NOT_RUN
-    above, below = int((ran["low"] > 0).sum()), int((ran["high"] < 0).sum())
-    counts = {"above 0": above, "including 0": len(ran) - above - below, "below 0": below}
-    words = [f"{word} in {count}" for word, count in counts.items() if count]
-    words[0] += f" of {len(ran)}"
-    return f"interval {', '.join(words)}"
+    return say("tally", Counter(Estimate.of(row, "ours").side_of() for _, row in rows.iterrows()))
 
 
 def caveats(scale: str, seeds: Sequence[int]) -> str:
     """What intervals, seeds and a scale can and cannot say."""
-    words, parts = WORDS["caveats"], ["images"]
-    if 1 in seeds:
-        parts.append("one_seed")
-    if scale != "coco":
-        parts.append("scale")
-    return " ".join(words[part] for part in parts)
+    return " ".join(caveat_items(scale, seeds))
+
+
+def caveat_items(scale: str, seeds: Sequence[int]) -> list[str]:
+    """`caveats`, a kind each."""
+    ran = [count for count in seeds if count]
+    parts = {
+        "one_seed": 1 in ran,
+        "several_seeds": ran and min(ran) > 1,
+        "images": True,
+        "scale": scale != "coco",
+    }
+    return [
+        WORDS["caveats"][name].format(seeds=max(ran, default=0))
+        for name, says in parts.items()
+        if says
+    ]

@@ -1,10 +1,11 @@
 """Trainings repeated with other seeds: how much of a gain is the training's own noise."""
 
-from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 from scipy import stats
 
+from study.analysis.estimate import student_half
 from study.format import interval, number, p_text, signed
 from study.labels import BASELINE, DIRECTIONS, OURS
 from study.report.blocks import Table
@@ -13,52 +14,63 @@ from study.report.render import render
 CHOSEN_ON = 0  # the seed with which iterations and learning rate were chosen
 
 
-def gains(per_class: pd.DataFrame) -> pd.DataFrame:
-    """Gain of OPMask in mask AP of novel classes, percent: a row a direction, a column a seed that
-    both methods have. `per_class`: of one backbone and schedule, as of `results.read_per_class`."""
+def gains(per_class: pd.DataFrame, scale: str) -> pd.DataFrame:
+    """`gains.csv`: gain of OPMask in mask AP of novel classes, percent.
+
+    `per_class`: of one backbone and schedule, as of `results.read_per_class`. Columns: scale,
+    backbone, supervised, seed (one that both methods have in both directions), gain.
+    """
     novel = per_class.query("supervision == 'novel' and task == 'segm'")
-    ap = novel.pivot_table(index=["supervised", "method"], columns="seed", values="AP")
+    keys = ["backbone", "supervised", "method"]
+    ap = novel.pivot_table(index=keys, columns="seed", values="AP")
     gap = ap.xs(OURS, level="method") - ap.xs(BASELINE, level="method")
-    return gap.loc[[split for split in DIRECTIONS if split in gap.index]].dropna(axis="columns")
+    gap = gap.dropna(axis="columns").reindex(DIRECTIONS, level="supervised")
+    rows = gap.stack().rename("gain").reset_index()
+    return rows.assign(scale=scale)[["scale", *keys[:2], "seed", "gain"]]
 
 
-def seeds_page(per_class: pd.DataFrame, scale: str) -> str:
-    """The page, of the experiment's `per_class.csv`."""
-    found = gains(per_class)
-    others = found.drop(columns=CHOSEN_ON, errors="ignore")
-    fairer = [
-        f"{DIRECTIONS[str(split)]} {signed(ap, 2)}" for split, ap in others.mean(axis=1).items()
-    ]
+def ahead(rows: pd.DataFrame) -> str:
+    """`4 of 4 pairs of trainings (two-sided sign test, p = .125)`."""
+    wins, count = int((rows["gain"] > 0).sum()), len(rows)
+    p = float(stats.binomtest(wins, count).pvalue) if count else 1.0
+    return f"{wins} of {count} pairs of trainings (two-sided sign test, p {p_text(p)})"
+
+
+def spread(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of each direction: backbone, supervised, mean, sd, and Student's 95 % interval over seeds."""
+    found = rows.groupby(["backbone", "supervised"], sort=False)["gain"].agg(
+        ["mean", "std", "size"]
+    )
+    half = [student_half(one.std, one.size) for one in found.itertuples()]
+    found = found.assign(low=found["mean"] - half, high=found["mean"] + half)
+    return found.rename(columns={"std": "sd"}).reset_index().to_dict("records")
+
+
+def seeds_page(rows: pd.DataFrame, runs: list[str], scale: str) -> str:
+    """The page of an experiment. `rows`: of `gains`; `runs`: names of those that were trained."""
+    others = rows[rows["seed"] != CHOSEN_ON]
     return render(
         "seeds.md.j2",
         scale=scale,
-        seeds=list(found),
+        seeds=sorted(rows["seed"].unique()),
         chosen_on=CHOSEN_ON,
-        runs=sorted({name for name in per_class["run"] if name.count("-") == 2}),
-        ahead=_ahead(found.stack()),
-        ahead_otherwise=_ahead(others.stack()),
-        gains=_table(found),
-        fairer="; ".join(fairer),
+        runs=runs,
+        ahead=ahead(rows),
+        ahead_otherwise=ahead(others),
+        gains=_table(rows),
+        fairer="; ".join(
+            f"{DIRECTIONS[one['supervised']]} {signed(one['mean'], 2)}" for one in spread(others)
+        ),
     )
 
 
-def _ahead(gap: Iterable[float]) -> str:
-    """`4 of 4 pairs of trainings (p = .125, sign test)`."""
-    values = list(gap)
-    ahead = sum(value > 0 for value in values)
-    p = float(stats.binomtest(ahead, len(values)).pvalue) if values else 1.0
-    return f"{ahead} of {len(values)} pairs of trainings (two-sided sign test, p {p_text(p)})"
-
-
-def _table(found: pd.DataFrame) -> Table:
-    rows = []
-    for split, row in found.iterrows():
-        mean, sd = float(row.mean()), float(row.std())
-        low, high = stats.t.interval(0.95, len(row) - 1, mean, stats.sem(row))
-        rows.append(
-            {"Gain in mask AP of novel classes": DIRECTIONS[str(split)]}
-            | {f"seed {seed}": signed(value, 2) for seed, value in row.items()}
-            | {"mean ± standard deviation": f"{signed(mean, 2)} ± {number(sd, 2)}"}
-            | {"95 % interval over seeds": interval(low, high)}
-        )
-    return Table(pd.DataFrame(rows))
+def _table(rows: pd.DataFrame) -> Table:
+    gap = rows.pivot_table(index="supervised", columns="seed", values="gain", sort=False)
+    lines = [
+        {"Gain in mask AP of novel classes": DIRECTIONS[one["supervised"]]}
+        | {f"seed {seed}": signed(value, 2) for seed, value in gap.loc[one["supervised"]].items()}
+        | {"mean ± standard deviation": f"{signed(one['mean'], 2)} ± {number(one['sd'], 2)}"}
+        | {"95 % interval over seeds": interval(one["low"], one["high"])}
+        for one in spread(rows)
+    ]
+    return Table(pd.DataFrame(lines))

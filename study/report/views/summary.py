@@ -1,27 +1,50 @@
-"""What reproduced and how certain it is: the findings that a report leads with."""
+"""What a report leads with: the question, what was run, the answer, and how far it carries."""
 
-import pandas as pd
+from typing import Any
 
 from study.analysis.comparison import comparisons
 from study.analysis.contrasts import of_further
 from study.labels import DIRECTIONS
 from study.report import sentences
-from study.report.blocks import Block, Bullets
+from study.report.blocks import Bullets
 from study.report.inputs import Inputs
-from study.report.views import ambiguity
+from study.report.render import say
+from study.report.views import seeds, table1
+from study.report.views.rows import caveat_items
 from study.report.words import WORDS
 
 
-def lead(inputs: Inputs) -> str:
-    """The result in one sentence."""
-    if not inputs.has_paper_classes:
-        return str(WORDS["summary"]["own_data"])
-    return sentences.headline(comparisons(inputs.tables["table1"]), inputs.scale)
+def first_screen(inputs: Inputs) -> dict[str, Any]:
+    """The question; what was run; the answer in one sentence, `lead`, and in numbers; caveats."""
+    words, table = WORDS["summary"], inputs.tables.get("table1")
+    papers = inputs.has_paper_classes and table is not None
+    found = comparisons(table) if papers else []
+    seeds_run = [one.seeds for one in found]
+    further, items = _further(inputs), [*_control(inputs), *_noise(inputs)]
+    lead = sentences.headline(found, inputs.scale) if papers else words["no_table1"]
+    return {
+        "question": words["question"],
+        "ran": about(inputs),
+        "lead": lead if inputs.has_paper_classes else words["own_data"],
+        "answer": [
+            *([table1.gains(table)] if any(seeds_run) else []),
+            *([words["further"], Bullets(further)] if further else []),
+        ],
+        "caveats": Bullets([*items, *caveat_items(inputs.scale, seeds_run)]),
+    }
+
+
+def headline(inputs: Inputs) -> list[str]:
+    """The gains, a line each, for the end of the pipeline."""
+    found = comparisons(inputs.tables["table1"]) if inputs.has_paper_classes else []
+    gains = [*map(sentences.gain, found), *_further(inputs)]
+    return ["Gain of OPMask over its baseline in mask AP:", *(f"  {one}" for one in gains)]
 
 
 def about(inputs: Inputs) -> str:
-    """Which scale this is."""
-    return f"Scale: {scale_in_words(inputs.scale)}. Schedule: {inputs.schedule}."
+    """Which scale this is, and how many trainings were made."""
+    numbers = sorted({one.run.seed for one in inputs.trained})
+    return say("about", scale_in_words(inputs.scale), inputs.schedule, len(inputs.trained), numbers)
 
 
 def scale_in_words(scale: str) -> str:
@@ -29,27 +52,26 @@ def scale_in_words(scale: str) -> str:
     return str(WORDS["scales"].get(scale, WORDS["scales"]["own"]))
 
 
-def findings(inputs: Inputs) -> list[Block]:
-    """Each comparison, what of a gain is the prior's, and whether it lies where the paper says."""
-    found: list[Block] = []
-    if inputs.has_paper_classes:
-        found.append(Bullets([sentences.gain(one) for one in comparisons(inputs.tables["table1"])]))
-    if "contrasts" in inputs.tables:
-        found += _contrasts(inputs.tables["contrasts"], inputs.has_paper_classes)
-    if "ambiguity" in inputs.tables and inputs.has_paper_classes:
-        found += [
-            WORDS["summary"]["ambiguity"],
-            Bullets(ambiguity.sentences(inputs.tables["ambiguity"])),
-        ]
-    return found
-
-
-def _contrasts(contrasts: pd.DataFrame, has_paper_classes: bool) -> list[Block]:
-    other = of_further(contrasts)
-    if has_paper_classes:  # the findings have told the paper's splits
+def _further(inputs: Inputs) -> list[str]:
+    """Gains on splits and with backbones that are not the paper's."""
+    if "contrasts" not in inputs.tables:
+        return []
+    other = of_further(inputs.tables["contrasts"])
+    if inputs.has_paper_classes:  # the gains have told the paper's splits
         other = other[~other["a"].str.endswith(tuple(f"-{split}" for split in DIRECTIONS))]
-    parts = {"further": sentences.further(other), "control": sentences.control(contrasts)}
-    found: list[Block] = []
-    for name, items in parts.items():
-        found += [WORDS["summary"][name], Bullets(items)] if items else []
-    return found
+    return sentences.further(other)
+
+
+def _control(inputs: Inputs) -> list[str]:
+    """What of the gain is the prior's."""
+    found = sentences.control(inputs.tables["contrasts"]) if "contrasts" in inputs.tables else []
+    return [" ".join([WORDS["summary"]["control"], *(found or [WORDS["summary"]["no_control"]])])]
+
+
+def _noise(inputs: Inputs) -> list[str]:
+    """What repeated trainings said of it."""
+    page = "../experiments/{}/README.md"
+    return [
+        say("repeated", name, page.format(name), seeds.ahead(rows), seeds.spread(rows), DIRECTIONS)
+        for name, rows in inputs.experiments.items()
+    ]

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 import pandas as pd
 
 from study.analysis.comparison import comparisons, shown
-from study.format import MISSING, number, signed
+from study.format import MISSING, number
 from study.labels import BACKBONES, DIFFERENCE, DIRECTIONS, NOT_RUN
 from study.report import sentences
 from study.report.blocks import Block, Table, whiskers
 from study.report.latex import latex
+from study.report.render import lay_out
 from study.report.views.rows import (
+    FEW,
     QUOTED,
     WHOSE,
     caveats,
-    gain_text,
+    gain_table,
     line_table,
     lines,
     value,
@@ -31,45 +33,45 @@ _CONTEXT = {
 
 def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
     """The page. `frame` is `table1.csv`, of `tables.table1`."""
-    return [sentences.headline(comparisons(frame), scale), *body(frame, scale)]
-
-
-def body(frame: pd.DataFrame, scale: str) -> list[Block]:
-    """The page without its headline, which a page around it leads with already."""
     found = comparisons(frame)
-    return [gains(frame), caveats(scale, [one.seeds for one in found]), *metrics(frame)]
+    note = caveats(scale, [one.seeds for one in found])
+    return [sentences.headline(found, scale), gains(frame), note, *body(frame)]
 
 
 def gains(frame: pd.DataFrame) -> Table:
     """OPMask against the baseline on novel classes, a row a backbone and direction."""
     found = comparisons(frame)
-    gaps = frame.query("method == @DIFFERENCE and classes == 'novel' and task == 'segm'")
-    gaps = gaps.set_index(["backbone", "supervised", "metric"]).sort_index()
-    of_ap = gaps.loc[[(one.backbone, one.supervised, "AP") for one in found]]
-    rows = [
-        {
-            "Backbone": BACKBONES[one.backbone],
-            "Direction": DIRECTIONS[one.supervised],
-            "Baseline": number(one.baseline, 2),
-            "OPMask": number(one.opmask, 2),
-            "Gain": NOT_RUN if one.verdict == NOT_RUN else signed(one.gain, 2),
-            "95 % interval": drawn,
-            **{
-                f"Gain in {metric}": gain_text(gaps.loc[(one.backbone, one.supervised, metric)])
-                for metric in ("AP50", "AP75")
-            },
-            "Seeds": str(one.seeds or MISSING),
-            "Paper's gain": signed(one.paper_gain),
-        }
-        for one, drawn in zip(found, whiskers(of_ap, "ours"), strict=True)
-    ]
-    caption = "Mask AP of novel classes, percent: OPMask against its Mask R-CNN baseline"
-    return Table(pd.DataFrame(rows), caption, headers=2, left=2, wrap=True)
+    gaps = _gaps(frame, "AP").set_index(["backbone", "supervised"])
+    of_ap = gaps.loc[[(one.backbone, one.supervised) for one in found]]
+    lines = zip(found, whiskers(of_ap, "ours"), of_ap.to_dict("records"), strict=True)
+    table = lay_out(
+        "gains", [{"one": one, "drawn": drawn, "row": row} for one, drawn, row in lines]
+    )
+    caption = "Mask AP of novel classes, percent; direction: masks in training → tested on"
+    there = table.columns[(table != MISSING).any()]  # of other backbones the paper says nothing
+    return Table(table[there], caption, headers=2, left=2)
 
 
-def metrics(frame: pd.DataFrame) -> list[Block]:
+def body(frame: pd.DataFrame) -> list[Block]:
     """The paper's six columns, a table a direction, and what gives them their context."""
-    return [*_directions(shown(frame)), _context(shown(frame))]
+    frame = shown(frame)
+    return [*_directions(frame), _strict(frame), _context(frame)]
+
+
+def _strict(frame: pd.DataFrame) -> Table:
+    """The gains at one overlap each, with their intervals."""
+    rows = pd.concat([_gaps(frame, metric) for metric in ("AP50", "AP75")])
+    return gain_table(
+        rows,
+        ["backbone", "direction"],
+        lambda backbone, direction: {"Backbone": BACKBONES[backbone], "Direction": direction},
+        lambda row: f"Gain in {row['metric']}",
+    )
+
+
+def _gaps(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    gaps = frame.query("method == @DIFFERENCE and classes == 'novel' and task == 'segm'")
+    return gaps[gaps["metric"] == metric]
 
 
 def tex(frame: pd.DataFrame, scale: str) -> str:
@@ -86,9 +88,8 @@ def _directions(frame: pd.DataFrame) -> list[Table]:
     found = []
     for supervised, direction in DIRECTIONS.items():
         masks, tested = direction.split(" → ")
-        caption = (
-            f"**{direction}**: masks of {masks} in training, tested on {tested}. Mask AP of these "
-            "novel classes, percent."
+        caption = WORDS["direction"].format(
+            direction=direction, masks=masks, tested=tested, few=FEW
         )
         novel = frame.query("classes == 'novel' and task == 'segm'")
         rows = novel[novel["supervised"] == supervised]

@@ -5,7 +5,7 @@ import pandas as pd
 from study.claims.findings import about
 from study.report.blocks import Block, Bullets, Table
 from study.report.latex import latex
-from study.report.views.rows import WHOSE, caveats, gain_table, line_table, lines, tally
+from study.report.views.rows import caveats, gain_table, number_table, tally
 from study.report.words import WORDS
 from study.tables.table2 import SUBSETS
 from study.tables.table2_rows import METHODS
@@ -13,6 +13,11 @@ from study.tables.table2_rows import METHODS
 
 def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
     """The page. `frame` is `table2.csv`, of `tables.table2`."""
+    return [caveats(scale, frame["seeds"].tolist()), *body(frame)]
+
+
+def body(frame: pd.DataFrame) -> list[Block]:
+    """The page without the caveats, which a page around it has already."""
     gaps = frame[frame["minus_method"] != ""]
     pairs = gaps.groupby(["method", "minus_method"], sort=False)
     return [
@@ -24,7 +29,6 @@ def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
             _difference,
             lambda row: f"test on {SUBSETS[row['classes']]}",
         ),
-        caveats(scale, frame["seeds"].tolist()),
         numbers(frame),
         *about("Table 2, "),
     ]
@@ -32,15 +36,14 @@ def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
 
 def numbers(frame: pd.DataFrame) -> Table:
     """The paper's rows and columns."""
-    found = []
-    plain = frame[frame["minus_method"] == ""]
-    for (method, supervised), rows in plain.groupby(["method", "supervised"], sort=False):
-        head = {("", "Model"): METHODS[method], ("", "Train set"): SUBSETS[supervised]}
-        cells = {
-            (f"test on {SUBSETS[row['classes']]}", row["metric"]): row for _, row in rows.iterrows()
-        }
-        found += lines(head, cells, whose=("", WHOSE), digits=2)
-    return line_table(found, "AP and AP50 of class activation maps used as masks, percent")
+    return number_table(
+        frame[frame["minus_method"] == ""],
+        ["method", "supervised"],
+        lambda method, supervised: {"Model": METHODS[method], "Train set": SUBSETS[supervised]},
+        lambda row: (f"test on {SUBSETS[row['classes']]}", row["metric"]),
+        "AP and AP50 of class activation maps used as masks, percent",
+        digits=2,
+    )
 
 
 def tex(frame: pd.DataFrame, scale: str) -> str:

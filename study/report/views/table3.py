@@ -5,22 +5,24 @@ import pandas as pd
 from study.labels import BACKBONES
 from study.report.blocks import Block, Bullets, Table
 from study.report.latex import latex
-from study.report.views.rows import WHOSE, caveats, gain_table, line_table, lines, tally
+from study.report.views.rows import caveats, gain_table, number_table, tally
 from study.report.words import WORDS
 from study.tables.table3 import COLUMNS, SCHEDULE
 
 
 def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
     """The page. `frame` is `table3.csv`, of `tables.table3`."""
+    return [caveats(scale, frame["seeds"].tolist()), *body(frame)]
+
+
+def body(frame: pd.DataFrame) -> list[Block]:
+    """The page without the caveats, which a page around it has already."""
     gaps = frame[frame["minus"] != ""]
     pairs = gaps.groupby(["minus", "task", "classes"], sort=False)
     return [
         WORDS["table3"],
         Bullets(
-            [
-                f"{SCHEDULE} − {other}, {COLUMNS[task, classes]}: {tally(rows)}."
-                for (other, task, classes), rows in pairs
-            ]
+            [f"{SCHEDULE} − {o}, {COLUMNS[t, c]}: {tally(rows)}." for (o, t, c), rows in pairs]
         ),
         gain_table(
             gaps,
@@ -32,7 +34,6 @@ def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
             },
             lambda row: COLUMNS[row["task"], row["classes"]],
         ),
-        caveats(scale, frame["seeds"].tolist()),
         numbers(frame),
         WORDS["box_ap_of_table3"],
     ]
@@ -40,16 +41,13 @@ def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
 
 def numbers(frame: pd.DataFrame) -> Table:
     """The paper's rows and columns."""
-    found = []
-    plain = frame[frame["minus"] == ""]
-    for (backbone, schedule), rows in plain.groupby(["backbone", "schedule"], sort=False):
-        head = {("", "Backbone"): BACKBONES[backbone], ("", "Schedule"): schedule}
-        cells = {
-            (row["direction"], COLUMNS[row["task"], row["classes"]]): row
-            for _, row in rows.iterrows()
-        }
-        found += lines(head, cells, whose=("", WHOSE))
-    return line_table(found, "OPMask by training schedule: box and mask AP, percent")
+    return number_table(
+        frame[frame["minus"] == ""],
+        ["backbone", "schedule"],
+        lambda backbone, schedule: {"Backbone": BACKBONES[backbone], "Schedule": schedule},
+        lambda row: (row["direction"], COLUMNS[row["task"], row["classes"]]),
+        "OPMask by training schedule: box and mask AP, percent",
+    )
 
 
 def tex(frame: pd.DataFrame, scale: str) -> str:
