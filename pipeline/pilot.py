@@ -87,7 +87,8 @@ def _pilot(
     images = manifest.val.counts["images"]
     places = places_for(len(all_runs(params)), params["hardware"])
     found = pilot.classes_without_masks(params, manifest) + pilot.unreadable_images(manifest)
-    rows = pilot.measure(params, iterations, detected, places)
+    # The only place has all that this process has, as in stage `train`.
+    rows = pilot.measure(params, iterations, detected, places if len(places) > 1 else [{}])
     left = {run: run_progress(run, params).left for run in all_runs(params)}
     found += [one for row in rows for one in row["troubles"]]
     found += pilot.lacking_space([run for run in left if left[run]], rows, params, images)

@@ -157,12 +157,12 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_anything_is_trained(
 def test_space_for_checkpoints_weights_and_detections(params, monkeypatch):
     Path("work").mkdir()
     runs, rows = all_runs(params)[:2], [{"kind": "opmask-R50", **MEASURED}]
-    # Two runs: three checkpoints each, weights and detections in 2,000 images twice.
-    for free, is_enough in ((2 * (300 + 2 * (40 + 10)) * 1e6, True), (799e6, False)):
-        usage = SimpleNamespace(free=free)
+    # Three checkpoints each, two that they share; weights and 2,000 images of detections, thrice.
+    need = 2 * 3 * 100 + 2 * 100 + 2 * 3 * (40 + 10)
+    for free, found in ((need, []), (need - 1, ["work: 1.1 GB are needed, 1.1 GB are free"])):
+        usage = SimpleNamespace(free=free * 1e6)
         monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
-        found = pilot.lacking_space(runs, rows, params, 2000)
-        assert found == ([] if is_enough else ["work: 0.8 GB are needed, 0.8 GB are free"])
+        assert pilot.lacking_space(runs, rows, params, 2000) == found
 
 
 def test_days_left(params):

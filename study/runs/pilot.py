@@ -34,7 +34,7 @@ from study.runs.jobs import run_config, training_data
 from study.runs.train_all import train_all
 from study.runs.work import Planned, as_planned
 from study.spec.paths import Paths
-from study.spec.run import Run, all_runs, specification
+from study.spec.run import Run, all_runs
 
 RESULT = "pilot.json"
 JUDGED = 100  # iterations from which on a loss that does not fall says something
@@ -56,7 +56,7 @@ def measure(
     `detection_images_per_s` and `detections_mb`, a thousand images. Nothing stays on the disk.
     """
     paths = Paths.of(params)
-    settings = {**params["hardware"], "machines": 1, "machine_rank": 0}
+    settings = {**params["hardware"], "machines": 1, "machine_rank": 0, "dist_url": "auto"}
     warm_start = list(params["scales"][params["scale"]]["warm_start"])
     kinds = {run.kind: run for run in reversed(all_runs(params))}  # the first of each
     paths.work.mkdir(parents=True, exist_ok=True)
@@ -208,17 +208,22 @@ def lacking_space(
 ) -> list[str]:
     """Whether `runs`, still to be trained, need more than is free where work/ is.
 
-    Until all are trained, each has KEPT checkpoints and its final one. Its weights, and detections
-    in `images` images, are in work/, in runs/ and, if that is on the same disk, in DVC's cache.
+    Until all are trained, each has KEPT checkpoints and its final one, and those that it shares.
+    Its weights, and detections in `images` images, are in work/, in runs/ and, if that is on the
+    same disk, in DVC's cache.
     """
     kinds, work, need = {row["kind"]: row for row in rows}, Paths.of(params).work, 0.0
-    copies = 2 + (CACHE.exists() and CACHE.stat().st_dev == work.stat().st_dev)
+    cache = CACHE if CACHE.exists() else Path()
+    copies, shared = 2 + (cache.stat().st_dev == work.stat().st_dev), set[tuple[Path, int]]()
     for run in runs:
-        row, spec = kinds[run.kind], specification(run, params)
-        period = spec["snapshot_period"]
-        weights = (1 + (spec["max_iter"] // period if period else 0)) * row.get("weights_mb", 0)
+        row, job = kinds[run.kind], as_planned(run, params)
+        period = job.specification["snapshot_period"]
+        snapshots = job.iterations // period if period else 0
+        own = {(job.trunk.folder, point) for point in job.trunk.points} - shared
+        shared |= own
         detections = row.get("detections_mb", 0) * images / 1e3
-        need += (KEPT + 1) * row.get("checkpoint_mb", 0) + copies * (weights + detections)
+        need += (KEPT + 1 + len(own)) * row.get("checkpoint_mb", 0)
+        need += copies * ((1 + snapshots) * row.get("weights_mb", 0) + detections)
     free = shutil.disk_usage(work).free / 1e6
     if need <= free:
         return []
