@@ -1,14 +1,10 @@
 """Trains each planned kind of run (METHOD-BACKBONE) for some iterations, on this machine and your
-data: how fast it goes, what memory it takes, how many days are left, what would fail later.
+data, in a folder in work/ of which nothing stays: its speed, memory, days left, what would fail.
 
-Run it after `dvc repro data`. It begins with the weights that runs will begin with, or with random
-ones where the warm start is not trained yet. Kinds train as many at a time as runs will
-(`hardware` in params.yaml), in a folder of their own in work/, of which nothing stays.
-
-Exit status 1 says that something would fail: space on the disk, a folder that cannot be written to,
-missing weights, images that cannot be read, supervised classes without masks, or a loss that is not
-finite or, from 100 iterations on, does not fall. Days are for what is left to train and to detect
-in, without warm start, tables and figures; runs that share a beginning take less.
+Run it after `dvc repro data`. Exit status 1 says that something would fail: too little space, a
+folder that cannot be written to, missing weights, images that cannot be read, supervised classes
+without masks, a loss that is not finite or, from 100 iterations on, does not fall. Where the warm
+start is not trained yet, weights are random. Days are of training and detection alone.
 """
 
 import argparse

@@ -60,44 +60,6 @@ def left_behind() -> list[str]:
     return sorted(path.name for path in Path("work").glob("*"))
 
 
-@pytest.mark.slow
-def test_on_the_drawn_data(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    params = make_params(["opmask-R50-voc", "opmask-R50-nonvoc"], warm_start=True)
-    params["hardware"] |= {"gpus": 0, "side_by_side": 1}
-    write_params(params)
-    plan.run([])
-    data.run([])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ending:
-        command.run(["--iterations", "10", "--images", "5", "--out", "out/pilot.csv"])
-    text = capsys.readouterr().out
-    assert ending.value.code == 0 and "Nothing was found that would fail" in text
-    table = pd.read_csv("out/pilot.csv").set_index("kind")
-    assert list(table.columns) == list(command.COLUMNS)[1:] and "Days left" in text
-    one = table.loc["opmask-R50"]
-    assert one["weights"] == "random"  # the warm start is not trained
-    assert one["images_per_s"] == pytest.approx(2 * one["iterations_per_s"])
-    for name in ("iterations_per_s", "memory_gib", "checkpoint_s", "detection_images_per_s"):
-        assert 0 < one[name] < 1000
-    assert 1 < one["checkpoint_mb"] < 100 and one["days_left"] > 0
-    assert (one["runs_left"], one["iterations_left"]) == (2, 6)
-    assert table.loc["all", "days_left"] == one["days_left"]
-    assert left_behind() == []
-
-
-@pytest.mark.slow
-def test_a_loss_that_is_not_finite_is_found(params, tmp_path):
-    params["scales"]["smoke"]["config"]["SOLVER.BASE_LR"] = 1e30
-    job = pilot.as_planned(all_runs(params)[0], params)
-    job = pilot.replace(
-        job, specification=job.specification | {"max_iter": 10}, work=tmp_path / "x"
-    )
-    pilot._measure({"opmask-R50": job}, [], 2, params["hardware"], "opmask-R50", "")
-    (trouble,) = json.loads((job.work / pilot.RESULT).read_text())["troubles"]
-    assert trouble.startswith("opmask-R50: ") and "finite" in trouble
-
-
 def test_all_that_would_fail_is_listed(params, monkeypatch, capsys):
     annotations = Path("data/smoke/images/instances.json")
     content = json.loads(annotations.read_text())
@@ -110,6 +72,7 @@ def test_all_that_would_fail_is_listed(params, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
 
     def measured(params, iterations, images, places):
+        Path("work").mkdir()
         assert (iterations, images, len(places)) == (10, 3, 1)
         return [
             {"kind": "opmask-R50", "troubles": ["weights x: no such file"], **MEASURED},
@@ -275,3 +238,41 @@ def test_data_that_were_not_checked_are_refused(params, capsys):
     with pytest.raises(SystemExit) as ending:
         command.run([])
     assert ending.value.code == 2 and "dvc repro data" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_on_the_drawn_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    params = make_params(["opmask-R50-voc", "opmask-R50-nonvoc"], warm_start=True)
+    params["hardware"] |= {"gpus": 0, "side_by_side": 1}
+    write_params(params)
+    plan.run([])
+    data.run([])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ending:
+        command.run(["--iterations", "10", "--images", "5", "--out", "out/pilot.csv"])
+    text = capsys.readouterr().out
+    assert ending.value.code == 0 and "Nothing was found that would fail" in text
+    table = pd.read_csv("out/pilot.csv").set_index("kind")
+    assert list(table.columns) == list(command.COLUMNS)[1:] and "Days left" in text
+    one = table.loc["opmask-R50"]
+    assert one["weights"] == "random"  # the warm start is not trained
+    assert one["images_per_s"] == pytest.approx(2 * one["iterations_per_s"])
+    for name in ("iterations_per_s", "memory_gib", "checkpoint_s", "detection_images_per_s"):
+        assert 0 < one[name] < 1000
+    assert 1 < one["checkpoint_mb"] < 100 and one["days_left"] > 0
+    assert (one["runs_left"], one["iterations_left"]) == (2, 6)
+    assert table.loc["all", "days_left"] == one["days_left"]
+    assert left_behind() == []
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_is_found(params, tmp_path):
+    params["scales"]["smoke"]["config"]["SOLVER.BASE_LR"] = 1e30
+    job = pilot.as_planned(all_runs(params)[0], params)
+    job = pilot.replace(
+        job, specification=job.specification | {"max_iter": 10}, work=tmp_path / "x"
+    )
+    pilot._measure({"opmask-R50": job}, [], 2, params["hardware"], "opmask-R50", "")
+    (trouble,) = json.loads((job.work / pilot.RESULT).read_text())["troubles"]
+    assert trouble.startswith("opmask-R50: ") and "finite" in trouble
