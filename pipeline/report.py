@@ -1,8 +1,8 @@
 """Stage `report`: the pages a reader starts from.
 
 Reads the ledger, tables and figures of `reports/<scale>/` and what the stages recorded; writes
-`reports/<scale>/README.md` and `metrics.json` (DVC metrics), and
-`reports/README.md`, which sets all scales with a `metrics.json` side by side.
+`reports/<scale>/README.md`, and for DVC `metrics.json` and the plot `losses.csv`; and
+`reports/README.md`, which sets all scales side by side.
 """
 
 from dataclasses import replace
@@ -10,12 +10,15 @@ from dataclasses import replace
 from opmask.errors import UserError
 from pipeline import write_json
 from pipeline.reporting import Scale, report_stage
-from study.report.inputs import read_inputs
+from study.report.curves import loss_curves
+from study.report.inputs import read_csv, read_inputs
 from study.report.overview import metrics, render_index
 from study.report.readme import readme
 from study.runs.store import adopt_all
-from study.spec.paths import METRICS, README
+from study.spec.paths import LOSS_CURVES, METRICS, README
 from study.spec.results import read_json, read_per_class, read_provenance, summarise
+
+TABLE1 = "*/tables/table1.csv"  # of a scale, below `Paths.all_reports`
 
 
 @report_stage
@@ -39,11 +42,10 @@ def run(scale: Scale) -> None:
         deepened={b: r["deepen"] for b, r in warm_start.items() if "deepen" in r},
     )
     write_json(paths.reports / METRICS, metrics(inputs.tables["table1"]))
+    loss_curves(inputs.trained).to_csv(paths.reports / LOSS_CURVES, index=False)
     (paths.reports / README).write_text(readme(inputs), encoding="utf-8")
-    by_scale = {
-        path.parent.name: read_json(path) for path in paths.all_reports.glob(f"*/{METRICS}")
-    }
-    (paths.all_reports / README).write_text(render_index(by_scale), encoding="utf-8")
+    tables = {path.parts[-3]: read_csv(path) for path in paths.all_reports.glob(TABLE1)}
+    (paths.all_reports / README).write_text(render_index(tables), encoding="utf-8")
 
 
 if __name__ == "__main__":
