@@ -1,7 +1,7 @@
 """Stage `report`: the pages a reader starts from.
 
 Reads the ledger, tables and figures of `reports/<scale>/` and what the stages recorded; writes
-`reports/<scale>/{README.md,index.html}` and `metrics.json` (DVC metrics), and
+`reports/<scale>/{README.md,index.html}`, for DVC `metrics.json` and the plot `losses.csv`, and
 `reports/README.md`, which sets all scales side by side. Prints the gains.
 """
 
@@ -11,12 +11,13 @@ from opmask.errors import UserError
 from pipeline import write_json
 from pipeline.reporting import Scale, report_stage
 from study.report.command import command
+from study.report.curves import loss_curves
 from study.report.inputs import read_csv, read_inputs
 from study.report.overview import metrics, render_index
 from study.report.pages import html_page, readme
 from study.report.views.summary import headline
 from study.runs.store import adopt_all
-from study.spec.paths import METRICS, README
+from study.spec.paths import LOSS_CURVES, METRICS, README
 
 TABLE1 = "*/tables/table1.csv"  # of a scale, below `Paths.all_reports`
 
@@ -37,6 +38,7 @@ def run(scale: Scale) -> None:
         command=command(params, own_data=inputs.manifest.get("kind") == "coco"),
     )
     write_json(paths.reports / METRICS, metrics(inputs.tables["table1"]))
+    loss_curves(inputs.trained).to_csv(paths.reports / LOSS_CURVES, index=False)
     (paths.reports / README).write_text(readme(inputs), encoding="utf-8")
     (paths.reports / "index.html").write_text(html_page(inputs), encoding="utf-8")
     tables = {path.parts[-3]: read_csv(path) for path in paths.all_reports.glob(TABLE1)}

@@ -38,13 +38,13 @@ def test_gains_in_the_readme_are_those_of_the_report():
     wanted = set()
     for backbone, found in metrics.items():
         for direction, key in DIRECTIONS.items():
-            one = found[key]
-            low, high = (signed(one[name], 2) for name in ("gain_low", "gain_high"))
+            one, gain = found[key], gains.loc[(backbone, direction)]
+            low, high = signed(gain["low"], 2), signed(gain["high"], 2)
             wanted.add(
                 f"| {backbone[0]}-{backbone[1:]}-FPN | {direction} "
                 f"| {one['novel_AP_baseline']:.2f} | {one['novel_AP_opmask']:.2f} "
                 f"| **{signed(one['gain'], 2)}** | {low} to {high} "
-                f"| {signed(gains.loc[(backbone, direction), 'paper'], 1)} |"
+                f"| {signed(gain['paper'], 1)} |"
             )
     rows = {line for line in README.splitlines() if "-FPN |" in line}
     assert rows == wanted and len(rows) == 4

@@ -9,7 +9,7 @@ import pandas as pd
 
 from study.analysis.comparison import Comparison, comparisons
 from study.format import interval, signed
-from study.labels import BACKBONES, DIRECTIONS, METHODS, NOT_RUN, with_others
+from study.labels import BACKBONES, DIRECTIONS, NOT_RUN, with_others
 from study.report.blocks import Table
 from study.report.render import render
 from study.report.sentences import headline
@@ -18,22 +18,18 @@ from study.report.words import WORDS
 
 _DIRECTION_KEYS = {"voc": "voc_to_nonvoc", "nonvoc": "nonvoc_to_voc"}
 _KEYS = {"baseline": "novel_AP_baseline", "opmask": "novel_AP_opmask", "gain": "gain"}
-_KEYS |= {"low": "gain_low", "high": "gain_high"}
 
 
 def metrics(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """DVC metrics: the headline numbers by backbone and direction (`voc_to_nonvoc` …).
 
-    AP in percent as in the table; comparisons that were not run, and what they lack, are left out.
+    AP in percent as in the table, whose csv has the intervals and all else; comparisons that were
+    not run, and what they lack, are left out.
     """
-    box = table.query("classes == 'novel' and task == 'bbox' and metric == 'AP50'")
-    box = box.set_index(["backbone", "supervised", "method"])["ours"]
     found: dict[str, dict] = {}
     for one in comparisons(table):
-        values = {name: getattr(one, field) for field, name in _KEYS.items()}
-        for suffix, method in zip(("baseline", "opmask"), METHODS.values(), strict=True):
-            values[f"novel_box_AP50_{suffix}"] = box[one.backbone, one.supervised, method]
-        values = {k: round(float(v), 4) for k, v in values.items() if not math.isnan(v)}
+        values = {name: round(getattr(one, field), 4) for field, name in _KEYS.items()}
+        values = {name: value for name, value in values.items() if not math.isnan(value)}
         if values:
             found.setdefault(one.backbone, {})[_DIRECTION_KEYS[one.supervised]] = values
     return found

@@ -20,6 +20,7 @@ from typing import Any
 
 from opmask.errors import UserError, main
 from opmask.training.hardware import places_here
+from study.runs.live import shown_live
 
 Context = ForkServerContext | SpawnContext
 
@@ -64,7 +65,8 @@ def run_side_by_side(
     Args:
         tasks: each writes to `logs/<name>.log`.
         environments: environment variables of a place; two tasks never share a place.
-        logs: a folder, made if needed.
+        logs: a folder, made if needed; where it lies, work folders of trainings do, too, which
+            `study.runs.live` shows.
         may_start: whether a task may start beside those running; with none running it must.
         watch: called every second and whenever a task ends, with those waiting and those running.
         preload: modules that the children find imported (on Linux).
@@ -77,7 +79,7 @@ def run_side_by_side(
     running: list[_Running] = []
     logs.mkdir(parents=True, exist_ok=True)
     try:
-        with _server(environments, preload) as context:
+        with _server(environments, preload) as context, shown_live(logs.parent) as show:
             while waiting or running:
                 now = [one.task for one in running]
                 ready = next((task for task in waiting if may_start(task, now)), None)
@@ -92,6 +94,7 @@ def run_side_by_side(
                     if one.process.exitcode:
                         raise UserError(_failure(one.task, one.process.exitcode, logs))
                 watch(waiting, [one.task for one in running])
+                show([one.task.name for one in running])
     finally:
         for one in running:
             _interrupt(one)

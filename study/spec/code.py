@@ -48,6 +48,7 @@ PROJECT = Project(
         "study.runs.store": "keeps and links folders whole, by name: never another content",
         "study.runs.side_by_side": "when and where tasks run, in modules of their own",
         "study.runs.log": "says how far a training is",
+        "study.runs.live": "likewise",
         # `resolve` returns what the files say, whatever these think of it.
         "study.spec.schema": "can refuse parameters, not alter them, as its data files",
         "study.spec.schema.rules": "likewise",

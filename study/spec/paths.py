@@ -24,6 +24,7 @@ PER_CLASS = "per_class.csv"
 PUBLISHED = "published"
 # Of a report, `Paths.reports`.
 METRICS = "metrics.json"
+LOSS_CURVES = "losses.csv"
 README = "README.md"
 
 
@@ -90,3 +91,4 @@ def _repository_of(copy: Path) -> Path | None:
 
 
 CODE = Path("runs", "code")  # what each stage's results rest on (`study.spec.code`)
+LIVE = Path("live")  # the trainings that are going on, for DVC (`study.runs.live`)
