@@ -1,19 +1,22 @@
-"""Trains several runs on one machine, each in a process of its own, side by side where that pays.
+"""Trains several runs, each in a process or a job of Slurm of its own, and shows how far they are.
 
-A small detector cannot keep several cores busy: two runs side by side with one thread each are
-a third faster than one after the other with two. On GPUs it is one run a GPU.
+On one machine they train side by side where that pays. A small detector cannot keep several cores
+busy: two runs with one thread each are a third faster than one after the other with two. On GPUs it
+is one run a GPU.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from study.format import duration
 from study.runs.log import last_log
 from study.runs.side_by_side import Task, run_side_by_side
+from study.runs.slurm import run_by_slurm
 from study.runs.work import Planned
 
 PRELOADED = ["study.runs.training"]  # ten seconds of imports for each of the runs, else
@@ -25,7 +28,7 @@ def train_all(
     logs: Path,
     train: Callable[[str, str], None],
 ) -> None:
-    """Call `train(key, name of the work folder)` for all `jobs`, the longest first.
+    """Call `train(key, name of the work folder)` for all `jobs` on this machine, the longest first.
 
     train: can be pickled.
 
@@ -35,6 +38,25 @@ def train_all(
     Raises:
         UserError: a run failed; gives the last line it wrote and where its log is.
     """
+    run = partial(run_side_by_side, environments=environments, logs=logs, preload=PRELOADED)
+    _follow(jobs, train, run)
+
+
+def train_all_by_slurm(
+    jobs: Sequence[Planned], hardware: Mapping[str, Any], train: Callable[[str, str], None]
+) -> None:
+    """`train_all` on the nodes of a cluster, where the jobs go on whatever happens to this process.
+
+    hardware: of params.yaml.
+    """
+    run = partial(run_by_slurm, folders={job.key: job.work for job in jobs}, hardware=hardware)
+    _follow(jobs, train, run)
+
+
+def _follow(
+    jobs: Sequence[Planned], train: Callable[[str, str], None], run: Callable[..., None]
+) -> None:
+    """Have `run` call all tasks, and show how far they are."""
     by_key = {job.key: job for job in sorted(jobs, key=lambda job: -job.iterations)}
     tasks = [Task(key, partial(train, key, job.work.name)) for key, job in by_key.items()]
     total, started, done = sum(job.iterations for job in jobs), time.monotonic(), set[str]()
@@ -58,6 +80,4 @@ def train_all(
         bar.set_postfix_str(", ".join(sorted(job.key for job in now)))
 
     with tqdm(total=total, desc="train", unit="it") as bar:
-        run_side_by_side(
-            tasks, environments, logs, may_start=may_start, watch=watch, preload=PRELOADED
-        )
+        run(tasks, may_start=may_start, watch=watch)
