@@ -91,10 +91,12 @@ def run_by_slurm(
                 continue
             for task, job in list(running.items()):
                 state = states.get(job.number) or _accounted(job.number)
-                if state in ENDED and _is_over(task, job, state, folders[task.name]):
-                    del running[task]
-                    if not (folders[task.name] / PUBLISHED).is_dir():
-                        waiting.insert(0, task)
+                if state not in ENDED or not _is_visible(job, state, folders[task.name]):
+                    continue
+                del running[task]
+                if not (folders[task.name] / PUBLISHED).is_dir():
+                    _require_excuse(task, job, state, folders[task.name])
+                    waiting.insert(0, task)
         watch(waiting, list(running))
     finally:
         if running:
@@ -154,21 +156,22 @@ def _submit(task: Task, folder: Path, hardware: Mapping[str, Any]) -> _Submitted
     return _Submitted(job.job_id, last_log(folder).done)
 
 
-def _is_over(task: Task, job: _Submitted, state: str, folder: Path) -> bool:
-    """Whether the job, which has ended in `state`, is done or is to be submitted again; False while
-    its result may only not be seen yet."""
+def _is_visible(job: _Submitted, state: str, folder: Path) -> bool:
+    """Whether what a job that has ended has left is there, or will never be."""
     job.ended = job.ended or time.monotonic()
-    if (folder / PUBLISHED).is_dir():
-        return True
-    if state in ("COMPLETED", "") and time.monotonic() - job.ended < PATIENCE:
-        return False
+    is_late = time.monotonic() - job.ended > PATIENCE
+    return is_late or state not in ("COMPLETED", "") or (folder / PUBLISHED).is_dir()
+
+
+def _require_excuse(task: Task, job: _Submitted, state: str, folder: Path) -> None:
+    """Raises UserError unless a job that has ended before its run is to be submitted again."""
     if state in AGAIN or (state == "TIMEOUT" and last_log(folder).done > job.done):
         tqdm.write(f"{task.name}: Slurm ended job {job.number} ({state}); submitted again")
-        return True
+        return
     logs = sorted((folder / FOLDER).glob(f"{job.number}_*_log.out"))
-    remedy = REMEDIES.get(state) or _last_words(logs) or f"ended ({state or 'unknown to Slurm'})"
+    reason = REMEDIES.get(state) or _last_words(logs) or f"ended ({state or 'unknown to Slurm'})"
     where = ", ".join(map(str, logs)) or "none"
-    raise UserError(f"{task.name}: job {job.number}: {remedy} (log: {where})")
+    raise UserError(f"{task.name}: job {job.number}: {reason} (log: {where})")
 
 
 def _last_words(logs: Sequence[Path]) -> str:
