@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import stage
-from study.runs import slurm_job
+from study.runs import slurm
 from study.runs.side_by_side import places_for
 from study.runs.store import trainings
-from study.runs.train_all import train_all, train_all_by_slurm
+from study.runs.train_all import follow, train_all
 from study.runs.work import Planned, planned
 from study.spec.params import load_params
 from study.spec.paths import Paths
@@ -52,7 +52,9 @@ def train(
 ) -> None:
     """Train `jobs`, of a plan of so many runs, as many at a time as `hardware` has places for."""
     if hardware["launcher"] == "slurm":
-        train_all_by_slurm(jobs, hardware, partial(slurm_job.train_planned, hardware))
+        folders = {job.key: job.work for job in jobs}
+        by_slurm = partial(slurm.run_by_slurm, folders=folders, hardware=hardware)
+        follow(jobs, partial(slurm.train_planned, hardware), by_slurm)
         return
     # torch and detectron2: seconds of start-up, only where something is left to do here
     from study.runs.training import train_planned

@@ -18,13 +18,12 @@ from opmask.errors import UserError
 from opmask.training.trunk import Trunk
 from study.runs import slurm, train_all
 from study.runs.side_by_side import Task
-from study.runs.slurm_job import on_these_nodes
 from study.runs.work import Planned
 from study.spec.paths import PUBLISHED
 from study.spec.schema import check_rules
 
 ROOT = Path(__file__).parents[1]
-ASKED = {**PARAMS["hardware"]["slurm"], "time": 10, "memory": 1, "cpus": 1, "at_once": 2}
+ASKED = {**PARAMS["hardware"]["slurm"], "time": 10, "mem": "1G", "cpus_per_task": 1, "at_once": 2}
 HARDWARE = {**PARAMS["hardware"], "launcher": "slurm", "gpus": 0, "slurm": ASKED}
 LENGTH = 20  # iterations of a tiny training, a checkpoint every second
 NODES = ("n1", "n2")
@@ -137,6 +136,12 @@ def job(key, iterations=LENGTH, trunk=None):
     return Planned(key, spec, None, "", work, Path(), trunk or Trunk(Path(), ()))
 
 
+def by_slurm(jobs, hardware, train):
+    folders = {one.key: one.work for one in jobs}
+    run = partial(slurm.run_by_slurm, folders=folders, hardware=hardware)
+    train_all.follow(jobs, train, run)
+
+
 def submissions(key="?"):
     return sorted(Path("work").glob(f"smoke-{key}-*/slurm/*_submitted.pkl"))
 
@@ -161,7 +166,7 @@ def train_tiny(key, work, hardware=HARDWARE):
     cfg = tiny_cfg(LENGTH)
     cfg.SEED = ord(key)
     if "SLURM_NNODES" in os.environ:
-        hardware = on_these_nodes(hardware, os.environ)
+        hardware = slurm.on_these_nodes(hardware, os.environ)
     here = hardware_here(hardware)
     trainer.train(cfg, data, Path("work", work), here, description=key)
     if here.machine_rank == 0:
@@ -199,7 +204,7 @@ def in_background(jobs, train, hardware="HARDWARE"):
         "import test_slurm as t; from opmask.errors import main; from study.runs import slurm\n"
         "slurm.PERIOD = 0.3\n"
         f"jobs = [t.job(key) for key in {keys}]\n"
-        f"main(lambda _: t.train_all.train_all_by_slurm(jobs, t.{hardware}, t.{train}))([])\n"
+        f"main(lambda _: t.by_slurm(jobs, t.{hardware}, t.{train}))([])\n"
     )
     return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
 
@@ -299,7 +304,7 @@ def test_a_cancelled_job_is_an_error_and_stays_cancelled(on_cluster):
 @pytest.mark.slow
 def test_a_user_error_is_given_as_it_is(on_cluster):
     with pytest.raises(UserError, match="^a: job .*: params.yaml: data_root: is missing .log: wo"):
-        train_all.train_all_by_slurm([job("a")], HARDWARE, refuse)
+        by_slurm([job("a")], HARDWARE, refuse)
 
 
 @needs_slurm
@@ -307,7 +312,7 @@ def test_a_user_error_is_given_as_it_is(on_cluster):
 def test_what_slurm_refuses_is_said(on_cluster):
     hardware = {**HARDWARE, "slurm": {**ASKED, "partition": "none"}}
     with pytest.raises(UserError, match="hardware.slurm: a: .*invalid partition specified: none"):
-        train_all.train_all_by_slurm([job("a")], hardware, refuse)
+        by_slurm([job("a")], hardware, refuse)
 
 
 @needs_slurm
@@ -344,10 +349,10 @@ class Fake:
         number = str(len(self.submitted))
         if self.states[number] == "COMPLETED":
             publish(folder.name)
-        return slurm._Submitted(number, 0)
+        return number
 
     def queue(self):
-        return [(number, state, "x") for number, state in self.states.items()]
+        return [(number, state, "x") for number, state in self.states.items() if state != "GONE"]
 
 
 @pytest.fixture
@@ -357,40 +362,30 @@ def fake(project, monkeypatch):
     monkeypatch.setattr(slurm, "PATIENCE", 0.05)
     monkeypatch.setattr(slurm, "_submit", made.submit)
     monkeypatch.setattr(slurm, "_queue", made.queue)
-    monkeypatch.setattr(slurm, "_accounted", lambda number: "")
     return made
 
 
 @pytest.mark.parametrize("state", slurm.AGAIN)
 def test_a_run_whose_job_slurm_ended_is_submitted_again(state, fake):
     fake.states = {"1": state, "2": "COMPLETED"}
-    train_all.train_all_by_slurm([job("a")], HARDWARE, refuse)
+    by_slurm([job("a")], HARDWARE, refuse)
     assert fake.submitted == ["a", "a"]
 
 
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ("TIMEOUT", "nothing done: params.yaml: hardware.slurm.time"),
-        ("OUT_OF_MEMORY", "out of memory: params.yaml: hardware.slurm.memory"),
+        ("TIMEOUT", "did not save before its time limit: params.yaml: hardware.slurm.time"),
+        ("OUT_OF_MEMORY", "out of memory: params.yaml: hardware.slurm.mem"),
         ("FAILED", "a: job 1: ended .FAILED. .log: none"),
-        ("", "ended .unknown to Slurm"),
+        ("GONE", "a: job 1: ended .None. .log: none"),
     ],
 )
 def test_a_job_that_failed_says_what_helps(state, said, fake):
     fake.states = {"1": state}
     with pytest.raises(UserError, match=said):
-        train_all.train_all_by_slurm([job("a")], HARDWARE, refuse)
+        by_slurm([job("a")], HARDWARE, refuse)
     assert fake.submitted == ["a"]
-
-
-def test_a_timeout_with_progress_goes_on(fake, monkeypatch):
-    fake.states = {"1": "TIMEOUT", "2": "COMPLETED"}
-    job("a").work.mkdir(parents=True)
-    line = '{"iteration": 3, "total_loss": 1.0}\n'
-    (job("a").work / "metrics.json").write_text(line)
-    train_all.train_all_by_slurm([job("a")], HARDWARE, refuse)
-    assert fake.submitted == ["a", "a"]
 
 
 def test_a_controller_that_does_not_answer_is_asked_again(fake, monkeypatch, capsys):
@@ -403,7 +398,7 @@ def test_a_controller_that_does_not_answer_is_asked_again(fake, monkeypatch, cap
         return fake.queue()
 
     monkeypatch.setattr(slurm, "_queue", queue)
-    train_all.train_all_by_slurm([job("a")], HARDWARE, refuse)
+    by_slurm([job("a")], HARDWARE, refuse)
     assert len(answers) == 3 and "restarting; asked again" in capsys.readouterr().err
 
 
@@ -424,8 +419,8 @@ def test_a_run_waits_for_the_trunk_that_another_makes(fake):
     jobs = {key: job(key, trunk=trunk[key]) for key in "ab"}
     slurm.run_by_slurm(
         [Task(key, partial(refuse, key, "")) for key in "ab"],
-        {key: one.work for key, one in jobs.items()},
-        HARDWARE,
+        folders={key: one.work for key, one in jobs.items()},
+        hardware=HARDWARE,
         may_start=lambda task, running: (
             not any(jobs[task.name].waits_for(jobs[other.name]) for other in running)
         ),
@@ -435,17 +430,20 @@ def test_a_run_waits_for_the_trunk_that_another_makes(fake):
 
 
 def test_another_copy_of_the_project_has_its_own_jobs(project):
-    live = {job("a").work.name: "7"}
-    assert slurm._find(job("a").work, live) is None
+    name = job("a").work.name
+    rows = [("6", "RUNNING", name), ("7", "PENDING", name), ("8", "FAILED", name)]
+    assert slurm._find(job("a").work, rows) is None
     (job("a").work / "slurm").mkdir(parents=True)
-    (job("a").work / "slurm/7_submitted.pkl").touch()
-    assert slurm._find(job("a").work, live).number == "7"
+    for number in "78":
+        (job("a").work / f"slurm/{number}_submitted.pkl").touch()
+    assert slurm._find(job("a").work, rows) == "7"
+    assert slurm._find(job("b").work, rows) is None
 
 
 def test_without_slurm_s_commands(project, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="launcher: slurm: there is no command squeue"):
-        train_all.train_all_by_slurm([job("a")], HARDWARE, refuse)
+        by_slurm([job("a")], HARDWARE, refuse)
 
 
 def test_the_nodes_of_a_job_are_the_machines_of_a_run():
@@ -453,10 +451,12 @@ def test_the_nodes_of_a_job_are_the_machines_of_a_run():
         "SLURM_NNODES": "2", "SLURM_NODEID": "1", "SLURM_JOB_ID": "40007",
         "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.5",
     }  # fmt: skip
-    here = on_these_nodes(HARDWARE | {"slurm": {**ASKED, "gpus": 8}}, environment)
+    here = slurm.on_these_nodes(HARDWARE | {"slurm": {**ASKED, "gpus_per_node": 8}}, environment)
     assert (here["gpus"], here["machines"], here["machine_rank"]) == (8, 2, 1)
     assert here["dist_url"] == "tcp://10.0.0.5:20007"
-    alone = on_these_nodes(HARDWARE, {**environment, "SLURM_NNODES": "1", "SLURM_NODEID": "0"})
+    alone = slurm.on_these_nodes(
+        HARDWARE, {**environment, "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
+    )
     assert (alone["machines"], alone["dist_url"]) == (1, "auto")
 
 

@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from study.format import duration
 from study.runs.log import last_log
 from study.runs.side_by_side import Task, run_side_by_side
-from study.runs.slurm import run_by_slurm
 from study.runs.work import Planned
 
 PRELOADED = ["study.runs.training"]  # ten seconds of imports for each of the runs, else
@@ -39,24 +37,13 @@ def train_all(
         UserError: a run failed; gives the last line it wrote and where its log is.
     """
     run = partial(run_side_by_side, environments=environments, logs=logs, preload=PRELOADED)
-    _follow(jobs, train, run)
+    follow(jobs, train, run)
 
 
-def train_all_by_slurm(
-    jobs: Sequence[Planned], hardware: Mapping[str, Any], train: Callable[[str, str], None]
-) -> None:
-    """`train_all` on the nodes of a cluster, where the jobs go on whatever happens to this process.
-
-    hardware: of params.yaml.
-    """
-    run = partial(run_by_slurm, folders={job.key: job.work for job in jobs}, hardware=hardware)
-    _follow(jobs, train, run)
-
-
-def _follow(
+def follow(
     jobs: Sequence[Planned], train: Callable[[str, str], None], run: Callable[..., None]
 ) -> None:
-    """Have `run` call all tasks, and show how far they are."""
+    """`train_all` where `run` calls the tasks, and show how far they are."""
     by_key = {job.key: job for job in sorted(jobs, key=lambda job: -job.iterations)}
     tasks = [Task(key, partial(train, key, job.work.name)) for key, job in by_key.items()]
     total, started, done = sum(job.iterations for job in jobs), time.monotonic(), set[str]()
