@@ -7,12 +7,15 @@ these alone are trained and nothing is published: on further machines, where the
 import argparse
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline import stage
+from study.runs import slurm
 from study.runs.side_by_side import places_for
 from study.runs.store import trainings
+from study.runs.train_all import follow, train_all
 from study.runs.work import Planned, planned
 from study.spec.params import load_params
 from study.spec.paths import Paths
@@ -48,8 +51,12 @@ def train(
     jobs: Sequence[Planned], plan_size: int, hardware: Mapping[str, Any], paths: Paths
 ) -> None:
     """Train `jobs`, of a plan of so many runs, as many at a time as `hardware` has places for."""
-    # torch and detectron2: seconds of start-up, only where something is left to do
-    from study.runs.train_all import train_all
+    if hardware["launcher"] == "slurm":
+        folders = {job.key: job.work for job in jobs}
+        by_slurm = partial(slurm.run_by_slurm, folders=folders, hardware=hardware)
+        follow(jobs, partial(slurm.train_planned, hardware), by_slurm)
+        return
+    # torch and detectron2: seconds of start-up, only where something is left to do here
     from study.runs.training import train_planned
 
     places = places_for(plan_size, hardware)

@@ -1,7 +1,8 @@
-"""Trains several runs on one machine, each in a process of its own, side by side where that pays.
+"""Trains several runs, each in a process or a job of Slurm of its own, and shows how far they are.
 
-A small detector cannot keep several cores busy: two runs side by side with one thread each are
-a third faster than one after the other with two. On GPUs it is one run a GPU.
+On one machine they train side by side where that pays. A small detector cannot keep several cores
+busy: two runs with one thread each are a third faster than one after the other with two. On GPUs it
+is one run a GPU.
 """
 
 import time
@@ -25,7 +26,7 @@ def train_all(
     logs: Path,
     train: Callable[[str, str], None],
 ) -> None:
-    """Call `train(key, name of the work folder)` for all `jobs`, the longest first.
+    """Call `train(key, name of the work folder)` for all `jobs` on this machine, the longest first.
 
     train: can be pickled.
 
@@ -35,6 +36,14 @@ def train_all(
     Raises:
         UserError: a run failed; gives the last line it wrote and where its log is.
     """
+    run = partial(run_side_by_side, environments=environments, logs=logs, preload=PRELOADED)
+    follow(jobs, train, run)
+
+
+def follow(
+    jobs: Sequence[Planned], train: Callable[[str, str], None], run: Callable[..., None]
+) -> None:
+    """`train_all` where `run` calls the tasks, and show how far they are."""
     by_key = {job.key: job for job in sorted(jobs, key=lambda job: -job.iterations)}
     tasks = [Task(key, partial(train, key, job.work.name)) for key, job in by_key.items()]
     total, started, done = sum(job.iterations for job in jobs), time.monotonic(), set[str]()
@@ -58,6 +67,4 @@ def train_all(
         bar.set_postfix_str(", ".join(sorted(job.key for job in now)))
 
     with tqdm(total=total, desc="train", unit="it") as bar:
-        run_side_by_side(
-            tasks, environments, logs, may_start=may_start, watch=watch, preload=PRELOADED
-        )
+        run(tasks, may_start=may_start, watch=watch)

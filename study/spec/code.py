@@ -47,6 +47,7 @@ PROJECT = Project(
         "study.runs.dvc_files": "mends files of DVC, or says how",
         "study.runs.store": "keeps and links folders whole, by name: never another content",
         "study.runs.side_by_side": "when and where tasks run, in modules of their own",
+        "study.runs.slurm": "likewise; what it trains by, stage `train` imports itself",
         "study.runs.log": "says how far a training is",
         "study.runs.live": "likewise",
         # `resolve` returns what the files say, whatever these think of it.

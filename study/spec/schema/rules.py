@@ -93,6 +93,8 @@ def _hardware(hardware: Params) -> Iterator[str]:
         yield f"machine_rank: {rank} is not below machines, {machines}"
     if machines > 1 and hardware["dist_url"] == "auto":
         yield f"dist_url: auto is for one machine; {machines} need tcp://HOST:PORT"
+    if machines > 1 and hardware["launcher"] == "slurm":
+        yield f"machines: {machines} is not 1; with launcher slurm it is hardware.slurm.nodes"
 
 
 def _scale(scale: Params, backbones: Collection[str]) -> Iterator[str]:

@@ -1,0 +1,467 @@
+"""Runs as Slurm's jobs, on a real cluster of two nodes that the tests start on this machine."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from parameters import PARAMS
+
+from opmask.errors import UserError
+from opmask.training.trunk import Trunk
+from study.runs import slurm, train_all
+from study.runs.side_by_side import Task
+from study.runs.work import Planned
+from study.spec.paths import PUBLISHED
+from study.spec.schema import check_rules
+
+ROOT = Path(__file__).parents[1]
+ASKED = {**PARAMS["hardware"]["slurm"], "time": 10, "mem": "1G", "cpus_per_task": 1, "at_once": 2}
+HARDWARE = {**PARAMS["hardware"], "launcher": "slurm", "gpus": 0, "slurm": ASKED}
+LENGTH = 20  # iterations of a tiny training, a checkpoint every second
+NODES = ("n1", "n2")
+CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+SlurmctldPort={port}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/%n.log
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1,bf_interval=1
+ReturnToService=2
+SlurmdTimeout=5
+KillWait=10
+SlurmdParameters=config_overrides
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+needs_slurm = pytest.mark.skipif(
+    os.getuid() != 0 or not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))),
+    reason="needs root, slurm-wlm and munge",
+)
+
+
+def answer(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def until(condition, seconds=400):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def start_node(folder, node):
+    subprocess.run(["slurmd", "-f", folder / "slurm.conf", "-N", node], check=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A controller and two nodes; the folder with their configuration and process ids."""
+    folder = tmp_path_factory.mktemp("slurm")
+    (folder / "state").mkdir()
+    (folder / "munge.key").write_bytes(os.urandom(128))
+    (folder / "munge.key").chmod(0o400)
+    munge = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log"}
+    options = [f"--{name}={folder}/munge.{end}" for name, end in munge.items()]
+    subprocess.run(["munged", "--force", f"--seed-file={folder}/seed", *options], check=True)
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    conf = CONF.format(host=socket.gethostname().split(".")[0], folder=folder, port=port)
+    for number, node in enumerate(NODES, 1):
+        where = f"NodeAddr=127.0.0.1 NodeHostname={socket.gethostname().split('.')[0]}"
+        conf += f"NodeName={node} {where} Port={port + number} CPUs=1 RealMemory=4000\n"
+    (folder / "slurm.conf").write_text(conf)
+    before, os.environ["SLURM_CONF"] = os.environ.get("SLURM_CONF"), f"{folder}/slurm.conf"
+    try:
+        subprocess.run(["slurmctld", "-f", folder / "slurm.conf"], check=True)
+        for node in NODES:
+            start_node(folder, node)
+        until(lambda: answer("sinfo", "-h", "-N", "-o", "%t") == ["idle"] * len(NODES))
+        yield folder
+    finally:
+        subprocess.run(["scancel", "--me", "--signal=KILL", "--full"])
+        subprocess.run(["scancel", "--me"])
+        for name in (*NODES, "slurmctld", "munge"):
+            if (folder / f"{name}.pid").exists():
+                os.kill(int((folder / f"{name}.pid").read_text()), signal.SIGTERM)
+        if before is None:
+            del os.environ["SLURM_CONF"]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A working directory that jobs share, from which they find the tests' modules."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests'}")
+    monkeypatch.setattr(slurm, "PERIOD", 0.3)
+    return tmp_path
+
+
+@pytest.fixture
+def on_cluster(cluster, project):
+    yield cluster
+    subprocess.run(["scancel", "--me"])
+    until(lambda: not answer("squeue", "--me", "-h", "-o", "%i"))
+
+
+def job(key, iterations=LENGTH, trunk=None):
+    work = Path("work", f"smoke-{key}-0123456789ab")
+    spec = {"max_iter": iterations}
+    return Planned(key, spec, None, "", work, Path(), trunk or Trunk(Path(), ()))
+
+
+def by_slurm(jobs, hardware, train):
+    folders = {one.key: one.work for one in jobs}
+    run = partial(slurm.run_by_slurm, folders=folders, hardware=hardware)
+    train_all.follow(jobs, train, run)
+
+
+def submissions(key="?"):
+    return sorted(Path("work").glob(f"smoke-{key}-*/slurm/*_submitted.pkl"))
+
+
+def publish(work):
+    Path("work", work, PUBLISHED).mkdir(parents=True)
+
+
+# What jobs do; a job imports this module.
+
+
+def train_tiny(key, work, hardware=HARDWARE):
+    """A tiny training, the only thing here that needs torch."""
+    from tiny import tiny_cfg, write_images
+
+    import opmask  # noqa: F401  before detectron2
+    from opmask.training import trainer
+    from opmask.training.hardware import hardware_here
+
+    folder = Path("images", str(os.getpid()))
+    data = write_images(folder)
+    cfg = tiny_cfg(LENGTH)
+    cfg.SEED = ord(key)
+    if "SLURM_NNODES" in os.environ:
+        hardware = slurm.on_these_nodes(hardware, os.environ)
+    here = hardware_here(hardware)
+    trainer.train(cfg, data, Path("work", work), here, description=key)
+    if here.machine_rank == 0:
+        publish(work)
+
+
+def wait_for_go(key, work):
+    with Path(f"{key}.started").open("a") as file:
+        file.write("started\n")
+    until(Path("go").exists)
+    publish(work)
+
+
+def refuse(_key, _work):
+    raise UserError("params.yaml: data_root: is missing")
+
+
+def weights(work):
+    import torch
+
+    return torch.load(Path("work", work, "model_final.pth"), weights_only=True)["model"]
+
+
+def same(one, other):
+    import torch
+
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def in_background(jobs, train, hardware="HARDWARE"):
+    """A process that submits and follows, as stage `train` does."""
+    keys = [one.key for one in jobs]
+    script = (
+        "import test_slurm as t; from opmask.errors import main; from study.runs import slurm\n"
+        "slurm.PERIOD = 0.3\n"
+        f"jobs = [t.job(key) for key in {keys}]\n"
+        f"main(lambda _: t.by_slurm(jobs, t.{hardware}, t.{train}))([])\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+
+
+def finished(process, code=0):
+    said = process.communicate(timeout=500)[1]
+    assert process.returncode == code, said
+    return said
+
+
+def locally(keys):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    script = f"import test_slurm as t; [t.train_tiny(key, f'local-{{key}}') for key in {keys!r}]"
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+
+
+def kill_node(folder, node, number):
+    """As by a power cut: what runs there, then what Slurm has there."""
+    steps = [p for p in psutil.process_iter(["cmdline"]) if f"slurmstepd: [{number}." in
+             " ".join(p.info["cmdline"] or ())]  # fmt: skip
+    daemon = int((folder / f"{node}.pid").read_text())
+    for one in [psutil.Process(daemon), *steps, *sum((p.children(True) for p in steps), [])]:
+        if one.is_running():
+            one.kill()
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_two_runs_one_whose_node_dies_and_one_out_of_time(on_cluster):
+    """Both end with the bits of runs on this machine that nothing disturbed."""
+    process = in_background([job("a"), job("b")], "train_tiny")
+    until(lambda: len(answer("squeue", "--me", "-h", "-t", "running", "-o", "%N")) == 2)
+    number, other = (p.name.split("_")[0] for one in "ab" for p in submissions(one))
+    (node,) = answer("squeue", "-h", "-j", number, "-o", "%N")
+    warn = partial(subprocess.run, ["scancel", "--signal=USR2", other], check=True)
+    due = {"a": partial(kill_node, on_cluster, node, number), "b": warn}
+    try:
+        while due:  # each at its first checkpoint
+            ready = until(lambda: [key for key in due if any(job(key).work.glob("model_*.pth"))])
+            due.pop(ready[0])()
+        finished(process)
+    finally:
+        start_node(on_cluster, node)
+    assert len(submissions()) == 2  # put back by Slurm, not submitted again
+    for submitted in (number, other):
+        assert {"JobState=COMPLETED", "Restarts=1"} <= {
+            *answer("scontrol", "show", "job", submitted)
+        }
+    locally("ab")
+    assert all(same(job(one).work.name, f"local-{one}") for one in "ab")
+
+
+@needs_slurm
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["TERM", "USR2"])
+def test_a_job_that_is_preempted_or_out_of_time_is_queued_again(number, on_cluster):
+    process = in_background([job("a")], "wait_for_go")
+    until(Path("a.started").exists)
+    (submitted,) = [p.name.split("_")[0] for p in submissions()]
+    subprocess.run(["scancel", f"--signal={number}", submitted], check=True)
+    until(lambda: Path("a.started").read_text().count("started") == 2)
+    Path("go").touch()
+    finished(process)
+    assert len(submissions()) == 1 and "Restarts=1" in answer("scontrol", "show", "job", submitted)
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_two_nodes_train_one_run(on_cluster):
+    process = in_background(
+        [job("a")], "train_tiny", 'HARDWARE | {"slurm": t.ASKED | {"nodes": 2}}'
+    )
+    finished(process)
+    assert {path.name for path in job("a").work.glob("lock*")} == {"lock0", "lock1"}
+    assert weights(job("a").work.name)
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_a_cancelled_job_is_an_error_and_stays_cancelled(on_cluster):
+    process = in_background([job("a"), job("b")], "wait_for_go")
+    until(lambda: Path("a.started").exists() and Path("b.started").exists())
+    (number,) = [p.name.split("_")[0] for p in submissions("a")]
+    subprocess.run(["scancel", number], check=True)
+    said = finished(process, code=2)
+    assert f"error: a: job {number}: was cancelled (scancel); repeat dvc repro" in said
+    assert "1 jobs go on in Slurm" in said
+    assert answer("squeue", "-h", "-t", "all", "-j", number, "-o", "%T") == ["CANCELLED"]
+    again = in_background([job("a"), job("b")], "wait_for_go")
+    until(lambda: Path("a.started").read_text().count("started") == 2)
+    Path("go").touch()
+    finished(again)
+    assert len(submissions("a")) == 2 and len(submissions("b")) == 1
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_a_user_error_is_given_as_it_is(on_cluster):
+    with pytest.raises(UserError, match="^a: job .*: params.yaml: data_root: is missing .log: wo"):
+        by_slurm([job("a")], HARDWARE, refuse)
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_what_slurm_refuses_is_said(on_cluster):
+    hardware = {**HARDWARE, "slurm": {**ASKED, "partition": "none"}}
+    with pytest.raises(UserError, match="hardware.slurm: a: .*invalid partition specified: none"):
+        by_slurm([job("a")], hardware, refuse)
+
+
+@needs_slurm
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_parent_finds_its_jobs_again(number, on_cluster):
+    process = in_background([job("a"), job("b")], "wait_for_go")
+    until(lambda: Path("a.started").exists() and Path("b.started").exists())
+    process.send_signal(number)
+    said = finished(process, 130 if number == signal.SIGINT else -9)
+    assert ("2 jobs go on in Slurm" in said) == (number == signal.SIGINT)
+    again = in_background([job("a"), job("b"), job("c")], "wait_for_go")
+    until(lambda: "2 runs have jobs in Slurm already" in again.stderr.readline())
+    time.sleep(1)
+    assert not submissions("c")  # two at once
+    Path("go").touch()
+    finished(again)
+    assert len(submissions()) == 3
+    assert [Path(f"{key}.started").read_text() for key in "abc"] == ["started\n"] * 3
+
+
+# Without a cluster.
+
+
+class Fake:
+    """Slurm's commands, as far as they are asked for states: `states` by number."""
+
+    def __init__(self, states):
+        self.states = states
+        self.submitted = []
+
+    def submit(self, task, folder, hardware):
+        self.submitted.append(task.name)
+        number = str(len(self.submitted))
+        if self.states[number] == "COMPLETED":
+            publish(folder.name)
+        return number
+
+    def queue(self):
+        return [(number, state, "x") for number, state in self.states.items() if state != "GONE"]
+
+
+@pytest.fixture
+def fake(project, monkeypatch):
+    made = Fake({})
+    monkeypatch.setattr(slurm, "PERIOD", 0.01)
+    monkeypatch.setattr(slurm, "PATIENCE", 0.05)
+    monkeypatch.setattr(slurm, "_submit", made.submit)
+    monkeypatch.setattr(slurm, "_queue", made.queue)
+    return made
+
+
+@pytest.mark.parametrize("state", slurm.AGAIN)
+def test_a_run_whose_job_slurm_ended_is_submitted_again(state, fake):
+    fake.states = {"1": state, "2": "COMPLETED"}
+    by_slurm([job("a")], HARDWARE, refuse)
+    assert fake.submitted == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("TIMEOUT", "did not save before its time limit: params.yaml: hardware.slurm.time"),
+        ("OUT_OF_MEMORY", "out of memory: params.yaml: hardware.slurm.mem"),
+        ("FAILED", "a: job 1: ended .FAILED. .log: none"),
+        ("GONE", "a: job 1: ended .None. .log: none"),
+    ],
+)
+def test_a_job_that_failed_says_what_helps(state, said, fake):
+    fake.states = {"1": state}
+    with pytest.raises(UserError, match=said):
+        by_slurm([job("a")], HARDWARE, refuse)
+    assert fake.submitted == ["a"]
+
+
+def test_a_controller_that_does_not_answer_is_asked_again(fake, monkeypatch, capsys):
+    fake.states, answers = {"1": "COMPLETED"}, []
+
+    def queue():
+        answers.append(None)
+        if len(answers) == 2:
+            raise UserError("Slurm does not answer: restarting")
+        return fake.queue()
+
+    monkeypatch.setattr(slurm, "_queue", queue)
+    by_slurm([job("a")], HARDWARE, refuse)
+    assert len(answers) == 3 and "restarting; asked again" in capsys.readouterr().err
+
+
+def test_a_run_waits_for_the_trunk_that_another_makes(fake):
+    trunk = {"a": Trunk(Path("trunk"), (6, 10)), "b": Trunk(Path("trunk"), (6,))}
+    Path("trunk").mkdir()
+    fake.states = {"1": "RUNNING", "2": "COMPLETED"}
+    seen = []
+
+    def watch(waiting, running):
+        seen.append([task.name for task in waiting])
+        if len(seen) == 3:
+            trunk["a"].checkpoint(6).touch()
+        if not waiting and fake.states["1"] == "RUNNING":
+            publish(jobs["a"].work.name)
+            fake.states["1"] = "COMPLETED"
+
+    jobs = {key: job(key, trunk=trunk[key]) for key in "ab"}
+    slurm.run_by_slurm(
+        [Task(key, partial(refuse, key, "")) for key in "ab"],
+        folders={key: one.work for key, one in jobs.items()},
+        hardware=HARDWARE,
+        may_start=lambda task, running: (
+            not any(jobs[task.name].waits_for(jobs[other.name]) for other in running)
+        ),
+        watch=watch,
+    )
+    assert seen[:3] == [["b"]] * 3 and fake.submitted == ["a", "b"]
+
+
+def test_another_copy_of_the_project_has_its_own_jobs(project):
+    name = job("a").work.name
+    rows = [("6", "RUNNING", name), ("7", "PENDING", name), ("8", "FAILED", name)]
+    assert slurm._find(job("a").work, rows) is None
+    (job("a").work / "slurm").mkdir(parents=True)
+    for number in "78":
+        (job("a").work / f"slurm/{number}_submitted.pkl").touch()
+    assert slurm._find(job("a").work, rows) == "7"
+    assert slurm._find(job("b").work, rows) is None
+
+
+def test_without_slurm_s_commands(project, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match="launcher: slurm: there is no command squeue"):
+        by_slurm([job("a")], HARDWARE, refuse)
+
+
+def test_the_nodes_of_a_job_are_the_machines_of_a_run():
+    environment = {
+        "SLURM_NNODES": "2", "SLURM_NODEID": "1", "SLURM_JOB_ID": "40007",
+        "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.5",
+    }  # fmt: skip
+    here = slurm.on_these_nodes(HARDWARE | {"slurm": {**ASKED, "gpus_per_node": 8}}, environment)
+    assert (here["gpus"], here["machines"], here["machine_rank"]) == (8, 2, 1)
+    assert here["dist_url"] == "tcp://10.0.0.5:20007"
+    alone = slurm.on_these_nodes(
+        HARDWARE, {**environment, "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
+    )
+    assert (alone["machines"], alone["dist_url"]) == (1, "auto")
+
+
+def test_machines_are_slurm_s_nodes():
+    hardware = HARDWARE | {"machines": 2, "dist_url": "tcp://first:1"}
+    with pytest.raises(UserError, match="hardware.machines: 2 is not 1; .* hardware.slurm.nodes"):
+        check_rules(PARAMS | {"hardware": hardware})
+    check_rules(PARAMS | {"hardware": HARDWARE})
