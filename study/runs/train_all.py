@@ -16,6 +16,7 @@ from study.format import duration
 from study.runs.log import last_log
 from study.runs.side_by_side import Task, run_side_by_side
 from study.runs.work import Planned
+from study.spec.paths import PUBLISHED
 
 PRELOADED = ["study.runs.training"]  # ten seconds of imports for each of the runs, else
 
@@ -58,6 +59,8 @@ def follow(
         over = by_key.keys() - {job.key for job in (*now, *left)}
         for key in sorted(over - done):
             done.add(key)
+            if (by_key[key].work / PUBLISHED).is_dir():  # not on further machines
+                by_key[key].trim()  # checkpoints of many runs would fill a disk
             after = duration(time.monotonic() - started)
             tqdm.write(f"{key}: trained, {by_key[key].iterations} iterations; {len(done)} of "
                        f"{len(jobs)} runs after {after}")  # fmt: skip
