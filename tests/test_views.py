@@ -38,7 +38,8 @@ def project(tmp_path_factory):
     shutil.copytree(ROOT / "scales", root / "scales")
     shutil.copytree(ROOT / "reports/miniature", root / "reports/miniature")
     (root / ".dvc").mkdir()
-    shutil.copy(ROOT / ".dvc/config", root / ".dvc")
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, root / ".dvc")
     shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
     (root / "reports/miniature/losses.csv").write_text(CURVES)
     git(root, "init", "-q")
