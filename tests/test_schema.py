@@ -13,7 +13,7 @@ import yaml
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import parse_yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from parameters import PARAMS, ROOT, TAKE_BACK, copy_params
 
@@ -296,6 +296,7 @@ def is_named(place: tuple, line: str) -> bool:
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(PLACES), HOW, MUTATIONS, NAMES)
 def test_any_change_is_refused_by_name_or_can_be_planned(place, how, value, name):
+    assume(len(place) > 1 or isinstance(name, str))  # files have names
     params = copy.deepcopy(TREE)
     here = params
     for key in place[:-1]:
@@ -564,7 +565,7 @@ def test_the_data_root_may_be_at_home(monkeypatch):
 RUN_ALL = """
 import runpy, sys
 for stage in sys.argv[1:]:
-    sys.argv = [stage, *(["opmask-R50-voc-0"] if stage in ("ahead", "train", "evaluate") else [])]
+    sys.argv = [stage, *(["opmask-R50-voc-0"] if stage == "train" else [])]
     try:
         runpy.run_module(f"pipeline.{stage}", run_name="__main__")
     except SystemExit as ending:

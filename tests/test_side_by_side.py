@@ -194,11 +194,11 @@ if __name__ == "__main__":
 def test_training_that_is_stopped_or_killed_lets_its_runs_save(number, tmp_path):
     (tmp_path / "parent.py").write_text(PARENT)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    # in the background, as in a shell script: SIGINT is ignored until somebody asks for it
-    ignore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    # in the background, as in a shell script, SIGINT is ignored until somebody asks for it
+    handler = signal.SIG_DFL if number == signal.SIGINT else signal.SIG_IGN
     with subprocess.Popen(
         [sys.executable, "parent.py"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE,
-        text=True, **(ignore if number != signal.SIGINT else {}),
+        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
     ) as process:  # fmt: skip
         while not all((tmp_path / f"{key}.ready").exists() for key in "ab"):
             assert process.poll() is None

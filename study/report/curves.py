@@ -15,6 +15,8 @@ def loss_curves(trained: Iterable[TrainedRun]) -> pd.DataFrame:
     over those since the point before."""
     frames = [pd.DataFrame(columns=COLUMNS)]
     for one in trained:
+        if "total_loss" not in one.losses:
+            continue
         curve = one.losses["total_loss"].rename(columns={"step": "iteration", "value": COLUMNS[-1]})
         part = pd.Series(range(len(curve))) * POINTS // max(len(curve), POINTS)
         means = curve.groupby(part.to_numpy()).agg({"iteration": "last", COLUMNS[-1]: "mean"})
