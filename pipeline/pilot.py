@@ -87,7 +87,9 @@ def _pilot(
     rows = pilot.measure(params, iterations, detected, places if len(places) > 1 else [{}])
     left = {run: run_progress(run, params).left for run in all_runs(params)}
     found += [one for row in rows for one in row["troubles"]]
-    found += pilot.lacking_space([run for run in left if left[run]], rows, params, images)
+    found += pilot.lacking_space(
+        [run for run in left if left[run]], rows, params, images, len(places)
+    )
     add_days_left(rows, left, params, images, len(places))
     headers, formats = zip(*COLUMNS.values(), strict=True)
     cells = [[row.get(name) for name in COLUMNS] for row in rows]

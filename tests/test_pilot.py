@@ -121,11 +121,12 @@ def test_space_for_checkpoints_weights_and_detections(params, monkeypatch):
     Path("work").mkdir()
     runs, rows = all_runs(params)[:2], [{"kind": "opmask-R50", **MEASURED}]
     # Three checkpoints each, two that they share; weights and 2,000 images of detections, thrice.
-    need = 2 * 3 * 100 + 2 * 100 + 2 * 3 * (40 + 10)
-    for free, found in ((need, []), (need - 1, ["work: 1.1 GB are needed, 1.1 GB are free"])):
-        usage = SimpleNamespace(free=free * 1e6)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
-        assert pilot.lacking_space(runs, rows, params, 2000) == found
+    for places, text in ((1, "0.8 GB"), (2, "1.1 GB"), (9, "1.1 GB")):
+        need = min(places, 2) * 3 * 100 + 2 * 100 + 2 * 3 * (40 + 10)
+        for free, found in ((need, []), (need - 1, [f"work: {text} are needed, {text} are free"])):
+            usage = SimpleNamespace(free=free * 1e6)
+            monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+            assert pilot.lacking_space(runs, rows, params, 2000, places) == found
 
 
 def test_days_left(params):

@@ -204,13 +204,14 @@ def unwritable_folders(params: Mapping[str, Any]) -> list[str]:
 
 
 def lacking_space(
-    runs: Sequence[Run], rows: Sequence[Row], params: Mapping[str, Any], images: int
+    runs: Sequence[Run], rows: Sequence[Row], params: Mapping[str, Any], images: int, places: int
 ) -> list[str]:
-    """Whether `runs`, still to be trained, need more than is free where work/ is.
+    """Whether `runs`, still to be trained, `places` at a time, need more than is free where work/
+    is.
 
-    Until all are trained, each has KEPT checkpoints and its final one, and those that it shares.
-    Its weights, and detections in `images` images, are in work/, in runs/ and, if that is on the
-    same disk, in DVC's cache.
+    While a run trains it has KEPT checkpoints and its final one; those that it shares stay until
+    all are trained. Its weights, and detections in `images` images, are in work/, in runs/ and, if
+    that is on the same disk, in DVC's cache.
     """
     kinds, work, need = {row["kind"]: row for row in rows}, Paths.of(params).work, 0.0
     cache = CACHE if CACHE.exists() else Path()
@@ -222,8 +223,10 @@ def lacking_space(
         own = {(job.trunk.folder, point) for point in job.trunk.points} - shared
         shared |= own
         detections = row.get("detections_mb", 0) * images / 1e3
-        need += (KEPT + 1 + len(own)) * row.get("checkpoint_mb", 0)
+        need += len(own) * row.get("checkpoint_mb", 0)
         need += copies * ((1 + snapshots) * row.get("weights_mb", 0) + detections)
+    training = sorted((kinds[run.kind].get("checkpoint_mb", 0) for run in runs), reverse=True)
+    need += (KEPT + 1) * sum(training[:places])
     free = shutil.disk_usage(work).free / 1e6
     if need <= free:
         return []
