@@ -37,7 +37,7 @@ def lines(
 
     Args:
         head: the leading columns, which the first line alone shows.
-        cells: by column, rows of the frame; one of FEW objects or less shows their number.
+        cells: by column, rows of the frame; one of fewer than FEW objects shows their number.
         whose: the column that says whose numbers a line has.
         digits: of our numbers.
         is_difference: whether the row is one itself: a plus sign and no third line.
