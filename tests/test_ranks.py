@@ -337,6 +337,7 @@ def test_ctrl_c_before_training_ends_at_once(data, tmp_path, monkeypatch):
         if comm.get_rank() == 0:
             (tmp_path / "reading").touch()
             time.sleep(300)
+        comm.synchronize()
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "load_training_dicts", read)
