@@ -1,38 +1,80 @@
 """Stage `pretrain`: initial weights per backbone, for scales that do not start from ImageNet."""
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opmask.integrity import SUMS, seal
+from opmask.errors import UserError
+from opmask.integrity import SUMS, seal, write_durably
 from pipeline import stage, write_json
-from study.runs.folders import deepened_file, phase_folder
+from study.runs.folders import deepened_file, phase_folder, scenes_folder
 from study.runs.store import phases
-from study.spec.params import load_params
-from study.spec.paths import WEIGHTS, Paths
+from study.spec.code import code_of
+from study.spec.params import SHIPPED, load_params
+from study.spec.paths import PROVENANCE, WEIGHTS, Paths
 
 MODULE = "pipeline.pretrain"  # what a warm start rests on
 
 
 @stage
 def run(argv: Sequence[str]) -> None:
-    """Run the scale's warm start into `runs/<scale>/pretrain/`, weights apart from records."""
+    """Put the scale's initial weights, shipped or trained, into `runs/<scale>/pretrain/`."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.pretrain", description=__doc__)
     parser.parse_args(argv)
     params = load_params()
     paths = Paths.of(params)
-    warm_start = params["scales"][params["scale"]]["warm_start"]
-    source = list(warm_start) or "ImageNet, by detectron2"
+    scale = params["scales"][params["scale"]]
+    source = list(scale["warm_start"]) or "ImageNet, by detectron2"
     write_json(paths.weights / "source.json", {"weights": source})
     (paths.weights / SUMS).unlink(missing_ok=True)
+    make = take_shipped if scale.get("initial_weights") == SHIPPED else pretrain
     names = {
         f"{backbone}-{number}": work.name
-        for backbone in warm_start
-        for number, work in enumerate(pretrain(backbone, params), start=1)
+        for backbone in scale["warm_start"]
+        for number, work in enumerate(make(backbone, params), start=1)
     }
     seal(paths.weights)
     phases(paths).forget(names)
+
+
+def take_shipped(backbone: str, params: Mapping[str, Any]) -> list[Path]:
+    """Unpack the weights that come with the project; no phase is trained.
+
+    Raises:
+        UserError: there are none, or they are not those of the scale's model.
+    """
+    import torch
+    from detectron2.modeling import build_model
+
+    from opmask.data.coco import load_manifest
+    from opmask.shipped import shipped_file, unpack
+    from study.runs.configs import scale_config
+
+    paths, name = Paths.of(params), params["scale"]
+    scale = params["scales"][name]
+    weights, about = unpack(shipped_file(backbone))
+    classes = len(load_manifest(paths.manifest).categories)
+    definition = params["backbones"][backbone]
+    cfg = scale_config({"mask_head": "none"}, definition, [], classes, scale["config"])
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        wanted = {key: value.shape for key, value in build_model(cfg).state_dict().items()}
+    given = {key: value.shape for key, value in weights.items()}
+    if other := sorted(key for key in wanted if given.get(key) != wanted[key]):
+        raise UserError(
+            f"scales/{name}.yaml: config: the shipped weights of {backbone} are of another model "
+            f"({other[0]}, {len(other)} such); with initial_weights: train it gets its own"
+        )
+    torch.save({"model": weights}, paths.initial(backbone))
+    out = paths.pretrain / backbone
+    out.mkdir(parents=True, exist_ok=True)
+    # What made them is said by their own provenance; what unpacked them, by `code`.
+    content = {**about, "shipped": True, "code": code_of(MODULE)}
+    write_durably(out / PROVENANCE, json.dumps(content, indent=2))
+    seal(out)
+    return []
 
 
 def pretrain(backbone: str, params: Mapping[str, Any]) -> list[Path]:
@@ -45,7 +87,7 @@ def pretrain(backbone: str, params: Mapping[str, Any]) -> list[Path]:
 
     paths = Paths.of(params)
     manifest = load_manifest(paths.manifest)
-    data = trainer.TrainingData(manifest.train.annotations, manifest.train.images, ())
+    data = trainer.TrainingData(*_images(params), ())
     hardware = hardware_here(params["hardware"])
     scale = params["scales"][params["scale"]]
     recipe = scale["warm_start"][backbone]
@@ -68,6 +110,22 @@ def pretrain(backbone: str, params: Mapping[str, Any]) -> list[Path]:
     (out / WEIGHTS).rename(paths.initial(backbone))
     seal(out)
     return works
+
+
+def _images(params: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Annotations and folder of what the warm start learns from, drawn now if need be."""
+    from opmask.data.coco import load_manifest
+    from opmask.miniature import build
+
+    scale = params["scales"][params["scale"]]
+    if "warm_start_scenes" not in scale:
+        train = load_manifest(Paths.of(params).manifest).train
+        return train.annotations, train.images
+    folder = scenes_folder(MODULE, params)
+    if not folder.is_dir():
+        size = {"image_size": scale["data"]["image_size"], "val_images": 1, "min_val_instances": 0}
+        build(folder, **scale["warm_start_scenes"], **size)
+    return folder / "annotations" / "instances_train.json", folder / "train"
 
 
 if __name__ == "__main__":

@@ -40,7 +40,16 @@ def phase_folder(
     phase = scale["warm_start"][backbone]["phases"][number - 1]
     content = [phase, scale["config"], scale["precision"], params["backbones"][backbone]]
     files = [Paths.of(params).manifest, weights]
+    if scenes := scale.get("warm_start_scenes"):
+        content, files = [*content, scenes, scale["data"]["image_size"]], [weights]
     return folder(f"pretrain-{backbone}-{number}", module, content, files, params)
+
+
+def scenes_folder(module: str, params: Mapping[str, Any]) -> Path:
+    """Where stage `pretrain` (`module`) draws the scenes that only the warm start learns from."""
+    scale = params["scales"][params["scale"]]
+    content = [scale["warm_start_scenes"], scale["data"]["image_size"]]
+    return folder("scenes", module, content, [], params)
 
 
 def deepened_file(backbone: str, params: Mapping[str, Any]) -> Path:

@@ -13,6 +13,7 @@ from study.spec.schema import check_forms, check_rules
 
 CHOICES, PAPER, SCALES = "params.yaml", "paper.yaml", "scales"
 DRAWN = "opmask/miniature"  # data_root of scales that draw their images
+SHIPPED = "shipped"  # `initial_weights` of a scale: its warm start has no phases
 PLACES = ("train_annotations", "train_images", "val_annotations", "val_images")  # below data_root
 
 
@@ -52,7 +53,8 @@ def resolve(files: Mapping[str, Any]) -> dict[str, Any]:
 
     What can be written in several ways has one: `runs`, `seeds` and suites are lists, names of
     schedules texts, detectron2's keys dotted. `runs` are the suite's if params.yaml has none. Of
-    the scale in use `warm_start` has only backbones that a run needs, and `data_root` is DRAWN if
+    the scale in use `warm_start` has only backbones that a run needs, without phases where their
+    weights are shipped, and `data_root` is DRAWN if
     it draws its images.
 
     Raises:
@@ -63,6 +65,8 @@ def resolve(files: Mapping[str, Any]) -> dict[str, Any]:
     check_rules(params)
     params["runs"] = params["runs"] or params["suites"][params["suite"]]
     scale = params["scales"][params["scale"]]
+    if scale.get("initial_weights") == SHIPPED:
+        scale["warm_start"] = {name: {"phases": []} for name in scale["warm_start"]}
     needed = set(_needed(params["runs"], scale["warm_start"]))
     scale["warm_start"] = {k: v for k, v in scale["warm_start"].items() if k in needed}
     if scale["data"]["kind"] == "miniature":

@@ -89,7 +89,8 @@ def all_runs(params: Mapping[str, Any]) -> list[Run]:
 def shared_specifications(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Everything in the parameters that determines the data set and the warm start."""
     scale = params["scales"][params["scale"]]
-    pretrain = {key: scale[key] for key in ("warm_start", "config", "precision")}
+    keys = ("warm_start", "warm_start_scenes", "config", "precision")
+    pretrain = {key: scale[key] for key in keys if key in scale}
     pretrain["backbones"] = {name: params["backbones"][name] for name in scale["warm_start"]}
     return {
         "data": {"data_root": params["data_root"], "data": scale["data"]},
