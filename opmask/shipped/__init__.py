@@ -39,7 +39,7 @@ def shipped_file(backbone: str) -> Path:
 
 
 def pack(weights: Mapping[str, Tensor], about: Mapping[str, Any], out: Path) -> None:
-    """Write `weights`, any shapes and dtypes of numbers, to `out`, and what `about` says of them."""
+    """Write `weights`, any shapes and dtypes of numbers, and what `about` says of them to `out`."""
     packed: dict[str, Tensor] = {}
     for name, value in weights.items():
         if value.ndim < 2:
