@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,11 +22,19 @@ import numpy as np
 import orjson
 import pandas as pd
 import psutil
+from detectron2.config import CfgNode, get_cfg
 from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 
 from benchmarks.evaluator import XYWH, synthetic
-from opmask.data.coco import ImageSet, Manifest, hold_out, load_training_dicts, supervised_mask_count
+from opmask.data.coco import (
+    ImageSet,
+    Manifest,
+    hold_out,
+    load_training_dicts,
+    supervised_mask_count,
+)
+from opmask.data.loader import TrainingImages
 from opmask.data.splits import COCO_CLASSES, VOC_CLASSES
 from opmask.errors import UserError
 
@@ -92,12 +100,7 @@ def _cleaned(folder: Path) -> Path:
 
 def training_dicts(folder: Path) -> Action:
     """All that a training does with them before its first image."""
-    from detectron2.config import get_cfg
-
-    from opmask.data.loader import TrainingImages
-
-    cfg = get_cfg()
-    cfg.MODEL.MASK_ON = True
+    cfg = _config()
 
     def start() -> None:
         dicts, _ = load_training_dicts(_cleaned(folder), folder / "train", SUPERVISED)
@@ -106,6 +109,12 @@ def training_dicts(folder: Path) -> Action:
         TrainingImages(dicts, cfg)
 
     return start
+
+
+def _config() -> CfgNode:
+    cfg = get_cfg()
+    cfg.MODEL.MASK_ON = True
+    return cfg
 
 
 def processes(folder: Path) -> Action:
@@ -128,16 +137,18 @@ def _shared_memory() -> float:
 
 
 def _rank(folder: Path) -> None:
+    """Ends with its pool of RANKS, and its loader processes with it."""
     dicts, _ = load_training_dicts(_cleaned(folder), folder / "train", SUPERVISED)
-    held = DatasetFromList(dicts)
+    _rank.images = TrainingImages(dicts, _config())  # type: ignore[attr-defined]
     del dicts
-    workers = ProcessPoolExecutor(WORKERS, get_context("fork"))
-    list(workers.map(_see_all, [held] * WORKERS))
+    _rank.workers = ProcessPoolExecutor(WORKERS, get_context("fork"))  # type: ignore[attr-defined]
+    list(_rank.workers.map(_see_all, range(WORKERS)))  # type: ignore[attr-defined]
 
 
-def _see_all(dicts: Sequence[Any]) -> None:
-    for record in dicts:
+def _see_all(_: int) -> None:
+    for record in _rank.images.dicts:  # type: ignore[attr-defined]
         assert record["annotations"]
+    time.sleep(1)  # so that no other loader process does it twice
 
 
 def evaluation(folder: Path) -> Action:
