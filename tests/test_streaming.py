@@ -18,8 +18,6 @@ values = st.recursive(
 )
 KEYS = st.sampled_from(["id", "image_id", "segmentation", "x"])
 entries = st.lists(st.dictionaries(KEYS, values))
-    st.dictionaries(st.sampled_from(["id", "image_id", "segmentation", "x"]), values)
-)
 contents = st.fixed_dictionaries(
     {key: entries | values for key in records.FIELDS},
     optional={"info": values, "licenses": entries, "x": st.just({"images": [{"id": 1}]})},
