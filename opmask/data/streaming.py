@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from opmask.data.records import FIELDS, Record, _without_repeats, load_json
+from opmask.data.records import FIELDS, Record, load_json, unique_keys
 
 _BLOCKS = (1 << 18, 1 << 22, 1 << 26)  # bytes; the next if no record ends within the one before
 _LIST = re.compile(rb'"(%b)"\s*:\s*\[\s*' % "|".join(FIELDS).encode())
@@ -70,7 +70,7 @@ def _blocks(text: bytes) -> Iterator[tuple[str, list[Any]]]:
 
 def _outermost(text: bytes) -> Record:
     try:
-        content = json.loads(text, object_pairs_hook=_without_repeats)
+        content = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError):
         raise _Unusual from None
     if not isinstance(content, dict):
@@ -96,7 +96,7 @@ def _parse(text: bytes) -> list[Any]:
     with _no_collection():
         records = orjson.loads(text)
     if not _is_certain(records, text):
-        records = json.loads(text, object_pairs_hook=_without_repeats)
+        records = json.loads(text, object_pairs_hook=unique_keys)
     return records
 
 
