@@ -14,6 +14,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ import numpy as np
 import orjson
 import pandas as pd
 import psutil
-from detectron2.config import CfgNode, get_cfg
 from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 
@@ -34,7 +34,6 @@ from opmask.data.coco import (
     load_training_dicts,
     supervised_mask_count,
 )
-from opmask.data.loader import TrainingImages
 from opmask.data.splits import COCO_CLASSES, VOC_CLASSES
 from opmask.errors import UserError
 
@@ -98,23 +97,32 @@ def _cleaned(folder: Path) -> Path:
     return folder / "cleaned" / "annotations" / "train.json"
 
 
+def _sources(folder: Path) -> tuple[Path, Path, list[int], Path]:
+    return _cleaned(folder), folder / "train", SUPERVISED, folder / "cache"
+
+
 def training_dicts(folder: Path) -> Action:
     """All that a training does with them before its first image."""
-    cfg = _config()
+    make = _maker()
 
     def start() -> None:
-        dicts, _ = load_training_dicts(_cleaned(folder), folder / "train", SUPERVISED)
+        dicts, _ = load_training_dicts(*_sources(folder))
         dicts, _ = hold_out(dicts, HELD_OUT)
         supervised_mask_count(dicts, "voc", _cleaned(folder))
-        TrainingImages(dicts, cfg)
+        make(dicts)
 
     return start
 
 
-def _config() -> CfgNode:
+def _maker() -> Callable[[Any], Any]:
+    """`TrainingImages` of dicts; torch is imported only here, so that other rows are without."""
+    from detectron2.config import get_cfg
+
+    from opmask.data.loader import TrainingImages
+
     cfg = get_cfg()
     cfg.MODEL.MASK_ON = True
-    return cfg
+    return partial(TrainingImages, cfg=cfg)
 
 
 def processes(folder: Path) -> Action:
@@ -122,12 +130,17 @@ def processes(folder: Path) -> Action:
 
     def start() -> dict[str, float]:
         with ProcessPoolExecutor(RANKS, get_context("spawn")) as ranks:
-            list(ranks.map(time.sleep, [2.0] * RANKS))  # so that each has one
+            list(ranks.map(_import, range(RANKS)))
             before = _shared_memory()
             list(ranks.map(_rank, [folder] * RANKS))
             return {"peak_gib": _shared_memory(), "libraries_gib": before}
 
     return start
+
+
+def _import(_: int) -> None:
+    _maker()
+    time.sleep(1)  # so that no other rank does it twice
 
 
 def _shared_memory() -> float:
@@ -138,8 +151,8 @@ def _shared_memory() -> float:
 
 def _rank(folder: Path) -> None:
     """Ends with its pool of RANKS, and its loader processes with it."""
-    dicts, _ = load_training_dicts(_cleaned(folder), folder / "train", SUPERVISED)
-    _rank.images = TrainingImages(dicts, _config())  # type: ignore[attr-defined]
+    dicts, _ = load_training_dicts(*_sources(folder))
+    _rank.images = _maker()(dicts)  # type: ignore[attr-defined]
     del dicts
     _rank.workers = ProcessPoolExecutor(WORKERS, get_context("fork"))  # type: ignore[attr-defined]
     list(_rank.workers.map(_see_all, range(WORKERS)))  # type: ignore[attr-defined]

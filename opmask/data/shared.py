@@ -1,7 +1,7 @@
 """A set's objects in files that all processes of a machine map into memory, later ones too.
 
 As Python objects COCO's take gigabytes in each rank, and half a minute of parsing at each start.
-Here they stay JSON: an object a text, found by its place, so that what processes share is read only.
+Here they stay JSON: an object a text, found by its place; what processes share is read only.
 """
 
 import hashlib
@@ -29,14 +29,7 @@ _PLACE: list[tuple[str, str]] = [("start", "i8"), ("stop", "i8")]  # bytes of th
 _IMAGE = np.dtype([(n, "i8") for n in ("id", "width", "height", "first", "last")] + _PLACE)
 _OBJECT = np.dtype([("category", "i4"), ("crowd", "?"), ("mask", "u1"), *_PLACE])
 _READ = np.dtype(
-    [
-        ("image", "i8"),
-        ("category", "i8"),
-        ("crowd", "?"),
-        ("mask", "u1"),
-        ("box", "f8", 4),
-        ("size", "i8"),
-    ]
+    [(n, "i8") for n in ("image", "category", "crowd", "mask", "size")] + [("box", "f8", 4)]
 )
 _TEXT = ("bbox", "category_id", "iscrowd", "segmentation")  # of an object
 _CODE = ("shared", "streaming", "records", "cleaning", "shapes")  # whose edits make other files
