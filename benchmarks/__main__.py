@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks import evaluator, models
+from benchmarks import coco_size, evaluator, models
 from benchmarks.timing import write
 from opmask.errors import UserError, main
 from study.spec.params import require
@@ -22,7 +22,7 @@ from study.spec.params import require
 OF_A_MODEL = (models.step, models.machine)
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], pd.DataFrame]] = {
     function.__name__: function
-    for function in (*OF_A_MODEL, evaluator.evaluator, evaluator.bootstrap)
+    for function in (*OF_A_MODEL, evaluator.evaluator, evaluator.bootstrap, coco_size.coco_size)
 }
 
 
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("names", nargs="*", metavar="NAME", help="of the benchmarks below; default: all")
     add("--out", type=Path, default=Path("benchmarks/results"), help="folder of the CSV files")
+    add("--boxes", type=Path, help="of coco_size: folder of boxes_{train,val}2017.npz with COCO's")
     add("--repeats", type=int, default=0, help="turns of each; default: the benchmark's own")
     add("--scale", default="miniature", help="of models: miniature, smoke or coco")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="of models")

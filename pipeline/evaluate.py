@@ -16,7 +16,7 @@ import pandas as pd
 
 from opmask.data.coco import Manifest, load_manifest
 from opmask.data.splits import resolve
-from opmask.evaluation.coco_ap import evaluate, subset_summary
+from opmask.evaluation.coco_ap import evaluate, read_ground_truth, subset_summary
 from opmask.integrity import require_whole, verified
 from pipeline import stage
 from study.runs.measured import Measurement, collect
@@ -87,10 +87,10 @@ def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> di
 
 def per_class(detections: list[dict], manifest: Manifest, out: Path, masks: bool) -> pd.DataFrame:
     """Per-class AP of boxes and, of methods with a mask head, of masks; matches go to `out`."""
-    tables = []
+    tables, truth = [], read_ground_truth(manifest.val.annotations)
     for task in ("bbox", "segm"):
         found = detections if masks or task == "bbox" else []
-        result = evaluate(manifest.val.annotations, found, task=task)
+        result = evaluate(truth, found, task=task)
         result.matches.save(out / matches(task))
         if masks or task == "bbox":
             tables.append(result.per_class())

@@ -140,7 +140,6 @@ def fuzz_use(folder: Path, examples: int) -> None:
         file.write_text(json.dumps(content))
         outcomes.append(accepted(file, images, evaluation, "skip"))
         if outcomes[-1]:
-            map_all(file, images)
             data = cleaning.renumber(cleaning.clean(checks.load_json(file)))
             assert cleaning.clean(data) == data == cleaning.renumber(data)
             copied = folder / "copy.json"

@@ -37,7 +37,7 @@ def assert_as_detectron2(annotations: Path, images: Path) -> None:
             if instance["iscrowd"]:
                 instance.pop("segmentation", None)
     theirs = [r for r in theirs if any(not a["iscrowd"] for a in r["annotations"])]
-    assert ours == theirs
+    assert list(ours) == theirs
 
 
 def test_training_dicts_are_those_of_detectron2(tmp_path, content):
@@ -61,7 +61,9 @@ def test_no_mask_of_a_novel_class_or_crowd_is_loaded(tmp_path, content):
 
 def test_images_and_boxes_do_not_depend_on_the_split(tmp_path, content):
     annotations, images = write(tmp_path, content)
-    loaded = [coco.load_training_dicts(annotations, images, ids)[0] for ids in ([], [4], [4, 18])]
+    loaded = [
+        list(coco.load_training_dicts(annotations, images, ids)[0]) for ids in ([], [4], [4, 18])
+    ]
     for dicts in loaded:
         for instance in (i for record in dicts for i in record["annotations"]):
             instance.pop("segmentation", None)
@@ -94,18 +96,28 @@ def test_supervised_categories_must_exist(tmp_path, content):
         coco.load_training_dicts(*write(tmp_path, content), [5])
 
 
+def many(tmp_path, content, count):
+    """`count` images of ids 0, 3, 6, … with a box each."""
+    first = content["annotations"][0]
+    ids = range(0, 3 * count, 3)
+    content["images"] = [content["images"][0] | {"id": i, "file_name": f"{i}.png"} for i in ids]
+    content["annotations"] = [first | {"id": 1 + i, "image_id": i} for i in ids]
+    return coco.load_training_dicts(*write(tmp_path, content), [4])[0]
+
+
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_held_out_images_are_the_same_for_every_run(count):
-    dicts = [{"image_id": 3 * index} for index in range(8)]
+def test_held_out_images_are_the_same_for_every_run(count, tmp_path, content):
+    dicts = many(tmp_path, content, 8)
     kept, held = coco.hold_out(dicts, count)
-    assert len(held) == count
+    assert len(held) == count and all(type(number) is int for number in held)
     assert sorted([record["image_id"] for record in kept] + held) == list(range(0, 24, 3))
-    assert coco.hold_out(dicts, count) == (kept, held)
+    again, same = coco.hold_out(dicts, count)
+    assert (list(again), same) == (list(kept), held)
 
 
-def test_something_must_be_left_to_train_on():
+def test_something_must_be_left_to_train_on(tmp_path, content):
     with pytest.raises(UserError, match="2 asked for, but there are 2"):
-        coco.hold_out([{"image_id": 1}, {"image_id": 2}], 2)
+        coco.hold_out(many(tmp_path, content, 2), 2)
 
 
 def test_a_split_without_masks_is_refused(tmp_path, content):

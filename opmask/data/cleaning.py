@@ -26,7 +26,7 @@ def clean(data: Mapping[str, Any]) -> Record:
     return {
         **{k: [_pick(r, FIELDS[k]) for r in data[k]] for k in ("images", "categories")},
         "annotations": [
-            _object(annotation)
+            clean_object(annotation)
             for annotation in data["annotations"]
             if not is_degenerate_box(annotation["bbox"], *sizes[annotation["image_id"]])
         ],
@@ -66,7 +66,8 @@ def _pick(record: Mapping[str, Any], keys: Mapping[str, Any]) -> Record:
     return {key: record[key] for key in keys}
 
 
-def _object(annotation: Mapping[str, Any]) -> Record:
+def clean_object(annotation: Mapping[str, Any]) -> Record:
+    """The contract's part of one annotation, without degenerate polygons."""
     result = _pick(annotation, FIELDS["annotations"])
     result["iscrowd"] = int(annotation.get("iscrowd") or 0)
     if annotation.get("area") is not None:

@@ -13,13 +13,14 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
-from detectron2.data.common import DatasetFromList
 from detectron2.structures import Instances
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from opmask.data import images
+from opmask.data.coco import TrainingDicts
 from opmask.data.polygon_masks import SharedPolygonMasks
+from opmask.data.shared import RLE
 from opmask.errors import UserError
 
 NO_MASK = [[0.0] * 6]  # stands in for a polygon that does not exist; `gt_has_mask` is False there
@@ -59,8 +60,8 @@ class TrainingBatches(Sampler):
 class TrainingImages(Dataset):
     """Maps `(index, seed)` to detectron2's model input; annotations may lack a mask."""
 
-    def __init__(self, dicts: list[dict[str, Any]], cfg: CfgNode):
-        self.dicts = DatasetFromList(dicts)  # bytes in one block, which loader processes share
+    def __init__(self, dicts: TrainingDicts, cfg: CfgNode):
+        self.dicts = dicts
         self.augmentations = T.AugmentationList(utils.build_augmentation(cfg, is_train=True))
         self.image_format = cfg.INPUT.FORMAT
         self.mask_format = cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else None
@@ -72,7 +73,7 @@ class TrainingImages(Dataset):
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
         index, seed = item
-        record = self.dicts[index]
+        record: dict[str, Any] = self.dicts[index]
         np.random.seed(seed % 2**32)  # detectron2's augmentations draw from NumPy's global state
         image = T.AugInput(read_image(record, self.image_format))
         transforms = self.augmentations(image)
@@ -100,14 +101,14 @@ class TrainingImages(Dataset):
         return utils.filter_empty_instances(instances, by_mask=False)
 
 
-def _reject_rle(dicts: Sequence[dict[str, Any]]) -> None:
+def _reject_rle(dicts: TrainingDicts) -> None:
     """detectron2 cannot turn an RLE into polygons; better known now than at the image's turn."""
-    for record in dicts:
-        if any(isinstance(a.get("segmentation"), dict) for a in record["annotations"]):
-            raise UserError(
-                f"{record['file_name']}: has a mask in RLE, which needs INPUT.MASK_FORMAT: bitmask "
-                "under `config` of the file in scales/"
-            )
+    having = np.flatnonzero(dicts.masks(RLE))
+    if len(having):
+        raise UserError(
+            f"{dicts[having[0]]['file_name']}: has a mask in RLE, which needs INPUT.MASK_FORMAT: "
+            "bitmask under `config` of the file in scales/"
+        )
 
 
 def read_image(record: dict[str, Any], image_format: str) -> np.ndarray:
@@ -127,7 +128,7 @@ def read_image(record: dict[str, Any], image_format: str) -> np.ndarray:
 
 
 def build_loader(
-    dicts: list[dict[str, Any]], cfg: CfgNode, *, start: int = 0, workers: int = 0
+    dicts: TrainingDicts, cfg: CfgNode, *, start: int = 0, workers: int = 0
 ) -> DataLoader:
     """Endless loader of this process's share of `cfg.SOLVER.IMS_PER_BATCH` images an iteration."""
     if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
@@ -135,7 +136,7 @@ def build_loader(
             f"SOLVER.IMS_PER_BATCH = {cfg.SOLVER.IMS_PER_BATCH} cannot be shared evenly "
             f"by {comm.get_world_size()} processes"
         )
-    landscape = [d["width"] > d["height"] for d in dicts]
+    landscape = dicts.landscape.tolist()
     batches = TrainingBatches(landscape, cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, start)
     return DataLoader(
         TrainingImages(dicts, cfg),

@@ -25,7 +25,7 @@ _KINDS = {int: "a whole number", str: "text", list: "a list"}
 def load_json(path: Path) -> Record:
     """A COCO json as a dict with the three lists; UserError if it cannot be read as one."""
     try:
-        data = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
+        data = json.loads(path.read_bytes(), object_pairs_hook=unique_keys)
     except FileNotFoundError:
         raise UserError(f"{path}: no such annotation file") from None
     except OSError as error:
@@ -61,7 +61,8 @@ def _is_text(value: str) -> bool:
     )
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> Record:
+def unique_keys(pairs: list[tuple[str, Any]]) -> Record:
+    """As json's `object_pairs_hook`: ValueError for a key that occurs twice."""
     record = dict(pairs)
     if len(record) < len(pairs):
         counts = Counter(key for key, _ in pairs)

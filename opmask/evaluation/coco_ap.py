@@ -9,10 +9,10 @@ The engine gets ids 1 … N in place of the user's, of which it takes no negativ
 ground truth only what it needs (`opmask.data.cleaning`): its parser is stricter than Python's.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -74,7 +74,7 @@ class Evaluation:
 
     @cached_property
     def matches(self) -> Matches:
-        """What the bootstrap needs. Made when asked for: it takes five times as long as the AP."""
+        """What the bootstrap needs. Made when asked for: it takes as long as the AP."""
         return self.match()
 
     def per_class(self) -> pd.DataFrame:
@@ -108,18 +108,18 @@ def evaluate(
     if task not in _SHAPE_KEY:
         raise ValueError(f"task {task!r}: allowed are {', '.join(_SHAPE_KEY)}")
     if isinstance(ground_truth, Path):
-        ground_truth = _read_ground_truth(ground_truth, task)
+        ground_truth = read_ground_truth(ground_truth, task)
     dataset, ranks = _ranked(ground_truth), {k: _ranks(ground_truth[k]) for k in _REFERENCES}
+    found = _found(ranks, detections, task)
     coco = hotcoco.COCO(dataset)
-    results = coco.load_res(_results(ranks, detections, task))
-    engine = hotcoco.COCOeval(coco, results, task)
+    engine = hotcoco.COCOeval(coco, coco.load_res(_results(found)), task)
     engine.evaluate()
     engine.accumulate()
     assert engine.eval is not None  # since `accumulate`
     precision = engine.eval["precision"][..., -1]  # (T, 101 recalls, K, 4 areas), 100 detections
     thresholds = np.asarray(engine.params.iou_thrs)
     table = _table(ground_truth, task, _class_metrics(precision, thresholds))
-    return Evaluation(table, partial(_matches, engine, ground_truth))
+    return Evaluation(table, partial(_matches, engine, dataset, ground_truth, found))
 
 
 def subset_summary(per_class: pd.DataFrame, category_ids: Iterable[int]) -> dict[str, float]:
@@ -141,7 +141,12 @@ def subset_summary(per_class: pd.DataFrame, category_ids: Iterable[int]) -> dict
     return {metric: float(rows[metric].mean(skipna=True)) for metric in METRICS}
 
 
-def _read_ground_truth(path: Path, task: Task) -> dict[str, Any]:
+def read_ground_truth(path: Path, task: Task = "segm") -> dict[str, Any]:
+    """What `evaluate` takes in place of the file `path`, so that two tasks read it once.
+
+    Raises:
+        UserError: it breaks the data contract, or lacks what `task` needs; segm needs all.
+    """
     data = load_json(path)
     needs = [key for key in ("area", _SHAPE_KEY[task]) if key != "bbox"]
     check_records(data, path, on_degenerate="skip", needs=needs)
@@ -163,10 +168,20 @@ def _ranked(dataset: Mapping[str, Any]) -> dict[str, Any]:
     return ranked
 
 
-def _results(
+@dataclass(frozen=True)
+class _Found:
+    """Detections in columns of length N, as they were given."""
+
+    image: NDArray[np.int64]  # rank
+    category: NDArray[np.int64]  # rank
+    score: NDArray[np.float64]
+    shapes: list[Any]
+    task: Task
+
+
+def _found(
     ranks: Mapping[str, Mapping[int, int]], detections: Sequence[dict[str, Any]], task: Task
-) -> list[dict[str, Any]]:
-    """Fresh result dicts with the keys of this task only, and ranks for ids."""
+) -> _Found:
     key = _SHAPE_KEY[task]
     columns: dict[str, list[Any]] = {}
     for name in ("image_id", "category_id", key, "score"):
@@ -184,8 +199,18 @@ def _results(
     if np.isnan(scores).any():
         n = int(np.isnan(scores).argmax())
         raise ValueError(f"detections[{n}]: score is NaN, which has no rank")
-    columns["score"] = scores.tolist()
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    image, category = (np.array(columns[name], np.int64) for name in _REFERENCES.values())
+    return _Found(image, category, scores, columns[key], task)
+
+
+def _results(found: _Found) -> NDArray[np.float64] | list[dict[str, Any]]:
+    """What the engine takes: an array of boxes; masks in dicts, so that areas are theirs."""
+    if found.task == "bbox":
+        boxes = np.array(found.shapes, np.float64).reshape(-1, 4)
+        return np.column_stack([found.image, boxes, found.score, found.category])
+    columns = (found.image.tolist(), found.category.tolist(), found.shapes, found.score.tolist())
+    names = ("image_id", "category_id", "segmentation", "score")
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _class_metrics(
@@ -224,22 +249,31 @@ def _table(
     )
 
 
-def _matches(engine: hotcoco.COCOeval, dataset: Mapping[str, Any]) -> Matches:
+def _matches(
+    engine: hotcoco.COCOeval, ranked: Mapping[str, Any], dataset: Mapping[str, Any], found: _Found
+) -> Matches:
     """Match again category by category, areas pooled.
 
-    hotcoco's matches are Python lists: those of all categories and areas at once take gigabytes.
+    hotcoco's matches are Python lists, which take gigabytes for all at once and most of the time:
+    so only images with an object of the category are asked for. In others nothing can be found.
     """
     images = np.sort(np.array([image["id"] for image in dataset["images"]], dtype=np.int64))
     categories = np.sort(np.array([c["id"] for c in dataset["categories"]], dtype=np.int64))
     params = engine.params
+    order, key = _best(found, len(images), max(params.max_dets))
+    matched = np.zeros((len(order), len(params.iou_thrs)), np.bool_)
+    ignored = np.repeat(_outside(found, *params.area_rng[0])[order, None], matched.shape[1], 1)
     params.area_rng, params.area_rng_lbl = [params.area_rng[0]], ["all"]
-    columns: dict[str, list[NDArray]] = {"image": [], "score": [], "matched": [], "ignored": []}
-    for rank in range(1, len(categories) + 1):
-        params.cat_ids = [rank]
+    for rank, having in _images_by_category(ranked).items():
+        params.cat_ids, params.img_ids = [rank], having
         engine.evaluate()
-        for name, values in _category_matches(engine.eval_imgs, params.iou_thrs).items():
-            columns[name].append(values)
-    counts = [len(scores) for scores in columns["score"]]
+        for entry in filter(None, engine.eval_imgs):
+            start = int(np.searchsorted(key, rank * (len(images) + 1) + entry["image_id"]))
+            rows = slice(start, start + len(entry["dtScores"]))
+            matched[rows] = np.array(entry["dtMatched"], np.bool_).T
+            ignored[rows] = np.array(entry["dtIgnore"], np.bool_).T
+    as_accumulated = np.lexsort((-found.score[order], found.category[order]))
+    order = order[as_accumulated]
     objects = _objects(dataset)
     gt_image = np.array([a["image_id"] for a in objects], dtype=np.int64)
     gt_category = np.array([a["category_id"] for a in objects], dtype=np.int64)
@@ -247,33 +281,36 @@ def _matches(engine: hotcoco.COCOeval, dataset: Mapping[str, Any]) -> Matches:
         image_ids=images,
         category_ids=categories,
         iou_thresholds=np.asarray(params.iou_thrs),
-        category=np.repeat(np.arange(len(categories), dtype=np.int32), counts),
+        image=(found.image[order] - 1).astype(np.int32),
+        category=(found.category[order] - 1).astype(np.int32),
+        score=found.score[order],
+        matched=matched[as_accumulated],
+        ignored=ignored[as_accumulated],
         gt_image=np.searchsorted(images, gt_image).astype(np.int32),
         gt_category=np.searchsorted(categories, gt_category).astype(np.int32),
-        **{name: np.concatenate(parts) for name, parts in columns.items()},
     )
 
 
-def _category_matches(
-    entries: Sequence[dict[str, Any] | None], thresholds: Sequence[float]
-) -> dict[str, NDArray]:
-    """Detections of one category from its per-image matches, sorted as COCOeval accumulates."""
-    found = [entry for entry in entries if entry is not None]
-    counts = [len(entry["dtScores"]) for entry in found]
-    ranks = np.repeat(np.array([entry["image_id"] for entry in found], dtype=np.int32), counts)
+def _best(found: _Found, images: int, most: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Indices of the `most` best detections of each category and image, in this order and by
+    falling score as COCOeval sorts them, and a number for the category and image of each."""
+    order = np.lexsort((-found.score, found.image, found.category))
+    key = found.category[order] * (images + 1) + found.image[order]
+    kept = np.arange(len(key)) - np.searchsorted(key, key) < most
+    return order[kept], key[kept]
 
-    def flatten(rows: Iterable[Sequence], dtype: type) -> NDArray:
-        return np.fromiter(chain.from_iterable(rows), dtype, sum(counts))
 
-    def flags(name: str) -> NDArray[np.bool_]:
-        each = range(len(thresholds))
-        return np.stack([flatten((e[name][t] for e in found), np.bool_) for t in each], axis=1)
+def _outside(found: _Found, low: float, high: float) -> NDArray[np.bool_]:
+    """Which have an area that COCOeval ignores; no mask does, as large as an image may be."""
+    if found.task == "segm":
+        return np.zeros(len(found.score), np.bool_)
+    width, height = np.array(found.shapes, np.float64).reshape(-1, 4).T[2:]
+    return (width * height < low) | (width * height > high)
 
-    score = flatten((entry["dtScores"] for entry in found), np.float64)
-    order = np.argsort(-score, kind="stable")
-    return {
-        "image": (ranks - 1)[order],
-        "score": score[order],
-        "matched": flags("dtMatched")[order],
-        "ignored": flags("dtIgnore")[order],
-    }
+
+def _images_by_category(ranked: Mapping[str, Any]) -> dict[int, list[int]]:
+    """Images with an object, crowds included, by category: all in ranks."""
+    found: dict[int, set[int]] = defaultdict(set)
+    for annotation in ranked["annotations"]:
+        found[annotation["category_id"]].add(annotation["image_id"])
+    return {category: sorted(images) for category, images in found.items()}

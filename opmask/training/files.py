@@ -8,3 +8,4 @@ METRICS = "metrics.json"  # detectron2's log, a JSON object a line
 TENSORBOARD = "tensorboard"  # folder of the same for TensorBoard
 HELD_OUT = "held_out.json"  # ids of the images kept out of training
 SESSIONS = "sessions.jsonl"  # how long each session took, in work folders only
+ANNOTATIONS = "annotations"  # folder beside work folders: parsed ones, of `opmask.data.shared`

@@ -32,7 +32,16 @@ from opmask.integrity import remove_summed, write_durably
 from opmask.model.cpu import use_matrix_mask_layers, use_separable_roi_align
 from opmask.model.precision import use_precision
 from opmask.training import checkpoints
-from opmask.training.files import CONFIG, FINAL, HELD_OUT, METRICS, SESSIONS, SNAPSHOTS, TENSORBOARD
+from opmask.training.files import (
+    ANNOTATIONS,
+    CONFIG,
+    FINAL,
+    HELD_OUT,
+    METRICS,
+    SESSIONS,
+    SNAPSHOTS,
+    TENSORBOARD,
+)
 from opmask.training.hardware import Hardware
 from opmask.training.hooks import (
     LeaveTrunk,
@@ -181,7 +190,8 @@ def _worker(
     parts = {"optimizer": optimizer, "scheduler": scheduler, "history": history}
     checkpointer = SafeCheckpointer(model, str(work), **parts)
     start = checkpointer.resume_or_start(cfg.MODEL.WEIGHTS, _runs(work, trunk)[1])
-    dicts, _ = load_training_dicts(data.annotations, data.images, data.supervised_ids)
+    cache = work.parent / ANNOTATIONS  # of all runs
+    dicts, _ = load_training_dicts(data.annotations, data.images, data.supervised_ids, cache)
     dicts, held_out = hold_out(dicts, data.held_out)
     if cfg.MODEL.MASK_ON:
         supervised_mask_count(dicts, description, data.annotations)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from opmask.data.coco import load_categories, load_json
+from opmask.data.streaming import read_blocks
 from opmask.errors import UserError
 
 READINGS = {
@@ -125,12 +125,19 @@ def class_overlap(annotations: Path) -> pd.DataFrame:
     Columns: category_id, category, instances, and the READINGS; one row a class of the data set, by
     id, with NaN where a class has no box or no pair.
     """
-    objects = [o for o in load_json(annotations)["annotations"] if not o.get("iscrowd", 0)]
-    boxes = np.array([o["bbox"] for o in objects], dtype=np.float64).reshape(-1, 4)
+    columns: dict[str, list[NDArray]] = {"bbox": [], "image_id": [], "category_id": []}
+    categories = pd.DataFrame(columns=["id", "name"])
+    for key, records in read_blocks(annotations):
+        if key == "categories":
+            categories = pd.DataFrame(records)[["id", "name"]].sort_values("id")
+        elif key == "annotations":
+            objects = [record for record in records if not record.get("iscrowd", 0)]
+            for name, parts in columns.items():
+                parts.append(np.array([record[name] for record in objects]))
+    boxes, *ids = (np.concatenate(parts or [np.zeros(0, int)]) for parts in columns.values())
+    boxes = boxes.reshape(-1, 4).astype(np.float64)
     boxes[:, 2:] += boxes[:, :2]
-    ids = np.array([(o["image_id"], o["category_id"]) for o in objects], dtype=np.int64)
-    found = compute(boxes, *ids.reshape(-1, 2).T)
-    categories = pd.DataFrame(load_categories(annotations))[["id", "name"]]
+    found = compute(boxes, *ids)
     names = categories.rename(columns={"id": "category_id", "name": "category"})
     frame = names.merge(found, on="category_id", how="left")
     return frame.assign(instances=frame["instances"].fillna(0).astype(int))
