@@ -82,8 +82,13 @@ def parse_run(name: str, seed: int, params: Mapping[str, Any]) -> Run:
 
 
 def all_runs(params: Mapping[str, Any]) -> list[Run]:
-    """Every run of `runs` with every seed; raises UserError as `parse_run`."""
-    return [parse_run(name, seed, params) for name in params["runs"] for seed in params["seeds"]]
+    """Every run of `runs` with each of its seeds; raises UserError as `parse_run`."""
+    seeds = params["seeds"]  # of all, or by run
+    return [
+        parse_run(name, seed, params)
+        for name in params["runs"]
+        for seed in (seeds if isinstance(seeds, list) else seeds[name])
+    ]
 
 
 def shared_specifications(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
