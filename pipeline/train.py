@@ -37,7 +37,7 @@ def run(argv: Sequence[str]) -> None:
     left = [job for job in jobs if not store.has(job.work.name)]
     print(f"{len(jobs) - len(left)} of {len(jobs)} runs are trained", flush=True)
     if left:
-        train(left, len(keys), params["hardware"], paths)
+        train(left, len(keys), params, paths)
     if named or params["hardware"]["machine_rank"] > 0:
         return
     for job in jobs:
@@ -47,21 +47,23 @@ def run(argv: Sequence[str]) -> None:
         forget_trunks({job.trunk.folder for job in jobs}, paths)
 
 
-def train(
-    jobs: Sequence[Planned], plan_size: int, hardware: Mapping[str, Any], paths: Paths
-) -> None:
-    """Train `jobs`, of a plan of so many runs, as many at a time as `hardware` has places for."""
+def train(jobs: Sequence[Planned], plan_size: int, params: Mapping[str, Any], paths: Paths) -> None:
+    """Train `jobs`, of a plan of so many runs, as many at a time as the hardware has places for;
+    first a training of each run of suite `headline`, which `-S suite=headline` then evaluates."""
+    hardware = params["hardware"]
+    once = {run.name: run.key for run in reversed(all_runs(params))}
+    first = {key for name, key in once.items() if name in params["suites"].get("headline", ())}
     if hardware["launcher"] == "slurm":
         folders = {job.key: job.work for job in jobs}
         by_slurm = partial(slurm.run_by_slurm, folders=folders, hardware=hardware)
-        follow(jobs, partial(slurm.train_planned, hardware), by_slurm)
+        follow(jobs, partial(slurm.train_planned, hardware), by_slurm, first)
         return
     # torch and detectron2: seconds of start-up, only where something is left to do here
     from study.runs.training import train_planned
 
     places = places_for(plan_size, hardware)
     # The only place has all that this process has, as it has it.
-    train_all(jobs, places if len(places) > 1 else [{}], paths.logs, train_planned)
+    train_all(jobs, places if len(places) > 1 else [{}], paths.logs, train_planned, first)
 
 
 def forget_trunks(used: Collection[Path], paths: Paths) -> None:

@@ -6,7 +6,7 @@ is one run a GPU.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,8 +26,10 @@ def train_all(
     environments: Sequence[Mapping[str, str]],
     logs: Path,
     train: Callable[[str, str], None],
+    first: Collection[str] = (),
 ) -> None:
-    """Call `train(key, name of the work folder)` for all `jobs` on this machine, the longest first.
+    """Call `train(key, name of the work folder)` for all `jobs` on this machine: those whose keys
+    are in `first`, then the longest.
 
     train: can be pickled.
 
@@ -38,14 +40,18 @@ def train_all(
         UserError: a run failed; gives the last line it wrote and where its log is.
     """
     run = partial(run_side_by_side, environments=environments, logs=logs, preload=PRELOADED)
-    follow(jobs, train, run)
+    follow(jobs, train, run, first)
 
 
 def follow(
-    jobs: Sequence[Planned], train: Callable[[str, str], None], run: Callable[..., None]
+    jobs: Sequence[Planned],
+    train: Callable[[str, str], None],
+    run: Callable[..., None],
+    first: Collection[str] = (),
 ) -> None:
     """`train_all` where `run` calls the tasks, and show how far they are."""
-    by_key = {job.key: job for job in sorted(jobs, key=lambda job: -job.iterations)}
+    order = sorted(jobs, key=lambda job: (job.key not in first, -job.iterations))
+    by_key = {job.key: job for job in order}
     tasks = [Task(key, partial(train, key, job.work.name)) for key, job in by_key.items()]
     total, started, done = sum(job.iterations for job in jobs), time.monotonic(), set[str]()
 

@@ -36,7 +36,9 @@ def paragraphs(frame: pd.DataFrame) -> list[Block]:
 def answer(known: Estimate) -> Answer:
     """Yes or no if all its intervals, over images and seeds, lie on one side of 0."""
     sides = {one.side_of() for one in known.intervals()}
-    return {"above": "yes", "below": "no"}.get("".join(sides), "not decided")  # type: ignore
+    if sides == {"above"}:
+        return "yes"
+    return "no" if sides == {"below"} else "not decided"
 
 
 def common(found: list[Answer]) -> Answer:
