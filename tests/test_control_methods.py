@@ -85,11 +85,11 @@ def test_a_constant_prior_adds_the_same_everywhere(training):
 
 
 def test_the_three_ways_to_combine():
-    added, pooled = given_to_mask_head(OPMASK)
+    added, pooled = given_to_mask_head(OPMASK, training=True)
     prior = (added - pooled)[:, :1]
-    multiplied, _ = given_to_mask_head({**OPMASK, "prior_combined": "multiply"})
+    multiplied, _ = given_to_mask_head({**OPMASK, "prior_combined": "multiply"}, training=True)
     torch.testing.assert_close(multiplied, pooled * prior, atol=1e-5, rtol=1e-4)
-    joined, _ = given_to_mask_head({**OPMASK, "prior_combined": "concatenate"})
+    joined, _ = given_to_mask_head({**OPMASK, "prior_combined": "concatenate"}, training=True)
     assert torch.equal(joined[:, :-1], pooled) and joined.shape[1] == pooled.shape[1] + 1
     torch.testing.assert_close(joined[:, -1:], prior, atol=1e-5, rtol=1e-4)
 

@@ -16,6 +16,7 @@ from study.labels import BASELINE, DIRECTIONS, OURS
 from study.spec.run import Run
 
 BACKBONE = "R50"
+MEASURES = {"segm": "mask AP", "oracle": "mask IoU in true boxes, %"}  # by task, in this order
 USUAL = frozenset((OURS, "maskrcnn7", "opmask_detached"))  # also without suite `controls`
 CONTROLS: Sequence[Mapping[str, Any]] = load("controls")
 COLUMNS = ["task", "supervised", "method", "all_masks", "a", "b", "gain", "low", "high",

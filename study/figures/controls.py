@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from study.analysis.controls import MEASURES
 from study.figures.style import COLOURS, PAGE, common_legend, mark_not_run, new_figure
 from study.labels import DIRECTIONS, MODELS
 
-MEASURES = {"segm": "mask AP", "oracle": "mask IoU in true boxes, %"}  # by task, in this order
 _SHIFT = {"voc": -0.17, "nonvoc": 0.17}
 
 

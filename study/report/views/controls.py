@@ -5,9 +5,8 @@ from typing import Literal
 
 import pandas as pd
 
-from study.analysis.controls import answers
+from study.analysis.controls import MEASURES, answers
 from study.analysis.estimate import MIN_SEEDS, Estimate
-from study.figures.controls import MEASURES
 from study.labels import DIRECTIONS
 from study.report.blocks import Block
 from study.report.render import say
