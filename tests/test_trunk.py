@@ -70,6 +70,17 @@ def test_it_starts_where_the_trunk_ends_and_not_before(data, tmp_path, monkeypat
     assert seen == [6, 7, 8]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["shuffled", "random_class"])
+def test_what_a_control_draws_is_the_same_after_a_resume(kind, data, tmp_path):
+    config = tiny_cfg(4, MODEL__OPMASK__PRIOR_KIND=kind)
+    trunk = Trunk(tmp_path / "trunk", (2,))
+    whole, resumed = (train(config, data, tmp_path / name, trunk) for name in "ab")
+    (session,) = trainer.sessions(tmp_path / "b")
+    assert session["shared_iterations"] == 2
+    assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
 def points(name: str, *others: str, **changes) -> tuple[int, ...]:
     params = {**PARAMS, "scale": "coco", "runs": [name, *others], "seeds": [0], **changes}
     return branch_points(specification(parse_run(name, 0, params), params), params)
