@@ -6,6 +6,8 @@ these alone are trained and nothing is published: on further machines, where the
 
 import argparse
 import shutil
+import subprocess
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from study.runs.train_all import follow, train_all
 from study.runs.work import Planned, planned
 from study.spec.params import load_params
 from study.spec.paths import Paths
-from study.spec.run import all_runs
+from study.spec.run import all_runs, headline_runs
 
 RUN = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
 
@@ -37,7 +39,8 @@ def run(argv: Sequence[str]) -> None:
     left = [job for job in jobs if not store.has(job.work.name)]
     print(f"{len(jobs) - len(left)} of {len(jobs)} runs are trained", flush=True)
     if left:
-        train(left, len(keys), params, paths)
+        first = () if named else {one.key for one in headline_runs(params)}
+        train(left, len(keys), params["hardware"], paths, first)
     if named or params["hardware"]["machine_rank"] > 0:
         return
     for job in jobs:
@@ -47,12 +50,18 @@ def run(argv: Sequence[str]) -> None:
         forget_trunks({job.trunk.folder for job in jobs}, paths)
 
 
-def train(jobs: Sequence[Planned], plan_size: int, params: Mapping[str, Any], paths: Paths) -> None:
-    """Train `jobs`, of a plan of so many runs, as many at a time as the hardware has places for;
-    first a training of each run of suite `headline`, which `-S suite=headline` then evaluates."""
-    hardware = params["hardware"]
-    once = {run.name: run.key for run in reversed(all_runs(params))}
-    first = {key for name, key in once.items() if name in params["suites"].get("headline", ())}
+def train(
+    jobs: Sequence[Planned],
+    plan_size: int,
+    hardware: Mapping[str, Any],
+    paths: Paths,
+    first: Collection[str] = (),
+) -> None:
+    """Train `jobs`, of a plan of so many runs, as many at a time as `hardware` has places for.
+
+    Those whose keys are in `first` come first. Where they keep all places busy, the others wait
+    until their Table 1 is written.
+    """
     if hardware["launcher"] == "slurm":
         folders = {job.key: job.work for job in jobs}
         by_slurm = partial(slurm.run_by_slurm, folders=folders, hardware=hardware)
@@ -63,7 +72,13 @@ def train(jobs: Sequence[Planned], plan_size: int, params: Mapping[str, Any], pa
 
     places = places_for(plan_size, hardware)
     # The only place has all that this process has, as it has it.
-    train_all(jobs, places if len(places) > 1 else [{}], paths.logs, train_planned, first)
+    environments = places if len(places) > 1 else [{}]
+    early = [job for job in jobs if job.key in first]
+    if len(places) <= len(early) < len(jobs):
+        train_all(early, environments, paths.logs, train_planned)
+        subprocess.run([sys.executable, "-m", "pipeline.so_far"], check=False)
+        jobs = [job for job in jobs if job not in early]
+    train_all(jobs, environments, paths.logs, train_planned, first)
 
 
 def forget_trunks(used: Collection[Path], paths: Paths) -> None:

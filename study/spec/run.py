@@ -91,6 +91,12 @@ def all_runs(params: Mapping[str, Any]) -> list[Run]:
     ]
 
 
+def headline_runs(params: Mapping[str, Any]) -> list[Run]:
+    """Of each planned run of suite `headline` the training with its first seed."""
+    first = {run.name: run for run in reversed(all_runs(params))}
+    return [first[name] for name in params["suites"].get("headline", ()) if name in first]
+
+
 def shared_specifications(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Everything in the parameters that determines the data set and the warm start."""
     scale = params["scales"][params["scale"]]
