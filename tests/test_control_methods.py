@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.events import EventStorage
 from test_method import OPMASK, SIZE, SUPERVISED, build, gradients, inputs, losses_of, targets
 
 from opmask.model import priors
@@ -137,7 +138,12 @@ def test_masks_are_learned_on_every_ground_truth_box_and_on_no_other(prior):
     heads, seen = build(method, ROI_HEADS__BATCH_SIZE_PER_IMAGE=8).train(), {}
     heads.mask_head.register_forward_pre_hook(lambda _, args: seen.update(rois=args[1]))
     heads.box_predictor.register_forward_hook(lambda _, args, out: seen.update(n=len(out[0])))
-    losses = losses_of(heads, targets())
+    features, proposals = inputs()
+    for image, truth in zip(proposals, targets(), strict=True):
+        image.proposal_boxes.tensor[:6] = truth.gt_boxes.tensor + 1  # positive, and not the truth
+    with EventStorage():
+        images = ImageList(torch.zeros(2, 3, *SIZE), [SIZE] * 2)
+        _, losses = heads(images, features, proposals, targets())
     for image, truth in zip(seen["rois"], targets(), strict=True):
         boxes = image.proposal_boxes.tensor
         assert sorted(boxes.tolist()) == sorted(truth.gt_boxes.tensor.tolist())
