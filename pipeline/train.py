@@ -5,6 +5,7 @@ these alone are trained and nothing is published: on further machines, where the
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def train(
     """Train `jobs`, of a plan of so many runs, as many at a time as `hardware` has places for.
 
     Those whose keys are in `first` come first. Where they keep all places busy, the others wait
-    until their Table 1 is written.
+    until their Table 1 is written (`pipeline.so_far`, whose failure is no matter of the training).
     """
     if hardware["launcher"] == "slurm":
         folders = {job.key: job.work for job in jobs}
@@ -73,12 +74,15 @@ def train(
     places = places_for(plan_size, hardware)
     # The only place has all that this process has, as it has it.
     environments = places if len(places) > 1 else [{}]
-    early = [job for job in jobs if job.key in first]
-    if len(places) <= len(early) < len(jobs):
-        train_all(early, environments, paths.logs, train_planned)
-        subprocess.run([sys.executable, "-m", "pipeline.so_far"], check=False)
-        jobs = [job for job in jobs if job not in early]
-    train_all(jobs, environments, paths.logs, train_planned, first)
+    early = len([job for job in jobs if job.key in first])
+    then = so_far if len(places) <= early < len(jobs) else None
+    train_all(jobs, environments, paths.logs, train_planned, first, then)
+
+
+def so_far() -> None:
+    """Table 1 of the headline runs, by a process of its own, which is no part of the stage."""
+    others = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
+    subprocess.run([sys.executable, "-m", "pipeline.so_far"], env=others, check=False)
 
 
 def forget_trunks(used: Collection[Path], paths: Paths) -> None:

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 from parameters import PARAMS, write_params
 from test_report import BASELINE_AP, OPMASK_AP, write_ground_truth, write_run
+from test_side_by_side import job, log_times
 
 from pipeline import so_far, train
+from study.runs import train_all
 from study.spec.paths import Paths
 from study.spec.run import all_runs, headline_runs
 
@@ -19,23 +21,32 @@ def test_of_each_headline_run_the_first_training():
     assert headline_runs(params | {"suites": {}}) == []
 
 
-@pytest.mark.parametrize(
-    ("places", "steps"),
-    [(2, [["a", "b"], "pipeline.so_far", ["c"]]), (3, [["c", "a", "b"]])],
-)
-def test_others_wait_where_these_keep_all_places_busy(places, steps, monkeypatch):
+def test_others_wait_for_the_first_and_what_is_called_then(tmp_path, monkeypatch):
+    """By the real scheduler, on two places: the longer ones do not begin before `then` was."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train_all, "PRELOADED", [])
+    lengths = {"a": 1, "b": 1, "c": 9, "d": 5}
+    jobs = [job(key, length, tmp_path) for key, length in lengths.items()]
+    seen = []
+
+    def then():
+        seen.append({key for key in lengths if (tmp_path / "logs" / f"{key}.log").exists()})
+
+    places = [{"P": "x"}, {"P": "y"}]
+    train_all.train_all(jobs, places, tmp_path / "logs", log_times, {"a", "b", "elsewhere"}, then)
+    assert seen == [{"a", "b"}]
+    assert all((tmp_path / "logs" / f"{key}.log").read_text() for key in lengths)
+
+
+@pytest.mark.parametrize(("places", "keys", "waits"), [(2, "cab", True), (3, "cab", False),
+                                                       (2, "ab", False)])  # fmt: skip
+def test_others_wait_only_where_the_first_keep_all_places_busy(places, keys, waits, monkeypatch):
     found = []
     monkeypatch.setattr(train, "places_for", lambda *_: [{}] * places)
-    monkeypatch.setattr(train.subprocess, "run", lambda words, check: found.append(words[-1]))
-    monkeypatch.setattr(
-        train, "train_all", lambda jobs, *_: found.append([job.key for job in jobs])
-    )
-    jobs = [SimpleNamespace(key=key) for key in "cab"]
+    monkeypatch.setattr(train, "train_all", lambda *given: found.append(given[-1]))
+    jobs = [SimpleNamespace(key=key) for key in keys]
     train.train(jobs, 3, {"launcher": "local"}, Paths("smoke"), {"a", "b"})
-    assert found == steps
-    found.clear()
-    train.train(jobs[1:], 3, {"launcher": "local"}, Paths("smoke"), {"a", "b"})  # no others
-    assert found == [["a", "b"]]
+    assert found == [train.so_far if waits else None]
 
 
 def test_its_table_is_that_of_the_trained_ones(tmp_path, monkeypatch, capsys):
