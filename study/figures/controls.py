@@ -28,7 +28,7 @@ def draw(table: pd.DataFrame) -> Figure:
             rows = table.query("task == @task and supervised == @supervised")
             _whiskers(axes, rows, _SHIFT[supervised], COLOURS[supervised], direction)
         axes.axvline(0, color="black", lw=0.8)
-        axes.set_xlabel(f"gain over the baseline, {MEASURES[task]}")
+        axes.set_xlabel(f"gain: {MEASURES[task]}")
     if not lines:
         mark_not_run(panels[0][0])
     panels[0][0].set_yticks(range(len(lines)), lines)

@@ -1,4 +1,4 @@
-"""Why does it work? One paragraph a measure, from the controls that were run."""
+"""Why does it work? A paragraph a measure, from the controls that were run, and their answers."""
 
 from collections import defaultdict
 from typing import Literal
@@ -8,7 +8,7 @@ import pandas as pd
 from study.analysis.controls import MEASURES, answers
 from study.analysis.estimate import MIN_SEEDS, Estimate
 from study.labels import DIRECTIONS
-from study.report.blocks import Block
+from study.report.blocks import Block, Bullets
 from study.report.render import say
 
 Answer = Literal["yes", "no", "not decided"]
@@ -28,7 +28,10 @@ def paragraphs(frame: pd.DataFrame) -> list[Block]:
                 if "takes" in one:
                     takes[common([a for a, _ in known.values()])].append(one["takes"])
             few = any(e.seeds < MIN_SEEDS for _, known in asked for _, e in known.values())
-            found.append(say("controls", measure, asked, takes, few))
+            found += [
+                say("controls", measure, takes, few),
+                Bullets([say("control_answer", one["question"], known) for one, known in asked]),
+            ]
     return found
 
 
