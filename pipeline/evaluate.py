@@ -37,30 +37,33 @@ def run(argv: Sequence[str]) -> None:
     parser.parse_args(argv)
     params = load_params()
     paths = Paths.of(params)
-    wanted = [_measurement(one.key, params) for one in all_runs(params)]
+    keys = [one.key for one in all_runs(params)]
+    for key in keys:
+        remedy = f"dvc repro, or dvc checkout {paths.train}"
+        require_whole(paths.train / key, [WEIGHTS, CONFIG], remedy=remedy)
+    wanted = [measurement(key, params, paths.train / key) for key in keys]
     collect(wanted, paths.evaluate, measurements(paths, "evaluate"), params["hardware"])
-    for one in wanted:
-        print(in_short(one.key, read_json(paths.evaluate / one.key / LOG)))
+    for key in keys:
+        print(in_short(key, read_json(paths.evaluate / key / LOG)))
 
 
-def _measurement(key: str, params: Mapping[str, Any]) -> Measurement:
+def measurement(key: str, params: Mapping[str, Any], trained: Path) -> Measurement:
+    """Of the run `key`, which lies in the folder `trained`."""
     paths = Paths.of(params)
     spec = load_specification(paths.planned(key))
     settings = {name: spec[name] for name in ("run", "splits", "method")}
-    trained = paths.train / key
-    require_whole(trained, [WEIGHTS, CONFIG], remedy=f"dvc repro, or dvc checkout {paths.train}")
     files = [trained / WEIGHTS, trained / CONFIG, paths.manifest]
-    measure = partial(evaluate_run, key, settings, params)
+    measure = partial(evaluate_run, key, settings, params, trained)
     return Measurement(key, MODULE, settings, files, measure)
 
 
 def evaluate_run(
-    key: str, spec: Mapping[str, Any], params: Mapping[str, Any], folder: Path
+    key: str, spec: Mapping[str, Any], params: Mapping[str, Any], trained: Path, folder: Path
 ) -> None:
-    """Detect with a trained run and write what the stage publishes of it into `folder`."""
+    """Detect with the run in `trained` and write what the stage publishes of it into `folder`."""
     paths = Paths.of(params)
     manifest = load_manifest(paths.manifest)
-    found = detect(paths.train / key, manifest, params["hardware"], key)
+    found = detect(trained, manifest, params["hardware"], key)
     detections = found["detections"]
     (folder / DETECTIONS).write_text(json.dumps(detections))
     split = resolve(spec["run"]["supervised"], manifest.categories, spec["splits"])

@@ -64,7 +64,7 @@ def page(found: Sequence[Progress], params: Mapping[str, Any], side_by_side: int
     ]
     align = ["left", "right", "left", "left", "right"]
     table = tabulate(rows, headers="keys", disable_numparse=True, colalign=align)
-    seeds = ", ".join(map(str, params["seeds"]))
+    seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
     parts = [f"Scale {params['scale']}, schedule {schedule}, seeds {seeds}", table]
     lacking = ", ".join(f"{name} ({n})" for name, n in incomplete(runs, schedule).items())
     if lacking:

@@ -5,7 +5,10 @@ these alone are trained and nothing is published: on further machines, where the
 """
 
 import argparse
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +22,7 @@ from study.runs.train_all import follow, train_all
 from study.runs.work import Planned, planned
 from study.spec.params import load_params
 from study.spec.paths import Paths
-from study.spec.run import all_runs
+from study.spec.run import all_runs, headline_runs
 
 RUN = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE]-SEED, e.g. opmask-R50-voc-0"
 
@@ -37,7 +40,8 @@ def run(argv: Sequence[str]) -> None:
     left = [job for job in jobs if not store.has(job.work.name)]
     print(f"{len(jobs) - len(left)} of {len(jobs)} runs are trained", flush=True)
     if left:
-        train(left, len(keys), params["hardware"], paths)
+        first = () if named else {one.key for one in headline_runs(params)}
+        train(left, len(keys), params["hardware"], paths, first)
     if named or params["hardware"]["machine_rank"] > 0:
         return
     for job in jobs:
@@ -48,20 +52,37 @@ def run(argv: Sequence[str]) -> None:
 
 
 def train(
-    jobs: Sequence[Planned], plan_size: int, hardware: Mapping[str, Any], paths: Paths
+    jobs: Sequence[Planned],
+    plan_size: int,
+    hardware: Mapping[str, Any],
+    paths: Paths,
+    first: Collection[str] = (),
 ) -> None:
-    """Train `jobs`, of a plan of so many runs, as many at a time as `hardware` has places for."""
+    """Train `jobs`, of a plan of so many runs, as many at a time as `hardware` has places for.
+
+    Those whose keys are in `first` come first. Where they keep all places busy, the others wait
+    until their Table 1 is written (`pipeline.so_far`, whose failure is no matter of the training).
+    """
     if hardware["launcher"] == "slurm":
         folders = {job.key: job.work for job in jobs}
         by_slurm = partial(slurm.run_by_slurm, folders=folders, hardware=hardware)
-        follow(jobs, partial(slurm.train_planned, hardware), by_slurm)
+        follow(jobs, partial(slurm.train_planned, hardware), by_slurm, first)
         return
     # torch and detectron2: seconds of start-up, only where something is left to do here
     from study.runs.training import train_planned
 
     places = places_for(plan_size, hardware)
     # The only place has all that this process has, as it has it.
-    train_all(jobs, places if len(places) > 1 else [{}], paths.logs, train_planned)
+    environments = places if len(places) > 1 else [{}]
+    early = len([job for job in jobs if job.key in first])
+    then = so_far if len(places) <= early < len(jobs) else None
+    train_all(jobs, environments, paths.logs, train_planned, first, then)
+
+
+def so_far() -> None:
+    """Table 1 of the headline runs, by a process of its own, which is no part of the stage."""
+    others = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
+    subprocess.run([sys.executable, "-m", "pipeline.so_far"], env=others, check=False)
 
 
 def forget_trunks(used: Collection[Path], paths: Paths) -> None:

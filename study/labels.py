@@ -27,6 +27,19 @@ MODELS = {
     "maskrcnn7": "Mask R-CNN, 7 convs",
     "opmask_detached": "OPMask, no mask gradients",
     "fasterrcnn": "Faster R-CNN",
+    "opmask_gaussian": "a Gaussian for the map",
+    "opmask_constant": "a constant for the map",
+    "opmask_shuffled": "another RoI's map",
+    "opmask_shuffled_test": "another RoI's map, at test only",
+    "opmask_random": "another class's map",
+    "opmask_random_test": "another class's map, at test only",
+    "opmask_unscaled": "no min-max scaling",
+    "opmask_multiplied": "multiplied, not added",
+    "opmask_concatenated": "a channel, not added",
+    "opmask_attached": "masks train the classifier",
+    "maskrcnn_gt": "Mask R-CNN, masks on true boxes",
+    "opmask_gt": "OPMask, masks on true boxes",
+    "maskrcnn_specific": "Mask R-CNN, class-specific",
 }
 
 

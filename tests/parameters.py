@@ -9,7 +9,7 @@ from study.spec.params import CHOICES, PAPER, SCALES, load_params
 from study.spec.schema import SCHEMA
 
 ROOT = Path(__file__).parents[1]
-PARAMS = load_params(ROOT / CHOICES)
+PARAMS = load_params(ROOT / CHOICES) | {"seeds": [0]}
 TAKE_BACK = "git checkout params.yaml paper.yaml scales"  # as the documents say
 
 
@@ -20,6 +20,9 @@ def write_params(params: dict, folder: Path = Path()) -> None:
     files = {f"{SCALES}/{name}.yaml": scale for name, scale in params["scales"].items()}
     for name in (CHOICES, PAPER):
         files[name] = {key: value for key, value in params.items() if key in SCHEMA[name]}
+    if isinstance(params["seeds"], dict):  # those of suite and scale
+        files[CHOICES]["seeds"] = []
+    files[PAPER]["suites"] = {name: {"once": runs} for name, runs in params["suites"].items()}
     for name, content in files.items():
         (folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
 

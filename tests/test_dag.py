@@ -139,7 +139,7 @@ def clone(tmp_path_factory):
 
 
 ANALYSES = ["table1", "cam", "tables", "regression", "contrasts", "figure6", "search"]
-ANALYSES += ["schedule_search", "ambiguity", "gallery", "claims", "report"]
+ANALYSES += ["controls", "schedule_search", "ambiguity", "gallery", "claims", "report"]
 
 
 def test_every_stage_ran_once(clone):

@@ -93,8 +93,8 @@ def test_scale_and_schedule_are_checked_when_params_are_read(tmp_path):
         ),
         ("schedule: 130k", "schedule: 9x", "schedule: '9x' is unknown.*1x, 130k, 3x"),
         ("suite: paper", "suite: papers", "suite: 'papers' is unknown.*paper, table1, headline"),
-        ("seeds: 0", "seed: 0", "seed: unknown key; did you mean 'seeds'"),
-        ("seeds: 0", "seeds: [0", "not valid YAML"),
+        ("seeds: []", "seed: 0", "seed: unknown key; did you mean 'seeds'"),
+        ("seeds: []", "seeds: [0", "not valid YAML"),
     ]:
         assert old in text
         path.write_text(text.replace(old, new, 1))

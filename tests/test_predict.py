@@ -18,6 +18,7 @@ from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 from tiny import CLASSES, IDS, tiny_cfg, write_images
 
+import opmask
 from opmask import predict
 from opmask.data.coco import load_json
 from opmask.errors import UserError
@@ -25,6 +26,7 @@ from opmask.evaluation.inference import detect, load_model
 from opmask.evaluation.overlay import LONG_SIDE, TITLE_HEIGHT, heat_map, overlay
 from opmask.evaluation.trained import find_trained
 from opmask.inputs import find_images
+from study.spec.code import PROJECT
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTED = (ROOT / "docs/predict.md").read_text()
@@ -382,7 +384,7 @@ def test_a_loaded_run_gives_what_the_command_gives(trained, tmp_path):
     run(tmp_path / "photos", "--run", trained, "--out", tmp_path, "--threshold", THRESHOLD,
         "--format", "coco")  # fmt: skip
     written = json.loads((tmp_path / "detections.json").read_text())
-    predictor = predict.load(trained, threshold=THRESHOLD, priors=True)
+    predictor = opmask.load(trained, threshold=THRESHOLD, priors=True)
     path = tmp_path / "photos/2.png"
     with Image.open(path) as opened:
         given = [path, str(path), opened, np.asarray(opened)]
@@ -415,10 +417,14 @@ def test_importing_the_library_stays_cheap():
     assert done.stdout == "set()\n", done.stderr
 
 
-def test_the_documented_example_runs(trained, tmp_path, capsys, monkeypatch):
-    (code,) = re.findall(
-        r"```python\n(from opmask\.predict import load\n.*?)```", DOCUMENTED, re.DOTALL
+def test_what_trains_does_not_rest_on_what_predicts():
+    assert not {"opmask.predict", "opmask.evaluation.predictor"} & set(
+        PROJECT.digests("study.runs.training")["modules"]
     )
+
+
+def test_the_documented_example_runs(trained, tmp_path, capsys, monkeypatch):
+    (code,) = re.findall(r"```python\n(import opmask\n\npredictor.*?)```", DOCUMENTED, re.DOTALL)
     write_images(tmp_path / "photos", 1)
     monkeypatch.chdir(tmp_path)
     for word, ours in (("runs/miniature/train/opmask-R50-voc-0", trained),

@@ -84,7 +84,8 @@ def test_the_committed_files_are_valid_at_every_scale_and_schedule():
             "methods/opmask",
             {"piror": True, "mask_head": "PriorMaskHead", "mask_convs": 7},
             "paper.yaml: methods.opmask.piror: unknown key; did you mean 'prior'? "
-            "(there are mask_head, mask_convs, prior, mask_gradients, config)",
+            "(there are mask_head, mask_convs, prior, mask_gradients, class_gradients, prior_kind, "
+            "prior_kind_at_test, prior_min_max, prior_combined, mask_rois, config)",
         ),
         (
             "bootstrap",
@@ -104,7 +105,7 @@ def test_the_committed_files_are_valid_at_every_scale_and_schedule():
                 for k, v in FILES["scales/coco.yaml"].items()
             },
             "scales/coco.yaml: precison: unknown key; did you mean 'precision'? (there are "
-            "data, schedule_factor, held_out_images, checkpoint_period, precision, config, "
+            "data, seeds, schedule_factor, held_out_images, checkpoint_period, precision, config, "
             "warm_start)",
         ),
     ],
@@ -121,7 +122,9 @@ def test_the_whole_line_of_a_misspelt_or_missing_key(path, value, message):
         ("schedule", "9x", "schedule: '9x' is unknown; there are 1x, 130k"),
         ("data_root", "", "data_root: '' is not text, not empty"),
         ("data_root", "a\0b", "data_root: 'a\\x00b' is not text"),
-        ("seeds", [], "seeds: [] is not a non-empty list of values, each a whole number from 0"),
+        ("seeds", {}, "seeds: {} is not a list of values, each a whole number from 0"),
+        ("scales/smoke/seeds", [], "seeds: [] is not a non-empty list of values, each a whole"),
+        ("scales/smoke/seeds", [1, 1], "scales/smoke.yaml: seeds: named more than once: 1"),
         ("seeds", ["a"], "seeds.0: 'a' is not a whole number from 0 to"),
         ("seeds", [-1], "seeds.0: -1 is not a whole number"),
         ("seeds", [0, 0.5], "seeds.1: 0.5 is not a whole number"),
@@ -131,9 +134,20 @@ def test_the_whole_line_of_a_misspelt_or_missing_key(path, value, message):
         ("runs", {"a": 1}, "params.yaml: runs: {'a': 1} is not a list of values, each text"),
         ("runs", [3], "runs.0: 3 is not text"),
         ("suite", "pape", "params.yaml: suite: 'pape' is unknown; did you mean 'paper'? (there"),
-        ("suites/mine", [], "paper.yaml: suites.mine: [] is not a non-empty list"),
-        ("suites/mine", ["headline"], "suites.mine: 'headline' is not METHOD-BACKBONE-SUPERV"),
-        ("suites/mine", "opmsk-R50-voc", "suites.mine: opmsk-R50-voc: method: 'opmsk' is unkn"),
+        ("suites/mine", [], "suites.mine: [] is not a mapping with repeated, once"),
+        ("suites/mine", {}, "paper.yaml: suites.mine: has no run"),
+        ("suites/mine", {"once": ["headline"]}, "suites.mine: 'headline' is not METHOD-BACKB"),
+        ("suites/mine", {"repeated": ["opmsk-R50-voc"]}, "mine: opmsk-R50-voc: method: 'opmsk'"),
+        (
+            "suites/mine",
+            {"once": ["opmask-R50-voc"], "repeated": ["opmask-R50-voc"]},
+            "suites.mine: named more than once: opmask-R50-voc",
+        ),
+        ("methods/opmask/prior_kind", "cams", "prior_kind: 'cams' is not cam, gaussian, cons"),
+        ("methods/opmask/prior_kind", "constant", "constant needs prior_min_max: false, which"),
+        ("methods/maskrcnn/prior_kind", "cam", "maskrcnn.prior_kind: 'cam' needs prior: true"),
+        ("methods/maskrcnn/class_gradients", True, "class_gradients: true needs prior: true"),
+        ("methods/fasterrcnn/mask_rois", "gt", "mask_rois: gt needs a mask_head"),
         ("runs", ["opmask-R50"], "runs: 'opmask-R50' is not METHOD-BACKBONE-SUPERVISED"),
         ("runs", ["opmsk-R50-voc"], "method: 'opmsk' is unknown; did you mean 'opmask'?"),
         ("runs", ["opmask-R5-voc"], "backbone: 'R5' is unknown; did you mean 'R50'? (there"),
@@ -244,7 +258,7 @@ def test_what_is_wrong_is_named_with_what_is_allowed(path, value, message):
 def test_a_file_without_parameters(content):
     assert "params.yaml: the file: " in refusal(FILES | {CHOICES: content})
     assert "is not a mapping with methods, backbones" in refusal(FILES | {PAPER: content})
-    assert "is not a mapping with data, sched" in refusal(FILES | {"scales/own.yaml": content})
+    assert "is not a mapping with data, seeds" in refusal(FILES | {"scales/own.yaml": content})
 
 
 def test_several_faults_share_the_line_and_the_rest_are_counted():
@@ -371,6 +385,23 @@ def test_the_suite_says_what_is_trained_unless_runs_are_named():
     assert resolve(choosing(runs=["opmask-R50-all"]))["runs"] == ["opmask-R50-all"]
 
 
+@pytest.mark.parametrize(
+    ("choice", "seeds", "trainings"),
+    [
+        ({"suite": "paper"}, {"maskrcnn7-R50-voc": [0, 1, 2], "opmask-R101-voc": [0]}, 36),
+        ({"suite": "headline"}, {"maskrcnn-R50-voc": [0]}, 4),
+        ({"suite": "paper", "scale": "coco"}, {"maskrcnn7-R50-voc": [0]}, 24),
+        ({"runs": ["opmask-R50-voc"]}, {"opmask-R50-voc": [0]}, 1),
+        ({"suite": "paper", "seeds": [4, 7]}, {"opmask-R101-voc": [4, 7]}, 48),
+    ],
+)
+def test_seeds_are_the_suites_and_the_scales_unless_they_are_named(choice, seeds, trainings):
+    runs = all_runs(resolve(choosing(**choice)))
+    assert len(runs) == trainings
+    for name, wanted in seeds.items():
+        assert [run.seed for run in runs if run.name == name] == wanted
+
+
 def test_a_single_run_or_seed_needs_no_list_and_a_schedule_may_be_a_number():
     files = changed("schedules/90", {"max_iter": 90, "steps": [60]})
     files[PAPER]["schedules"][90] = files[PAPER]["schedules"].pop("90")
@@ -477,8 +508,9 @@ def test_lists_that_come_and_go_leave_a_file_that_can_be_read():
     runs, seeds, splits = "runs=[opmask-R50-voc]", "seeds=[0,1]", "++splits.mine=[cat,dog]"
     for setting in (runs, "runs=[]", splits, splits, "seeds=0", seeds, runs, "runs=[]", "seeds=3"):
         experiment([setting])
-    suite = "suites.paper=[opmask-R50-voc]"
-    for setting in (suite, "schedules.search.steps=[]", suite, "++suites.mine=opmask-R50-all"):
+    suite = "suites.paper.once=[opmask-R50-all]"
+    mine = "++suites.mine={once: [opmask-R50-all]}"
+    for setting in (suite, "schedules.search.steps=[]", suite, mine, "methods.opmask.prior=true"):
         experiment([f"{PAPER}:{setting}"])
     for name in (CHOICES, PAPER):  # and remarks stay
         assert Path(name).read_text().count("#") == (ROOT / name).read_text().count("#")
@@ -522,7 +554,7 @@ def write(text: str, name: str = CHOICES) -> Path:
 def test_yaml_is_read_as_dvc_reads_it():
     name = "scales/smoke.yaml"
     text = (ROOT / name).read_text().replace("schedule_factor: 2e-05", "schedule_factor: 0.00002")
-    assert load_params(write(text, name)) == PARAMS == load_params(ROOT / CHOICES)
+    assert load_params(write(text, name)) == load_params(ROOT / CHOICES)
     for one, content in FILES.items():
         assert content == parse_yaml((ROOT / one).read_text(), one)
     twice = text.replace("precision: bf16", "precision: fp32\nprecision: bf16")

@@ -27,7 +27,7 @@ from study.report.views import schedule_search as view
 from study.spec.params import load_params
 from study.spec.run import Run
 
-PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml") | {"seeds": [0]}
 FACTOR, BOOTSTRAP = 0.001, {"resamples": 100, "seed": 0}
 BOX, OTHER = [0.0, 0.0, 50.0, 60.0], [100.0, 100.0, 50.0, 60.0]
 

@@ -103,6 +103,16 @@ def test_longest_first_and_no_more_at_once_than_places(tmp_path, capsys):
     assert lines[-1].startswith("a: trained, 1 iterations; 5 of 5 runs after ")
 
 
+def test_some_come_before_longer_ones(tmp_path):
+    jobs, order = [job("abc"[i], length, tmp_path) for i, length in enumerate([1, 5, 3])], []
+
+    def run(tasks, **_watched):
+        order.extend(task.name for task in tasks)
+
+    train_all.follow(jobs, log_times, run, first={"a", "elsewhere"})
+    assert order == ["a", "b", "c"]
+
+
 def fail_once_another_is_ready(key, _work):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     ready = Path("ready")

@@ -53,7 +53,7 @@ def test_a_branch_equals_a_training_of_its_own(first, data, tmp_path):
     # it did branch: the other's log is the beginning of its own
     assert iterations(tmp_path / second) == iterations(tmp_path / "alone")
     begun = json.loads((tmp_path / second / "sessions.jsonl").read_text().splitlines()[-1])
-    assert begun["seconds"] > 0
+    assert begun["seconds"] > 0 and begun["shared_iterations"] == 6
     names = {path.name for path in (tmp_path / "trunk").iterdir()}
     assert "model_0000005.pth" in names
 
@@ -70,8 +70,19 @@ def test_it_starts_where_the_trunk_ends_and_not_before(data, tmp_path, monkeypat
     assert seen == [6, 7, 8]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["shuffled", "random_class"])
+def test_what_a_control_draws_is_the_same_after_a_resume(kind, data, tmp_path):
+    config = tiny_cfg(4, MODEL__OPMASK__PRIOR_KIND=kind)
+    trunk = Trunk(tmp_path / "trunk", (2,))
+    whole, resumed = (train(config, data, tmp_path / name, trunk) for name in "ab")
+    (session,) = trainer.sessions(tmp_path / "b")
+    assert session["shared_iterations"] == 2
+    assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
 def points(name: str, *others: str, **changes) -> tuple[int, ...]:
-    params = {**PARAMS, "scale": "coco", "runs": [name, *others], **changes}
+    params = {**PARAMS, "scale": "coco", "runs": [name, *others], "seeds": [0], **changes}
     return branch_points(specification(parse_run(name, 0, params), params), params)
 
 
@@ -82,6 +93,13 @@ def test_branch_points_of_the_papers_schedules():
     assert points(middle, three, one) == (59_999, 119_999)
     assert points(one, three, middle) == (59_999,)
     assert points(middle) == ()
+
+
+def test_what_differs_at_test_alone_shares_its_training():
+    first, second = "opmask-R50-voc", "opmask_shuffled_test-R50-voc"
+    assert points(first, second) == points(second, first) == (119_999,)
+    assert points(second, "opmask_random_test-R50-voc") == (119_999,)
+    assert points("opmask_shuffled-R50-voc", second, first) == ()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A trained run applied to single images, with the evaluation's own code and settings.
 
-`opmask.predict.load` makes a `Predictor`; what it finds in an image are `Detections`.
+`opmask.load` makes a `Predictor`; what it finds in an image are `Detections`.
 """
 
 from dataclasses import dataclass

@@ -16,6 +16,10 @@ from opmask.errors import UserError
 from opmask.model import weights
 
 _PAPER = Path(__file__).with_name("paper.yaml")
+CONTROLS = frozenset(  # switches of a method that are, in capitals, keys of MODEL.OPMASK
+    ("prior_kind", "prior_kind_at_test", "prior_min_max", "prior_combined", "class_gradients",
+     "mask_rois")
+)  # fmt: skip
 NO_MASK_HEAD = "none"  # `mask_head` of a method that finds boxes only
 
 
@@ -28,6 +32,17 @@ def add_opmask_config(cfg: CfgNode) -> None:
     cfg.MODEL.OPMASK.PRIOR = True
     # Let mask gradients reach the box head through the prior (section 4.4).
     cfg.MODEL.OPMASK.PRIOR_GRADIENTS = True
+    # Controls: what the prior is, of `opmask.model.priors.PRIORS`; "": at test the same.
+    cfg.MODEL.OPMASK.PRIOR_KIND = "cam"
+    cfg.MODEL.OPMASK.PRIOR_KIND_AT_TEST = ""
+    # Scale each prior to [0, 1] (authors' code).
+    cfg.MODEL.OPMASK.PRIOR_MIN_MAX = True
+    # How it enters the mask features, of `opmask.model.roi_heads.COMBINED`.
+    cfg.MODEL.OPMASK.PRIOR_COMBINED = "add"
+    # Let mask gradients reach the classifier's weights, too (authors' code: no).
+    cfg.MODEL.OPMASK.CLASS_GRADIENTS = False
+    # On what the mask head learns: "proposals" that are positive, or "gt", ground-truth boxes only.
+    cfg.MODEL.OPMASK.MASK_ROIS = "proposals"
     # Contiguous ids, 0-based, of the classes whose masks supervise the mask head.
     cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(range(80))
     # Names and category ids of the data set's classes, by contiguous id; left with the trained
@@ -91,7 +106,7 @@ def paper_config(
     Args:
         method: named switches, as an entry of `methods` in paper.yaml: `mask_head`, a registered
             one (`opmask.model.roi_heads.mask_heads`) or "none", `mask_convs`, `prior`,
-            `mask_gradients`, and `config`, detectron2 keys and values of its own.
+            `mask_gradients`, those of `CONTROLS`, and `config`, detectron2 keys and values.
         backbone: an entry of `backbones` in paper.yaml: `resnet` (its depth) or `timm` (a name),
             `weights`, `sha256`.
         supervised: contiguous ids of the classes with masks.
@@ -121,6 +136,8 @@ def _set_method(cfg: CfgNode, method: Mapping[str, Any]) -> None:
     cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = method.get("mask_convs", 0)
     cfg.MODEL.OPMASK.PRIOR = method.get("prior", False)
     cfg.MODEL.OPMASK.PRIOR_GRADIENTS = method.get("mask_gradients", False)
+    for key in CONTROLS & method.keys():
+        cfg.MODEL.OPMASK[key.upper()] = method[key]
 
 
 def _set_backbone(cfg: CfgNode, definition: Mapping[str, Any]) -> None:

@@ -4,9 +4,11 @@
 global average pooling, so that class activation maps exist (eq. 1); the map of the RoI's class
 added to every channel of the mask features (eq. 2); a mask loss on supervised classes only (eq. 4).
 Switched by `cfg.MODEL.OPMASK` (see `opmask.model.config`). What the paper leaves open follows the
-authors' code: detached class weights, no bias, min-max normalisation, box features of the proposal.
+authors' code: detached class weights, no bias, min-max normalisation, box features of the proposal;
+switches turn each off. Maps to put in the prior's place are in `opmask.model.priors`.
 """
 
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
@@ -26,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from opmask.model.precision import float32, use_float32_roi_align
+from opmask.model.priors import PRIORS
 from opmask.model.ranks import over_all_ranks
 
 
@@ -38,16 +41,26 @@ def class_activation_map(box_features: Tensor, class_weights: Tensor) -> Tensor:
         return torch.einsum("nchw,nc->nhw", box_features.float(), class_weights.float())
 
 
-def object_mask_prior(cam: Tensor, size: tuple[int, int]) -> Tensor:
+def object_mask_prior(cam: Tensor, size: tuple[int, int], *, min_max: bool = True) -> Tensor:
     """The prior M_cam: each `(N, h, w)` map scaled to [0, 1], then resized bilinearly.
 
     Returns:
-        `(N, 1, *size)`. A constant map gives zeros. The scaling is the authors' code's.
+        `(N, 1, *size)`. A constant map gives zeros. The scaling is the authors' code's; without
+        `min_max` there is none.
     """
-    low, high = cam.amin((1, 2), keepdim=True), cam.amax((1, 2), keepdim=True)
-    span = high - low
-    scaled = (cam - low) / torch.where(span > 0, span, torch.ones_like(span))
-    return F.interpolate(scaled[:, None], size=size, mode="bilinear", align_corners=False)
+    if min_max:
+        low, high = cam.amin((1, 2), keepdim=True), cam.amax((1, 2), keepdim=True)
+        span = high - low
+        cam = (cam - low) / torch.where(span > 0, span, torch.ones_like(span))
+    return F.interpolate(cam[:, None], size=size, mode="bilinear", align_corners=False)
+
+
+# How the `(N, 1, H, W)` prior enters the `(N, C, H, W)` mask features; eq. 2 adds it.
+COMBINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": torch.add,
+    "multiply": torch.mul,
+    "concatenate": lambda features, prior: torch.cat([features, prior], dim=1),
+}
 
 
 @ROI_BOX_HEAD_REGISTRY.register()
@@ -105,12 +118,16 @@ class OPMaskROIHeads(StandardROIHeads):
     """
 
     @configurable
-    def __init__(
-        self, *, prior: bool, prior_gradients: bool, supervised_classes: list[int], **kwargs: Any
-    ):
+    def __init__(self, *, switches: CfgNode, supervised_classes: list[int], **kwargs: Any):
         super().__init__(**kwargs)
-        self.prior = prior
-        self.prior_gradients = prior_gradients
+        self.prior = switches.PRIOR
+        self.prior_gradients = switches.PRIOR_GRADIENTS
+        self.class_gradients = switches.CLASS_GRADIENTS
+        self.min_max = switches.PRIOR_MIN_MAX
+        self.combined = COMBINED[switches.PRIOR_COMBINED]
+        self.kind = PRIORS[switches.PRIOR_KIND]
+        self.kind_at_test = PRIORS[switches.PRIOR_KIND_AT_TEST or switches.PRIOR_KIND]
+        self.masks_on_gt = {"proposals": False, "gt": True}[switches.MASK_ROIS]
         # By class, as looking up needs no wait for a GPU.
         is_supervised = torch.zeros(self.num_classes, dtype=torch.bool)
         is_supervised[supervised_classes] = True
@@ -122,10 +139,30 @@ class OPMaskROIHeads(StandardROIHeads):
         opmask = cfg.MODEL.OPMASK
         return {
             **super().from_config(cfg, input_shape),
-            "prior": opmask.PRIOR,
-            "prior_gradients": opmask.PRIOR_GRADIENTS,
+            "switches": opmask,
             "supervised_classes": list(opmask.SUPERVISED_CLASSES),
         }
+
+    @classmethod
+    def _init_mask_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        more = cfg.MODEL.OPMASK.PRIOR and cfg.MODEL.OPMASK.PRIOR_COMBINED == "concatenate"
+        wider = {
+            name: ShapeSpec(channels=shape.channels + more, stride=shape.stride)
+            for name, shape in input_shape.items()
+        }
+        return super()._init_mask_head(cfg, wider)
+
+    def _sample_proposals(
+        self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """detectron2's sample; where masks are learned on ground-truth boxes with all of them."""
+        rows, classes = super()._sample_proposals(matched_idxs, matched_labels, gt_classes)
+        if not self.masks_on_gt:
+            return rows, classes
+        first = len(matched_idxs) - len(gt_classes)  # they come last among the proposals
+        truth = torch.arange(first, len(matched_idxs), device=rows.device)
+        left_out = truth[~torch.isin(truth, rows)]
+        return cat([rows, left_out]), cat([classes, gt_classes[matched_idxs[left_out]]])
 
     def _box_features(self, features: dict[str, Tensor], boxes: list) -> Tensor:
         return self.box_head(self.box_pooler([features[f] for f in self.box_in_features], boxes))
@@ -150,17 +187,21 @@ class OPMaskROIHeads(StandardROIHeads):
     def _forward_mask(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Adds the prior to the mask features; in training, on all positive proposals."""
+        """Adds the prior to the mask features; in training, on all positive proposals, or on the
+        ground-truth boxes among them."""
         if not self.mask_on:
             return {} if self.training else without_box_features(instances)
         if self.training:
             instances, _ = select_foreground_proposals(instances, self.num_classes)
+            if self.masks_on_gt:
+                instances = [image[is_ground_truth(image)] for image in instances]
             for image in instances:
                 image.gt_has_mask = self._has_mask(image)
         boxes = [i.proposal_boxes if self.training else i.pred_boxes for i in instances]
         x = self.mask_pooler([features[f] for f in self.mask_in_features], boxes)
         if self.prior:
-            x = (x + self.object_mask_prior(features, instances, x.shape[-2:])).to(x.dtype)
+            prior = self.object_mask_prior(features, instances, x.shape[-2:])
+            x = self.combined(x, prior).to(x.dtype)
         return self.mask_head(x, without_box_features(instances))
 
     def _has_mask(self, image: Instances) -> Tensor:
@@ -183,8 +224,26 @@ class OPMaskROIHeads(StandardROIHeads):
             box_features = self._box_features(features, [i.pred_boxes for i in instances])
         if not self.prior_gradients:
             box_features = box_features.detach()
-        weights = self.box_predictor.cls_score.weight.detach()  # the mask trains the features only
-        return object_mask_prior(class_activation_map(box_features, weights[classes]), size)
+        weights = self.box_predictor.cls_score.weight
+        if not self.class_gradients:
+            weights = weights.detach()  # the mask trains the features only
+
+        def cam_of(classes: Tensor) -> Tensor:
+            return class_activation_map(box_features, weights[classes])
+
+        # Each iteration of training is seeded; a test must not depend on what was tested before.
+        kind, random = self.kind, None
+        if not self.training:
+            kind, random = self.kind_at_test, torch.Generator().manual_seed(len(classes))
+        maps = kind(cam_of, classes, self.num_classes, random)
+        return object_mask_prior(maps, size, min_max=self.min_max)
+
+
+def is_ground_truth(image: Instances) -> Tensor:
+    """Which `(N,)` positive proposals are the very box of their object."""
+    if not len(image):  # of an image without objects, which has no gt_boxes
+        return torch.zeros(0, dtype=torch.bool, device=image.proposal_boxes.device)
+    return (image.proposal_boxes.tensor == image.gt_boxes.tensor).all(dim=1)
 
 
 def without_box_features(instances: list[Instances]) -> list[Instances]:

@@ -108,17 +108,18 @@ def train(
         raise UserError(
             f"{work}: another process is training this run; wait for it or stop it"
         ) from error
+    shared = 0
     try:
         if hardware.machine_rank == 0:
             checkpoints.drop_unless_snapshots(work, cfg.SOLVER.SNAPSHOT_PERIOD, cfg.SOLVER.MAX_ITER)
         # Whether it is finished, other machines cannot know.
         if hardware.machines > 1 or not _is_finished(work, trunk):
-            _start_from_trunk(trunk, work, hardware)
+            shared = _start_from_trunk(trunk, work, hardware)
             launch(_worker, (cfg, data, work, hardware.workers, description, trunk), hardware)
     finally:
         if hardware.machine_rank == 0:
             with suppress(OSError):  # of a full disk, of which there is worse to say
-                _log_session(work, time.monotonic() - started)
+                _log_session(work, time.monotonic() - started, shared)
         lock.release()
     return work / FINAL
 
@@ -137,20 +138,22 @@ def _is_finished(work: Path, trunk: Trunk | None) -> bool:
     return trouble is None
 
 
-def _start_from_trunk(trunk: Trunk | None, work: Path, hardware: Hardware) -> None:
+def _start_from_trunk(trunk: Trunk | None, work: Path, hardware: Hardware) -> int:
+    """How many iterations the training in `work` takes over from others, as it begins."""
     begun = checkpoints.newest(work, _runs(work, trunk), warn=False)
-    if trunk and hardware.machine_rank == 0 and begun is None:
-        trunk.start(work)
+    return trunk.start(work) if trunk and hardware.machine_rank == 0 and begun is None else 0
 
 
-def _log_session(work: Path, seconds: float) -> None:
-    found = [*sessions(work), {"seconds": round(seconds, 1), "peak_memory_gib": _peak_memory()}]
+def _log_session(work: Path, seconds: float, shared: int) -> None:
+    session = {"seconds": round(seconds, 1), "peak_memory_gib": _peak_memory()}
+    found = [*sessions(work), session | {"shared_iterations": shared}]
     lines = [json.dumps(session) + "\n" for session in found]
     write_durably(work / SESSIONS, "".join(lines))
 
 
 def sessions(work: Path) -> list[dict[str, float]]:
-    """`seconds` and `peak_memory_gib` of every session in `work` that was not killed outright."""
+    """`seconds`, `peak_memory_gib` and `shared_iterations`, which it did not train itself, of every
+    session in `work` that was not killed outright."""
     path, found = work / SESSIONS, []
     for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         with suppress(ValueError):  # damaged; it only says how long something took
@@ -198,7 +201,7 @@ def _worker(
     loader = build_loader(dicts, cfg, start=start, workers=workers)
     gpu = [torch.cuda.current_device()] if cfg.MODEL.DEVICE == "cuda" else None
     parallel = create_ddp_model(model, device_ids=gpu, broadcast_buffers=False)
-    with blocked_signals(signal.SIGINT):  # loader processes end with this one, which is to stop
+    with blocked_signals(signal.SIGINT, signal.SIGTERM):  # loader processes end with this one, which is to stop
         trainer = SimpleTrainer(parallel, loader, optimizer)
     if comm.is_main_process():
         write_durably(work / CONFIG, cfg.dump())

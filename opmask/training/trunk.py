@@ -1,9 +1,9 @@
 """Shared prefixes: schedules of different length are one training until their first different step.
 
 The paper's schedules (1x, 130k, 3x) differ in their steps alone, so the longest holds the beginning
-of the others. Whichever trains first leaves checkpoints in a trunk folder, one just before each
-schedule's first step; a later run starts from the last that it shares, and ends with the bits of
-a training of its own.
+of the others; so are methods that differ at test alone. Whichever trains first leaves
+checkpoints in a trunk folder, one just before each schedule's first step; a later run starts from
+the last that it shares, and ends with the bits of a training of its own.
 """
 
 import shutil

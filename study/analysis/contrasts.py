@@ -111,6 +111,8 @@ def _row(resampler: Resampler, contrast: Contrast) -> dict[str, object]:
     row = asdict(contrast) | {"metric": "AP", "p_holm": NAN}
     ids = resampler.classes(contrast.a, contrast.classes)
     either = ids or resampler.classes(contrast.b, contrast.classes)
+    if len(resampler.rows(contrast.a, contrast.task)):  # none is novel to a run with all masks
+        ids = either
     for side in ("a", "b"):
         one = resampler.ap(row[side], contrast.task)
         row[f"value_{side}"] = one.of(either).estimate().value if one else NAN

@@ -17,7 +17,7 @@ def command(params: Mapping[str, Any], *, own_data: bool = False) -> str:
     suite = next((name for name, names in suites.items() if list(names) == runs), None)
     chosen = {"scale": params["scale"], "schedule": params["schedule"]}
     chosen |= {"suite": suite, "runs": "[]"} if suite else {"runs": _list(runs)}
-    chosen["seeds"] = _list(params["seeds"])
+    chosen["seeds"] = _list(params["seeds"] if isinstance(params["seeds"], list) else ())
     if own_data:
         chosen["data_root"] = "/path/to/data"
     settings = (shlex.quote(f"{key}={value}") for key, value in chosen.items())

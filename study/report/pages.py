@@ -20,6 +20,7 @@ from study.report.views import (
     claims,
     classes,
     contrasts,
+    controls,
     figures,
     made,
     regression,
@@ -43,6 +44,7 @@ _BELOW: dict[str, tuple[str, Callable[[pd.DataFrame], list[Block]]]] = {
     "figure3": ("regression", regression.tests),
     "ambiguity": ("ambiguity", ambiguity.findings),
     "schedule_search": ("schedule_search", schedule_search.blocks),
+    "controls": ("contrasts", controls.paragraphs),
 }
 
 

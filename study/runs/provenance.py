@@ -32,6 +32,7 @@ def provenance(
     content = {
         **more,
         "iterations": cfg.SOLVER.MAX_ITER,
+        "shared_iterations": max((s.get("shared_iterations", 0) for s in sessions), default=0),
         "precision": cfg.SOLVER.PRECISION,
         "wall_s": round(sum(s["seconds"] for s in sessions), 1),
         "peak_memory_gib": max((s["peak_memory_gib"] for s in sessions), default=None),

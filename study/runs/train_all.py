@@ -6,7 +6,7 @@ is one run a GPU.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +26,13 @@ def train_all(
     environments: Sequence[Mapping[str, str]],
     logs: Path,
     train: Callable[[str, str], None],
+    first: Collection[str] = (),
+    then: Callable[[], None] | None = None,
 ) -> None:
-    """Call `train(key, name of the work folder)` for all `jobs` on this machine, the longest first.
+    """Call `train(key, name of the work folder)` for all `jobs` on this machine: those whose keys
+    are in `first`, then the longest.
 
-    train: can be pickled.
+    train: can be pickled. then: called between the two.
 
     On Ctrl-C or SIGTERM, when one fails and when this process is killed, every run saves a
     checkpoint and stops.
@@ -38,19 +41,29 @@ def train_all(
         UserError: a run failed; gives the last line it wrote and where its log is.
     """
     run = partial(run_side_by_side, environments=environments, logs=logs, preload=PRELOADED)
-    follow(jobs, train, run)
+    follow(jobs, train, run, first, then)
 
 
 def follow(
-    jobs: Sequence[Planned], train: Callable[[str, str], None], run: Callable[..., None]
+    jobs: Sequence[Planned],
+    train: Callable[[str, str], None],
+    run: Callable[..., None],
+    first: Collection[str] = (),
+    then: Callable[[], None] | None = None,
 ) -> None:
     """`train_all` where `run` calls the tasks, and show how far they are."""
-    by_key = {job.key: job for job in sorted(jobs, key=lambda job: -job.iterations)}
+    order = sorted(jobs, key=lambda job: (job.key not in first, -job.iterations))
+    by_key = {job.key: job for job in order}
     tasks = [Task(key, partial(train, key, job.work.name)) for key, job in by_key.items()]
     total, started, done = sum(job.iterations for job in jobs), time.monotonic(), set[str]()
 
+    awaited = set(first) & by_key.keys() if then else set()
+
     def may_start(task: Task, running: Sequence[Task]) -> bool:
-        """Not while another is about to leave it what the two share."""
+        """Not before those that others wait for, or while another is about to leave it what the
+        two share."""
+        if awaited and task.name not in awaited:
+            return False
         return not any(by_key[task.name].waits_for(by_key[other.name]) for other in running)
 
     def watch(waiting: Sequence[Task], running: Sequence[Task]) -> None:
@@ -64,6 +77,9 @@ def follow(
             after = duration(time.monotonic() - started)
             tqdm.write(f"{key}: trained, {by_key[key].iterations} iterations; {len(done)} of "
                        f"{len(jobs)} runs after {after}")  # fmt: skip
+        if then and awaited and awaited <= done:
+            awaited.clear()
+            then()
         to_do = sum(job.iterations for job in left)
         to_do += sum(job.iterations - last_log(job.work).done for job in now)
         bar.n = total - to_do

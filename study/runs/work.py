@@ -92,11 +92,12 @@ def _planned(key: str, spec: dict[str, Any], params: Mapping[str, Any]) -> Plann
 
 
 def trunk_specification(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run shares with those that differ from it in schedule alone."""
+    """What a run shares with those that differ from it in schedule, or in what is only tested."""
     own = ("run", "max_iter", "steps", "snapshot_period")
-    run = {k: v for k, v in spec["run"].items() if k not in ("name", "schedule")}
+    run = {k: v for k, v in spec["run"].items() if k not in ("name", "schedule", "method")}
     shared = {k: v for k, v in spec.items() if k not in own}
-    return {**shared, "run": run, "log_period": log_period(spec["max_iter"])}
+    method = {k: v for k, v in spec["method"].items() if k != "prior_kind_at_test"}
+    return {**shared, "run": run, "method": method, "log_period": log_period(spec["max_iter"])}
 
 
 def branch_points(spec: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[int, ...]:

@@ -49,13 +49,13 @@ def load_params(path: Path = Path(CHOICES)) -> dict[str, Any]:
 
 def resolve(files: Mapping[str, Any]) -> dict[str, Any]:
     """The content of the files, by name, as one mapping: the keys of params.yaml and of paper.yaml,
-    and `scales`, what each file there says.
+    `scales`, what each file there says, and `repeated`, those runs of each suite.
 
     What can be written in several ways has one: `runs`, `seeds` and suites are lists, names of
-    schedules texts, detectron2's keys dotted. `runs` are the suite's if params.yaml has none. Of
-    the scale in use `warm_start` has only backbones that a run needs, without phases where their
-    weights are shipped, and `data_root` is DRAWN if
-    it draws its images.
+    schedules texts, detectron2's keys dotted. `runs` are the suite's if params.yaml has none;
+    `seeds`, if it has none, those of each run by its name. Of the scale in use `warm_start` has
+    only backbones that a run needs, without phases where their weights are shipped, and `data_root`
+    is DRAWN if it draws its images.
 
     Raises:
         UserError: they say what they may not.
@@ -63,8 +63,12 @@ def resolve(files: Mapping[str, Any]) -> dict[str, Any]:
     check_forms(files)
     params = _in_one_form(files)
     check_rules(params)
-    params["runs"] = params["runs"] or params["suites"][params["suite"]]
     scale = params["scales"][params["scale"]]
+    repeated = () if params["runs"] else params["repeated"][params["suite"]]
+    params["runs"] = params["runs"] or params["suites"][params["suite"]]
+    params["seeds"] = params["seeds"] or {
+        run: scale["seeds"] if run in repeated else scale["seeds"][:1] for run in params["runs"]
+    }
     if scale.get("initial_weights") == SHIPPED:
         scale["warm_start"] = {name: {"phases": []} for name in scale["warm_start"]}
     needed = set(_needed(params["runs"], scale["warm_start"]))
@@ -122,12 +126,17 @@ def _read(path: Path, name: str) -> Any:  # noqa: ANN401
 def _in_one_form(files: Mapping[str, Any]) -> dict[str, Any]:
     params = {**files[CHOICES], **files[PAPER]}
     params |= {key: _list(params[key]) for key in ("runs", "seeds")}
-    params["suites"] = {name: _list(one) for name, one in params["suites"].items()}
+    suites = params["suites"]
+    params["repeated"] = {name: suite.get("repeated", []) for name, suite in suites.items()}
+    params["suites"] = {
+        name: [*params["repeated"][name], *suite.get("once", [])] for name, suite in suites.items()
+    }
     params["schedule"] = str(params["schedule"])
     params["schedules"] = {str(name): one for name, one in params["schedules"].items()}
     params["methods"] = {name: _dotted(one) for name, one in params["methods"].items()}
     params["scales"] = {Path(name).stem: _dotted(files[name]) for name in files if "/" in name}
     for scale in params["scales"].values():
+        scale["seeds"] = _list(scale.get("seeds", 0))
         scale["warm_start"] = {
             name: recipe | {"phases": [dict(leaves(phase)) for phase in recipe["phases"]]}
             for name, recipe in scale["warm_start"].items()

@@ -82,8 +82,19 @@ def parse_run(name: str, seed: int, params: Mapping[str, Any]) -> Run:
 
 
 def all_runs(params: Mapping[str, Any]) -> list[Run]:
-    """Every run of `runs` with every seed; raises UserError as `parse_run`."""
-    return [parse_run(name, seed, params) for name in params["runs"] for seed in params["seeds"]]
+    """Every run of `runs` with each of its seeds; raises UserError as `parse_run`."""
+    seeds = params["seeds"]  # of all, or by run
+    return [
+        parse_run(name, seed, params)
+        for name in params["runs"]
+        for seed in (seeds if isinstance(seeds, list) else seeds[name])
+    ]
+
+
+def headline_runs(params: Mapping[str, Any]) -> list[Run]:
+    """Of each planned run of suite `headline` the training with its first seed."""
+    first = {run.name: run for run in reversed(all_runs(params))}
+    return [first[name] for name in params["suites"].get("headline", ()) if name in first]
 
 
 def shared_specifications(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

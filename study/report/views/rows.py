@@ -135,7 +135,8 @@ def caveat_items(scale: str, seeds: Sequence[int]) -> list[str]:
     """`caveats`, a kind each."""
     ran = [count for count in seeds if count]
     parts = {
-        "one_seed": 1 in ran,
+        "one_seed": set(ran) == {1},
+        "mixed_seeds": 1 in ran and max(ran) > 1,
         "several_seeds": ran and min(ran) > 1,
         "images": True,
         "scale": scale != "coco",

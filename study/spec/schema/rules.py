@@ -19,6 +19,8 @@ Params = Mapping[str, Any]
 SUPERVISED_SETS = ("voc", "nonvoc", "voc20", "all")
 FORM = "METHOD-BACKBONE-SUPERVISED[-SCHEDULE], e.g. opmask-R50-voc"
 DECIDED: dict[str, str] = yaml.safe_load(Path(__file__).with_name("decided.yaml").read_text())
+OF_A_PRIOR = {"mask_gradients", "class_gradients", "prior_kind", "prior_kind_at_test",
+              "prior_min_max", "prior_combined"}  # fmt: skip
 OF_A_PHASE = ("SOLVER.MAX_ITER",)  # a warm start has no schedule
 
 
@@ -42,6 +44,8 @@ def contradictions(params: Params) -> Iterator[str]:
     for name, schedule in params["schedules"].items():
         yield from _at(f"schedules.{name}.", _schedule(schedule))
     for name, members in params["suites"].items():
+        if not members:
+            yield f"suites.{name}: has no run"
         yield from _once(f"suites.{name}", members)
         for run in members:
             yield from _at(f"suites.{name}: ", _parts(run, params))
@@ -74,8 +78,15 @@ def _method(method: Params) -> Iterator[str]:
         yield "prior: true needs a mask_head"
     if prior and "mask_gradients" not in method:
         yield "mask_gradients: is missing, as prior is true; it is true or false"
-    if method.get("mask_gradients") and not prior:
-        yield "mask_gradients: true needs prior: true"
+    needed = {key for key in method if key.startswith("prior_") or method[key] is True}
+    for key in sorted(needed & OF_A_PRIOR):
+        if not prior:
+            yield f"{key}: {shown(method[key])} needs prior: true"
+    kinds = [method.get(key) for key in ("prior_kind", "prior_kind_at_test")]
+    if "constant" in kinds and method.get("prior_min_max", True):
+        yield "prior_kind: constant needs prior_min_max: false, which else makes it 0"
+    if method.get("mask_rois") == "gt" and not masks:
+        yield "mask_rois: gt needs a mask_head"
     yield from _decided("config", method.get("config", {}), DECIDED)
 
 
@@ -98,6 +109,7 @@ def _hardware(hardware: Params) -> Iterator[str]:
 
 
 def _scale(scale: Params, backbones: Collection[str]) -> Iterator[str]:
+    yield from _once("seeds", scale["seeds"])
     yield from _decided("config", scale["config"], DECIDED)
     images, held_out = scale["data"]["train_images"], scale["held_out_images"]
     if isinstance(images, int) and held_out >= images:
