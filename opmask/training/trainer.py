@@ -201,7 +201,8 @@ def _worker(
     loader = build_loader(dicts, cfg, start=start, workers=workers)
     gpu = [torch.cuda.current_device()] if cfg.MODEL.DEVICE == "cuda" else None
     parallel = create_ddp_model(model, device_ids=gpu, broadcast_buffers=False)
-    with blocked_signals(signal.SIGINT, signal.SIGTERM):  # loader processes end with this one, which is to stop
+    # Loader processes end with this one, which is to stop.
+    with blocked_signals(signal.SIGINT, signal.SIGTERM):
         trainer = SimpleTrainer(parallel, loader, optimizer)
     if comm.is_main_process():
         write_durably(work / CONFIG, cfg.dump())
