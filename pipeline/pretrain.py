@@ -61,6 +61,8 @@ def take_shipped(backbone: str, params: Mapping[str, Any]) -> list[Path]:
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         wanted = {key: value.shape for key, value in build_model(cfg).state_dict().items()}
+    counters = [key for key in wanted if key.endswith("num_batches_tracked")]  # which nothing reads
+    weights |= {key: torch.zeros((), dtype=torch.int64) for key in counters}
     given = {key: value.shape for key, value in weights.items()}
     if other := sorted(key for key in wanted if given.get(key) != wanted[key]):
         raise UserError(
