@@ -118,7 +118,7 @@ def training_dicts(folder: Path) -> Action:
 
 
 def _maker() -> Callable[[Any], Any]:
-    """`TrainingImages` of dicts; torch is imported only here, so that other rows are without."""
+    """Makes `TrainingImages` of dicts; what that takes is imported by then."""
     from detectron2.config import get_cfg
 
     from opmask.data.loader import TrainingImages
