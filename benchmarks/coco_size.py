@@ -7,7 +7,7 @@ process of its own, into which it has imported what it needs.
 """
 
 import os
-import resource
+import re
 import sys
 import tempfile
 import time
@@ -55,21 +55,24 @@ def coco_size(options: Namespace) -> pd.DataFrame:
 
 
 def measure(row: str, folder: Path) -> dict[str, Any]:
-    """`row` of ROWS, in a process of its own; peak_gib: resident, libraries included."""
+    """`row` of ROWS, in a process of its own; peak_gib: resident, of which
+    before_gib are libraries and what the row is given."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return {"row": row, **pool.submit(_measured, row, folder).result()}
 
 
 def _measured(row: str, folder: Path) -> dict[str, float]:
     action = ROWS[row](folder)
-    libraries, before = _peak(), sum(os.times()[:4])
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: peaks count from here
+    resident, before = _peak(), sum(os.times()[:4])
     answer = action() or {}
     spent = sum(os.times()[:4]) - before
-    return {"cpu_s": spent, "peak_gib": _peak(), "libraries_gib": libraries, **answer}
+    return {"cpu_s": spent, "peak_gib": _peak(), "before_gib": resident, **answer}
 
 
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    (line,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(line) / 2**20
 
 
 Action = Callable[[], dict[str, float] | None]
@@ -115,7 +118,7 @@ def training_dicts(folder: Path) -> Action:
 
 
 def _maker() -> Callable[[Any], Any]:
-    """`TrainingImages` of dicts; torch is imported only here, so that other rows are without."""
+    """Makes `TrainingImages` of dicts; what that takes is imported by then."""
     from detectron2.config import get_cfg
 
     from opmask.data.loader import TrainingImages
@@ -133,7 +136,7 @@ def processes(folder: Path) -> Action:
             list(ranks.map(_import, range(RANKS)))
             before = _shared_memory()
             list(ranks.map(_rank, [folder] * RANKS))
-            return {"peak_gib": _shared_memory(), "libraries_gib": before}
+            return {"peak_gib": _shared_memory(), "before_gib": before}
 
     return start
 

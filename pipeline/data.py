@@ -14,7 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from opmask.data import checks, cleaning, coco
+from opmask.data import checks, coco
+from opmask.data.copies import check_and_copy
 from opmask.data.digests import digest_images
 from opmask.errors import UserError
 from pipeline import stage, write_json
@@ -95,17 +96,14 @@ def _check_set(
 ) -> tuple[dict[str, Any], dict[int, str]]:
     """The manifest's description of one of the user's sets, and its class names by category id."""
     file, images = (root / place for place in places)
-    data = coco.load_json(file)
     needs = checks.GROUND_TRUTH if name == "val" else ()
     how = options["check_images"], options["on_degenerate"]
-    summary = checks.check_data(data, file, images, *how, needs)
+    copy = f"annotations/{name}.json"
+    summary, records, categories = check_and_copy(file, images, folder / copy, *how, needs)
     for warning in summary.warnings:
         print(f"warning: {file}: {warning}", file=sys.stderr)
-    classes = {category["id"]: category["name"] for category in data["categories"]}
-    data = cleaning.renumber(cleaning.clean(data))
-    copy = f"annotations/{name}.json"
-    cleaning.write(data, folder / copy)
-    files = [image["file_name"] for image in data["images"]]
+    files = [image["file_name"] for image in records]
+    classes = {category["id"]: category["name"] for category in categories}
     index = Paths(folder.name).image_digests / f"{folder.name}-{name}.json"
     digest = digest_images(images, files, options["digest_images"], index)
     return describe(folder, copy, places[1], summary, digest), classes

@@ -9,6 +9,7 @@ from typing import Any
 
 from opmask.data import coco, splits
 from opmask.data.coco import Manifest, Summary, load_manifest
+from opmask.data.streaming import read_lists
 from pipeline import write_json
 from pipeline.reporting import Scale, report_stage
 
@@ -28,13 +29,12 @@ def describe_splits(
     manifest: Manifest, custom: Mapping[str, Sequence[str]] | None
 ) -> dict[str, dict[str, Any]]:
     """By split name: `supervised`, `novel` (see `_describe`) and which of them is `evaluated`."""
-    train = coco.load_json(manifest.train.annotations)
-    val = coco.load_json(manifest.val.annotations)
-    ids = {category["name"]: category["id"] for category in train["categories"]}
-    counts = coco.summarize(train), coco.summarize(val)
+    categories = read_lists(manifest.train.annotations, "categories")["categories"]
+    ids = {category["name"]: category["id"] for category in categories}
+    counts = [coco.summarize(part.annotations) for part in (manifest.train, manifest.val)]
     described = {}
-    for name in splits.available(train["categories"], custom):
-        split = splits.resolve(name, train["categories"], custom)
+    for name in splits.available(categories, custom):
+        split = splits.resolve(name, categories, custom)
         described[name] = {
             "supervised": _describe(split.supervised, ids, *counts),
             "novel": _describe(split.novel, ids, *counts),

@@ -8,8 +8,8 @@ polygon of fewer than three points). They are left out of training and evaluatio
 `on_degenerate: skip`, as for official COCO.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from opmask.data.cleaning import sizes_of
 from opmask.data.images import MAX_PIXELS, UnusableImage, upright_size
-from opmask.data.records import FIELDS, Record, load_json, wrong_field
+from opmask.data.records import FIELDS, Record, wrong_field
 from opmask.data.shapes import (
     has_degenerate_polygon,
     is_degenerate_box,
@@ -27,6 +28,7 @@ from opmask.data.shapes import (
     shape_problems,
     usable_mask,
 )
+from opmask.data.streaming import read_blocks, read_lists
 from opmask.errors import UserError
 
 # What the evaluator needs of every object beside its box.
@@ -87,25 +89,46 @@ def check(
     on_degenerate: `skip` counts degenerate boxes and polygons instead of reporting them.
     for_evaluation: every annotation must have a mask, `area` and `iscrowd`, as COCOeval needs.
     """
-    data = load_json(annotations)
     needs = GROUND_TRUTH if for_evaluation else ()
-    return check_data(data, annotations, image_dir, images, on_degenerate, needs)
+    return check_file(annotations, image_dir, images, on_degenerate, needs)
 
 
-def check_data(
-    data: Record,
+def check_file(
     file: Path,
     image_dir: Path,
     images: str,
     on_degenerate: str,
     needs: Collection[str],
+    use: Callable[[list[Record], list[Record], list[Record]], None] | None = None,
 ) -> Summary:
-    """As `check`, of a json that is already read from `file`; needs: as in `check_records`."""
-    problems = _sound_fields(data, file)
-    _check_annotations(data, problems, on_degenerate == "skip", needs)
-    _check_images(data["images"], image_dir, images, problems)
+    """As `check`, reading `file` in blocks.
+
+    needs: as in `check_records`.
+    use: called with all images, all categories and some annotations as long as all are sound, until
+        it has had every annotation.
+    """
+    lists = read_lists(file, "images", "categories")
+    unsound, problems = _Problems(file), _Problems(file)
+    for key, records in lists.items():
+        _check_fields(key, records, unsound)
+    ids: set[int] = set()
+    tally = None if unsound.found else Tally(**lists)
+    read = 0
+    for _, records in read_blocks(file, ["annotations"]):
+        _check_fields("annotations", records, unsound, ids, read)
+        read += len(records)
+        if unsound.found or tally is None:
+            continue
+        _check_annotations(records, tally, problems, on_degenerate == "skip", needs)
+        if not problems.found:
+            tally.add(records)
+            if use:
+                use(lists["images"], lists["categories"], records)
+    unsound.raise_if_any()
+    assert tally is not None
+    _check_images(lists["images"], image_dir, images, problems)
     problems.raise_if_any()
-    summary = summarize(data)
+    summary = tally.summary()
     if not any(summary.instances_by_category.values()):
         raise UserError(f"{file}: annotations: no object but crowds and degenerate boxes")
     return summary
@@ -118,70 +141,99 @@ def check_records(
 
     needs: which of GROUND_TRUTH every annotation must have.
     """
-    problems = _sound_fields(data, file)
-    _check_annotations(data, problems, on_degenerate == "skip", needs)
+    problems = _Problems(file)
+    for key in FIELDS:
+        _check_fields(key, data[key], problems)
+    problems.raise_if_any()
+    tally = Tally(data["images"], data["categories"])
+    _check_annotations(data["annotations"], tally, problems, on_degenerate == "skip", needs)
     problems.raise_if_any()
 
 
 def load_categories(annotations: Path) -> list[Record]:
     """The checked category dicts of a COCO json by ascending id, their order in detectron2's
     contiguous ids; UserError as `check`."""
-    categories, problems = load_json(annotations)["categories"], _Problems(annotations)
+    (categories,), problems = read_lists(annotations, "categories").values(), _Problems(annotations)
     _check_fields("categories", categories, problems)
     problems.raise_if_any()
     return sorted(categories, key=lambda category: category["id"])
 
 
-def summarize(data: Mapping[str, Any]) -> Summary:
-    """Counts of a checked COCO json (see Summary)."""
-    sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
-    instances = {category["id"]: 0 for category in data["categories"]}
-    masks = dict(instances)
-    with_masks = crowd = degenerate = 0
-    for annotation in data["annotations"]:
-        has_mask = usable_mask(annotation) is not None
-        bad_box = is_degenerate_box(annotation["bbox"], *sizes[annotation["image_id"]])
-        is_crowd = bool(annotation.get("iscrowd") or 0)
-        with_masks += has_mask
-        crowd += is_crowd
-        degenerate += bad_box or has_degenerate_polygon(annotation)
-        if not is_crowd and not bad_box:
-            instances[annotation["category_id"]] += 1
-            masks[annotation["category_id"]] += has_mask
-    counts = len(data["images"]), len(data["annotations"]), with_masks, crowd, degenerate
-    return Summary(*counts, instances, masks, tuple(_suspicions(data, sizes)))
+def summarize(annotations: Path) -> Summary:
+    """Counts of a COCO json that `check` accepts (see Summary)."""
+    tally = Tally(**read_lists(annotations, "images", "categories"))
+    for _, records in read_blocks(annotations, ["annotations"]):
+        tally.add(records)
+    return tally.summary()
 
 
-def _suspicions(data: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> Iterator[str]:
-    """Warnings about boxes that are well formed but, most of them, not in COCO's xywh pixels."""
-    leaving = tiny = 0
-    for annotation in data["annotations"]:
-        x, y, w, h = annotation["bbox"]
-        width, height = sizes[annotation["image_id"]]
-        leaving += x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1  # 1 px: rounding
-        tiny += w <= 1 and h <= 1
-    total = len(data["annotations"])
-    form = "bbox must be [x, y, width, height] in pixels"
-    if 2 * leaving > total:
-        yield f"{leaving:,} of {total:,} boxes leave their image; corners, perhaps? {form}"
-    if 2 * tiny > total:
-        yield f"{tiny:,} of {total:,} boxes are below one pixel; normalised, perhaps? {form}"
+class Tally:
+    """Counts checked annotations (see Summary)."""
+
+    def __init__(self, images: Sequence[Record], categories: Sequence[Record]) -> None:
+        self.sizes = sizes_of(images)
+        self.instances = {category["id"]: 0 for category in categories}
+        self.masks = dict(self.instances)
+        self.counts: Counter[str] = Counter()
+
+    def add(self, annotations: Iterable[Record]) -> None:
+        """Count these as well."""
+        found = dict.fromkeys(("all", "with_masks", "crowd", "degenerate", "leaving", "tiny"), 0)
+        for annotation in annotations:
+            has_mask = usable_mask(annotation) is not None
+            x, y, w, h = annotation["bbox"]
+            width, height = self.sizes[annotation["image_id"]]
+            bad_box = is_degenerate_box(annotation["bbox"], width, height)
+            is_crowd = bool(annotation.get("iscrowd") or 0)
+            found["all"] += 1
+            found["with_masks"] += has_mask
+            found["crowd"] += is_crowd
+            found["degenerate"] += bad_box or has_degenerate_polygon(annotation)
+            # 1 px: rounding
+            found["leaving"] += x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1
+            found["tiny"] += w <= 1 and h <= 1
+            if not is_crowd and not bad_box:
+                self.instances[annotation["category_id"]] += 1
+                self.masks[annotation["category_id"]] += has_mask
+        self.counts.update(found)
+
+    def summary(self) -> Summary:
+        """Of all that were added."""
+        return Summary(
+            images=len(self.sizes),
+            annotations=self.counts["all"],
+            with_masks=self.counts["with_masks"],
+            crowd=self.counts["crowd"],
+            degenerate=self.counts["degenerate"],
+            instances_by_category=self.instances,
+            masks_by_category=self.masks,
+            warnings=tuple(self._suspicions()),
+        )
+
+    def _suspicions(self) -> Iterator[str]:
+        """Warnings about boxes that are well formed but, most of them, not in COCO's pixels."""
+        total, leaving, tiny = (self.counts[key] for key in ("all", "leaving", "tiny"))
+        form = "bbox must be [x, y, width, height] in pixels"
+        if 2 * leaving > total:
+            yield f"{leaving:,} of {total:,} boxes leave their image; corners, perhaps? {form}"
+        if 2 * tiny > total:
+            yield f"{tiny:,} of {total:,} boxes are below one pixel; normalised, perhaps? {form}"
 
 
-def _sound_fields(data: Record, file: Path) -> _Problems:
-    """Raises UserError for unsound fields, on which all other checks rely; none found so far."""
-    problems = _Problems(file)
-    for key in FIELDS:
-        _check_fields(key, data[key], problems)
-    problems.raise_if_any()
-    return problems
+def _check_fields(
+    key: str,
+    records: list[Any],
+    problems: _Problems,
+    ids: set[int] | None = None,
+    first: int = 0,
+) -> None:
+    """Required fields of one list and their types, unique ids and names, image sizes.
 
-
-def _check_fields(key: str, records: list[Any], problems: _Problems) -> None:
-    """Required fields of one list and their types, unique ids and names, image sizes."""
-    ids: set[int] = set()
+    ids, first: of the list's `first` records, which are checked already.
+    """
+    ids = set() if ids is None else ids
     by_name: dict[str, list[str]] = defaultdict(list)
-    for position, record in enumerate(records):
+    for position, record in enumerate(records, start=first):
         if wrong := wrong_field(key, record):
             problems.add(wrong, f"{key}[{position}]")
             continue
@@ -208,14 +260,17 @@ def _check_size(image: Record, problems: _Problems) -> None:
 
 
 def _check_annotations(
-    data: Record, problems: _Problems, skip_degenerate: bool, needs: Collection[str]
+    annotations: list[Record],
+    known: "Tally",
+    problems: _Problems,
+    skip_degenerate: bool,
+    needs: Collection[str],
 ) -> None:
-    sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
-    categories = {category["id"] for category in data["categories"]}
-    pixels = rle_pixels([annotation.get("segmentation") for annotation in data["annotations"]])
-    for annotation, covered in zip(data["annotations"], pixels, strict=True):
+    sizes = known.sizes
+    pixels = rle_pixels([annotation.get("segmentation") for annotation in annotations])
+    for annotation, covered in zip(annotations, pixels, strict=True):
         where = f"annotation {annotation['id']}"
-        if annotation["category_id"] not in categories:
+        if annotation["category_id"] not in known.instances:
             problems.add("unknown category", f"{where} (category {annotation['category_id']})")
         if annotation["image_id"] not in sizes:
             problems.add("unknown image", f"{where} (image {annotation['image_id']})")

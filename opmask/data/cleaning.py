@@ -4,13 +4,16 @@ What a json holds beyond the data contract is dropped, and with it whatever a st
 refuse; so are degenerate boxes and polygons. Shapes and numbers stay exactly as they are.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from opmask.data.records import FIELDS, Record
 from opmask.data.shapes import Segmentation, is_degenerate_box, usable_mask
+from opmask.integrity import durable_file
 
 _MAX_ID = 2**53  # up to which a double, and so every table, holds whole numbers exactly
 
@@ -22,15 +25,24 @@ def clean(data: Mapping[str, Any]) -> Record:
     category_id, bbox, iscrowd (0 or 1) and, if given, area and segmentation: polygons of three
     points or more each, or an RLE with size and counts.
     """
-    sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
-    return {
-        **{k: [_pick(r, FIELDS[k]) for r in data[k]] for k in ("images", "categories")},
-        "annotations": [
-            clean_object(annotation)
-            for annotation in data["annotations"]
-            if not is_degenerate_box(annotation["bbox"], *sizes[annotation["image_id"]])
-        ],
-    }
+    lists = {k: [_pick(r, FIELDS[k]) for r in data[k]] for k in ("images", "categories")}
+    return {**lists, "annotations": clean_objects(data["annotations"], sizes_of(data["images"]))}
+
+
+def sizes_of(images: Iterable[Mapping[str, Any]]) -> dict[int, tuple[int, int]]:
+    """(width, height) of checked images by id."""
+    return {image["id"]: (image["width"], image["height"]) for image in images}
+
+
+def clean_objects(
+    annotations: Iterable[Mapping[str, Any]], sizes: Mapping[int, tuple[int, int]]
+) -> list[Record]:
+    """`clean` of some annotations; sizes: `sizes_of` all images."""
+    return [
+        clean_object(annotation)
+        for annotation in annotations
+        if not is_degenerate_box(annotation["bbox"], *sizes[annotation["image_id"]])
+    ]
 
 
 def renumber(data: Record) -> Record:
@@ -38,28 +50,49 @@ def renumber(data: Record) -> Record:
 
     A list of which an id is beyond 53 bits or, but of categories, negative gets 1 … N by rank.
     """
-    new = {key: _new_ids(data[key], negative=key == "categories") for key in FIELDS}
-    references = (("image_id", new["images"]), ("category_id", new["categories"]))
-    result = {
-        key: [{**record, "id": new[key][record["id"]]} for record in data[key]] for key in FIELDS
-    }
-    for annotation in result["annotations"]:
-        annotation |= {name: ids[annotation[name]] for name, ids in references}
-    return result
+    new = {key: new_ids([record["id"] for record in data[key]], key) for key in FIELDS}
+    return {key: with_ids(data[key], key, new) for key in FIELDS}
+
+
+def with_ids(records: Iterable[Record], key: str, new: Mapping[str, Mapping[int, int]]) -> list:
+    """Records of the list `key` with other ids, its own and those that it refers to.
+
+    new: `new_ids` by list.
+    """
+    names = {"id": key}
+    if key == "annotations":
+        names |= {"image_id": "images", "category_id": "categories"}
+    ids = [(name, new[other]) for name, other in names.items() if other in new]
+    return [{**record, **{name: to[record[name]] for name, to in ids}} for record in records]
+
+
+@contextmanager
+def writer(path: Path) -> Iterator[Callable[[str, Iterable[Record]], None]]:
+    """A cleaned json, a record a line, whole or not at all.
+
+    Gives what adds records to one of its three lists: all of one, then all of the next.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun: dict[str, int] = {}
+    with durable_file(path) as file:
+
+        def add(key: str, records: Iterable[Record]) -> None:
+            if key not in begun:
+                file.write(b'%b\n"%b": [' % (b"\n]," if begun else b"{", key.encode()))
+            for record in records:
+                file.write((b",\n" if begun.get(key) else b"\n") + orjson.dumps(record))
+                begun[key] = 1
+            begun.setdefault(key, 0)
+
+        yield add
+        file.write(b"\n]\n}\n")
 
 
 def write(data: Record, path: Path) -> None:
-    """Write a cleaned json, a record a line, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="ascii") as file:
-        for position, key in enumerate(FIELDS):
-            file.write(f'{"," if position else "{"}\n"{key}": [')
-            for number, record in enumerate(data[key]):
-                file.write(f"{',' if number else ''}\n{json.dumps(record, allow_nan=False)}")
-            file.write("\n]")
-        file.write("\n}\n")
-    partial.replace(path)
+    """Write a cleaned json by `writer`."""
+    with writer(path) as add:
+        for key in FIELDS:
+            add(key, data[key])
 
 
 def _pick(record: Mapping[str, Any], keys: Mapping[str, Any]) -> Record:
@@ -84,10 +117,13 @@ def _plain(mask: Segmentation) -> Segmentation:
     return {"size": [int(side) for side in mask["size"]], "counts": mask["counts"]}
 
 
-def _new_ids(records: list[Record], *, negative: bool) -> dict[int, int]:
-    """Id to new id."""
-    ids = [record["id"] for record in records]
-    lowest = -_MAX_ID if negative else 0
-    if all(lowest <= number <= _MAX_ID for number in ids):
+def new_ids(ids: Collection[int], key: str) -> dict[int, int]:
+    """Id to new id, of the list `key`: see `renumber`."""
+    if may_stay(ids, key):
         return dict(zip(ids, ids, strict=True))
     return {number: rank for rank, number in enumerate(sorted(ids), start=1)}
+
+
+def may_stay(ids: Collection[int], key: str) -> bool:
+    """Whether every later stage can hold these ids of the list `key`."""
+    return not ids or (min(ids) >= (-_MAX_ID if key == "categories" else 0) and max(ids) <= _MAX_ID)

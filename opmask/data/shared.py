@@ -47,9 +47,9 @@ class SharedSet:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Map what `write_set` left; OSError if it is not there."""
-        arrays = (np.load(folder / f"{name}.npy", "r") for name in ("images", "objects"))
+        images, objects = (np.load(folder / f"{name}.npy", "r") for name in ("images", "objects"))
         categories = json.loads((folder / "categories.json").read_bytes())
-        return cls(categories, *arrays, np.memmap(folder / "text", mode="r"))
+        return cls(categories, images, objects, np.memmap(folder / "text", mode="r"))
 
     def file_name(self, image: int) -> str:
         """Of the image at this position."""
@@ -107,8 +107,8 @@ def write_set(annotations: Path, folder: Path) -> None:
             if key == "annotations":
                 parts.append(_write_block(records, text))
             else:
-                names = ("id", "file_name", "width", "height", "name")
-                lists[key] += [{n: record[n] for n in names if n in record} for record in records]
+                kept = ("id", "file_name", "width", "height", "name")
+                lists[key] += [{n: record[n] for n in kept if n in record} for record in records]
         images, categories = (sorted(found, key=lambda r: r["id"]) for found in lists.values())
         names = [image["file_name"].encode() for image in images]
         text.write(b"".join(names))
@@ -117,10 +117,11 @@ def write_set(annotations: Path, folder: Path) -> None:
     if not np.isin(read["image"], table["id"]).all():
         raise UserError(f"{annotations}: has an annotation of an unknown image")
     image, objects = np.searchsorted(table["id"], read["image"]), _objects(read, categories)
-    image, objects = (a[_has_area(read["box"], table[image])] for a in (image, objects))
+    sound = _has_area(read["box"], table[image])
+    image, objects = image[sound], objects[sound]
     order = np.argsort(image, kind="stable")
-    for name, side in (("first", "left"), ("last", "right")):
-        table[name] = np.searchsorted(image[order], np.arange(len(table)), side)
+    table["first"] = np.searchsorted(image[order], np.arange(len(table)))
+    table["last"] = np.searchsorted(image[order], np.arange(len(table)), "right")
     used = np.bincount(image[~objects["crowd"]], minlength=len(table)) > 0
     np.save(folder / "images.npy", table[used])
     np.save(folder / "objects.npy", objects[order])

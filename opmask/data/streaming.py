@@ -8,7 +8,7 @@ import gc
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,29 +29,36 @@ class _Unusual(Exception):
     """To be read by `load_json`."""
 
 
-def read_blocks(path: Path) -> Iterator[tuple[str, list[Any]]]:
+def read_blocks(path: Path, only: Collection[str] = FIELDS) -> Iterator[tuple[str, list[Any]]]:
     """The records of `path`, as many at a time as a block holds: (name of their list, these).
 
     Lists come in the order of the file, records unchecked and in theirs; an empty list never.
+
+    only: the lists that are wanted; others are passed over, and their records not even parsed.
 
     Raises:
         UserError: as `load_json`, perhaps after some blocks.
     """
     done: Counter[str] = Counter()
     try:
-        for key, records in _blocks(path.read_bytes()):
+        for key, records in _blocks(path.read_bytes(), only):
             done[key] += len(records)
             yield key, records
     except (OSError, _Unusual):
-        rest = {key: records[done[key] :] for key, records in _lists(load_json(path))}
-        yield from ((key, records) for key, records in rest.items() if records)
+        for key, records in load_json(path).items():
+            if key in only and records[done[key] :]:
+                yield key, records[done[key] :]
 
 
-def _lists(data: Record) -> Iterator[tuple[str, list[Any]]]:
-    return ((key, records) for key, records in data.items() if key in FIELDS)
+def read_lists(path: Path, *keys: str) -> dict[str, list[Any]]:
+    """Whole lists of `path` by name, without the memory of others; UserError as `read_blocks`."""
+    lists: dict[str, list[Any]] = {key: [] for key in keys}
+    for key, records in read_blocks(path, keys):
+        lists[key] += records
+    return lists
 
 
-def _blocks(text: bytes) -> Iterator[tuple[str, list[Any]]]:
+def _blocks(text: bytes, only: Collection[str]) -> Iterator[tuple[str, list[Any]]]:
     """Cuts are guesses, which parsers confirm: each block, and what is left without the lists."""
     around, at = b"", 0
     while found := _LIST.search(text, at):
@@ -60,6 +67,8 @@ def _blocks(text: bytes) -> Iterator[tuple[str, list[Any]]]:
         if [*_outermost(around + b"]}")][-1:] != [key]:
             raise _Unusual
         at = found.end()
+        if key not in only and (last := _LAST.search(text, at)) and text[at : at + 1] != b"]":
+            at = last.end() - 1
         while text[at : at + 1] != b"]":
             records, at = _block(text, at)
             yield key, records
