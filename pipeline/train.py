@@ -80,9 +80,12 @@ def train(
 
 
 def so_far() -> None:
-    """Table 1 of the headline runs, by a process of its own, which is no part of the stage."""
+    """Table 1 of the headline runs, by a process of its own, which is no part of the stage.
+
+    So its module has a name that is put together (docs/code-digests.md).
+    """
     others = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
-    subprocess.run([sys.executable, "-m", "pipeline.so_far"], env=others, check=False)
+    subprocess.run([sys.executable, "-m", f"{__package__}.so_far"], env=others, check=False)
 
 
 def forget_trunks(used: Collection[Path], paths: Paths) -> None:

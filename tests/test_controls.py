@@ -100,6 +100,7 @@ def test_a_bound_with_all_masks_is_measured_on_the_classes_novel_to_the_baseline
     ]
     table = contrast_table(resampler(tmp_path, made), control_contrasts(made))
     (row,) = table.to_dict("records")
+    assert row["claim"].startswith("Upper bound")
     expected = difference([upper], [baseline], NOVEL, **BOOTSTRAP)
     assert row["difference"] == pytest.approx(expected.value) and row["tested"] == len(NOVEL)
     (drawn,) = controls_table(table).to_dict("records")

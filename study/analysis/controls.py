@@ -33,11 +33,12 @@ def control_contrasts(
         return ()
     found = {}
     for one in CONTROLS:
+        asked = one.get("question") or one["bound"]
         for supervised in DIRECTIONS:
             for a, b in (_against_baseline(one, supervised), *_answering(one, supervised)):
                 if {a, b} <= made and (a, b) not in known:
                     name = f"{a.removesuffix(f'-{BACKBONE}-{supervised}')} over {b}"
-                    found[a, b] = Contrast(name, one.get("question", ""), a, b, "novel", "")
+                    found[a, b] = Contrast(name, asked, a, b, "novel", "")
     return tuple(found.values())
 
 

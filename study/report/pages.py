@@ -93,7 +93,11 @@ def _context(inputs: Inputs, shown: Inputs) -> dict[str, Any]:
         **summary.first_screen(inputs),
         "tables": {name: (titles[name], blocks) for name, blocks in tables.items()},
         "figures": drawn,
-        "below": {f: view(shown.tables[t]) for f, (t, view) in _BELOW.items() if t in shown.tables},
+        "below": {
+            figure: view(shown.tables[table])
+            for figure, (table, view) in _BELOW.items()
+            if figure in there and table in shown.tables
+        },
         "kept_out": figures.kept_out(shown),
         "left_out": [titles[n].partition(":")[0] for n in titles if papers and n not in there],
         "claims_lead": claims.lead(shown.claims, "of the paper") if counts else "",

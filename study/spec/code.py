@@ -46,7 +46,6 @@ PROJECT = Project(
         "opmask.integrity": "writes and moves files whole, or refuses them: never another content",
         "study.runs.dvc_files": "mends files of DVC, or says how",
         "study.runs.store": "keeps and links folders whole, by name: never another content",
-        "pipeline.so_far": "shows early what stages make later; nothing rests on it",
         "study.runs.side_by_side": "when and where tasks run, in modules of their own",
         "study.runs.slurm": "likewise; what it trains by, stage `train` imports itself",
         "study.runs.log": "says how far a training is",
