@@ -47,7 +47,10 @@ SlurmdTimeout=5
 MinJobAge=3600
 KillWait=10
 SlurmdParameters=config_overrides
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1 GraceTime=300
+PartitionName=urgent Nodes=ALL PriorityTier=2
 """
 
 
@@ -108,7 +111,7 @@ class Cluster:
         self._start("slurmctld", "slurmctld", "-D", "-f", self.conf)
         for node in NODES:
             self.start_node(node)
-        until(lambda: answer("sinfo", "-h", "-N", "-o", "%t") == ["idle"] * len(NODES), 60)
+        until(lambda: {*answer("sinfo", "-h", "-o", "%t")} == {"idle"}, 60)
 
     def start_node(self, node: str) -> None:
         self._start(node, "slurmd", "-D", "-f", self.conf, "-N", node)

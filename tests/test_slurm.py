@@ -25,7 +25,7 @@ from study.spec.schema import check_rules
 ROOT = Path(__file__).parents[1]
 ASKED = {**PARAMS["hardware"]["slurm"], "time": 10, "mem": "1G", "cpus_per_task": 1, "at_once": 2}
 HARDWARE = {**PARAMS["hardware"], "launcher": "slurm", "gpus": 0, "slurm": ASKED}
-LENGTH = 20  # iterations of a tiny training, a checkpoint every second
+LENGTH = 8  # iterations of a tiny training, a checkpoint every second
 needs_slurm = pytest.mark.skipif(
     not slurm_here.is_installed(), reason="needs root, slurm-wlm and munge"
 )
@@ -124,6 +124,22 @@ def train_tiny(key, work, hardware=HARDWARE):
         publish(work, "model_final.pth")
 
 
+def train_and_wait(key, work):
+    """`train_tiny` that waits at its first checkpoint, once, for what is to disturb it."""
+    from opmask.training.hooks import PeriodicCheckpoints
+
+    after_step, waits = PeriodicCheckpoints.after_step, Path(f"{key}.waits")
+
+    def save_and_wait(hook):
+        after_step(hook)
+        if any(Path("work", work).glob("model_*.pth")) and not waits.exists():
+            waits.touch()
+            until(Path(f"{key}.disturbed").exists)
+
+    PeriodicCheckpoints.after_step = save_and_wait
+    train_tiny(key, work)
+
+
 def wait_for_go(key, work):
     with Path(f"{key}.started").open("a") as file:
         file.write("started\n")
@@ -166,16 +182,14 @@ def locally(keys, hardware="HARDWARE"):
 @pytest.mark.slow
 def test_two_runs_one_whose_node_dies_and_one_out_of_time(cluster, in_background):
     """Both end with the bits of runs on this machine that nothing disturbed."""
-    process = in_background([job("a"), job("b")], "train_tiny")
-    until(lambda: len(answer("squeue", "--me", "-h", "-t", "running", "-o", "%N")) == 2)
+    process = in_background([job("a"), job("b")], "train_and_wait")
+    until(lambda: Path("a.waits").exists() and Path("b.waits").exists())
     (number,), (other,) = submitted("a"), submitted("b")
     (node,) = answer("squeue", "-h", "-j", number, "-o", "%N")
-    warn = partial(subprocess.run, ["scancel", "--signal=USR2", other], check=True)
-    due = {"a": partial(cluster.kill_node, node, number), "b": warn}
+    cluster.kill_node(node, number)
+    subprocess.run(["scancel", "--signal=USR2", other], check=True)
+    Path("b.disturbed").touch()
     try:
-        while due:  # each at its first checkpoint
-            ready = until(lambda: [key for key in due if any(job(key).work.glob("model_*.pth"))])
-            due.pop(ready[0])()
         finished(process)
     finally:
         cluster.start_node(node)
@@ -199,12 +213,15 @@ def test_two_nodes_train_one_run(in_background):
 
 
 @needs_slurm
-@pytest.mark.parametrize("number", ["TERM", pytest.param("USR2", marks=pytest.mark.slow)])
-def test_a_job_that_is_preempted_or_out_of_time_is_queued_again(number, in_background):
+@pytest.mark.parametrize("out_of_time", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_job_that_is_preempted_or_out_of_time_is_queued_again(out_of_time, in_background):
     process = in_background([job("a")], "wait_for_go")
     until(Path("a.started").exists)
     (queued,) = submitted("a")
-    subprocess.run(["scancel", f"--signal={number}", queued], check=True)
+    if out_of_time:
+        subprocess.run(["scancel", "--signal=USR2", queued], check=True)
+    else:
+        subprocess.run(["srun", "--partition=urgent", "--nodes=2", "true"], check=True)
     until(lambda: Path("a.started").read_text().count("started") == 2)
     Path("go").touch()
     finished(process)
