@@ -23,7 +23,7 @@ from study.spec.paths import PUBLISHED
 from study.spec.schema import check_rules
 
 ROOT = Path(__file__).parents[1]
-ASKED = {**PARAMS["hardware"]["slurm"], "time": 10, "mem": "1G", "cpus_per_task": 1, "at_once": 2}
+ASKED = {**PARAMS["hardware"]["slurm"], "time": 60, "mem": "1G", "cpus_per_task": 1, "at_once": 2}
 HARDWARE = {**PARAMS["hardware"], "launcher": "slurm", "gpus": 0, "slurm": ASKED}
 LENGTH = 8  # iterations of a tiny training, a checkpoint every second
 needs_slurm = pytest.mark.skipif(
@@ -147,8 +147,30 @@ def wait_for_go(key, work):
     publish(work)
 
 
+def wait_with_a_child(key, work):
+    """`wait_for_go` that says how its child has fared, and fails when it is told to stop."""
+    with subprocess.Popen(["sleep", "400"]) as child:
+        try:
+            wait_for_go(key, work)
+        except KeyboardInterrupt as error:
+            Path(f"{key}.child").write_text(f"ended by {child.poll()}")
+            raise RuntimeError("as where another process of it has died first") from error
+        finally:
+            child.kill()
+
+
 def refuse(_key, _work):
     raise UserError("params.yaml: data_root: is missing")
+
+
+def refuse_on_the_second_node(key, work):
+    """Which the first, like a training, notices after a while."""
+    if os.environ["SLURM_NODEID"] == "1":
+        Path("refused").touch()
+        refuse(key, work)
+    until(Path("refused").exists)
+    time.sleep(3)
+    raise UserError("lost the others")
 
 
 def weights(work):
@@ -165,7 +187,7 @@ def same(one, other):
 
 
 def finished(process, code=0):
-    said = process.communicate(timeout=500)[1]
+    said = process.communicate()[1]
     assert process.returncode == code, said
     return said
 
@@ -215,7 +237,7 @@ def test_two_nodes_train_one_run(in_background):
 @needs_slurm
 @pytest.mark.parametrize("out_of_time", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_job_that_is_preempted_or_out_of_time_is_queued_again(out_of_time, in_background):
-    process = in_background([job("a")], "wait_for_go")
+    process = in_background([job("a")], "wait_with_a_child")
     until(Path("a.started").exists)
     (queued,) = submitted("a")
     if out_of_time:
@@ -223,6 +245,7 @@ def test_a_job_that_is_preempted_or_out_of_time_is_queued_again(out_of_time, in_
     else:
         subprocess.run(["srun", "--partition=urgent", "--nodes=2", "true"], check=True)
     until(lambda: Path("a.started").read_text().count("started") == 2)
+    assert Path("a.child").read_text() == "ended by None"
     Path("go").touch()
     finished(process)
     assert submitted("a") == [queued]
@@ -250,6 +273,14 @@ def test_a_cancelled_job_is_an_error_and_stays_cancelled(in_background):
 def test_a_user_error_is_given_as_it_is(cluster, project):
     with pytest.raises(UserError, match="^a: job .*: params.yaml: data_root: is missing .log: wo"):
         by_slurm([job("a")], HARDWARE, refuse)
+
+
+@needs_slurm
+def test_an_error_on_one_of_two_nodes_ends_the_job(cluster, project):
+    hardware = HARDWARE | {"slurm": ASKED | {"nodes": 2}}
+    with pytest.raises(UserError, match=": lost the others; params.yaml: data_root: is missing "):
+        by_slurm([job("a")], hardware, refuse_on_the_second_node)
+    assert "Restarts=0" in answer("scontrol", "show", "job", *submitted("a"))
 
 
 @needs_slurm
