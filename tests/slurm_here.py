@@ -12,8 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -79,8 +80,7 @@ def ends_with_us(*command: object) -> list[str]:
 
 
 class Cluster:
-    """A controller and two nodes, whose files lie in `folder`, and whose processes are those with
-    SLURM_CONF as this process has it."""
+    """A controller and two nodes, whose files lie in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.conf = folder, folder / "slurm.conf"
@@ -120,16 +120,15 @@ class Cluster:
         """As by a power cut: what Slurm has there, then what runs there."""
         self.daemons[node].kill()
         self.daemons[node].wait()
-        steps = [p for p in self._processes() if f"slurmstepd: [{job}." in " ".join(p.cmdline())]
-        for one in [*steps, *sum((step.children(True) for step in steps), [])]:
-            one.kill()
+        ours = self._processes()
+        steps = [p for p in ours if f"slurmstepd: [{job}." in " ".join(p.info["cmdline"] or ())]
+        tasks = [p for p in ours if (p.info["environ"] or {}).get("SLURM_JOB_ID") == job]
+        _kill([*steps, *tasks])
 
     def stop(self) -> None:
         """End all that is the cluster's, jobs and those who wait for them too."""
         while found := self._processes():
-            for one in found:
-                one.kill()
-            psutil.wait_procs(found)
+            _kill(found)
 
     def _start(self, name: str, *command: object) -> None:
         apart = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -137,8 +136,21 @@ class Cluster:
         self.daemons[name] = subprocess.Popen(ends_with_us(*command), **apart)
 
     def _processes(self) -> list[psutil.Process]:
-        found = [p for p in psutil.process_iter(["environ"]) if p.pid != os.getpid()]
-        return [p for p in found if (p.info["environ"] or {}).get("SLURM_CONF") == str(self.conf)]
+        asked = psutil.process_iter(["cmdline", "environ", "open_files"])
+        return [p for p in asked if p.pid != os.getpid() and self._is_ours(p.info)]
+
+    def _is_ours(self, about: dict[str, Any]) -> bool:
+        """A slurmstepd writes its title over its environment, but has the log of its node open."""
+        files = [Path(one.path) for one in about["open_files"] or ()]
+        conf = (about["environ"] or {}).get("SLURM_CONF")
+        return conf == str(self.conf) or any(self.folder in path.parents for path in files)
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for one in processes:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(processes)
 
 
 @contextmanager
