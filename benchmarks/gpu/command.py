@@ -58,23 +58,13 @@ def run(argv: Sequence[str]) -> None:
     minutes = options.budget or (float("inf") if rehearsal else 10)
     deadline = time.monotonic() + 60 * minutes
     options.out.mkdir(parents=True, exist_ok=True)
-    summary: list[dict[str, object]] = []
+    summary = []
     for name in options.parts:
-        limit = PARTS[name].seconds * (SLOWER if rehearsal else 1)
-        limit = min(limit, deadline - time.monotonic())
         print(f"\n{name}: {PARTS[name].about}", flush=True)
-        results, log = (options.out / f"{name}.{kind}" for kind in ("csv", "log"))
-        for earlier in (results, log):
-            earlier.unlink(missing_ok=True)
-        started = time.monotonic()
-        outcome = _outcome(command_of(name, options.device, scale, options.out), log, limit)
-        seconds = round(time.monotonic() - started)
-        if log.exists():
-            print("\n".join(log.read_text(errors="replace").splitlines()[-SHOWN:]), flush=True)
-        rows = pd.read_csv(results) if results.exists() else pd.DataFrame()
-        errors = int(rows["error"].notna().sum()) if "error" in rows else 0
-        row = {"part": name, "outcome": outcome, "rows": len(rows), "errors": errors}
-        summary.append({**row, "seconds": seconds, "about": PARTS[name].about})
+        limit = PARTS[name].seconds * (SLOWER if rehearsal else 1)
+        command = command_of(name, options.device, scale, options.out)
+        row = _run_part(command, options.out / name, min(limit, deadline - time.monotonic()))
+        summary.append({"part": name, **row, "about": PARTS[name].about})
         table = pd.DataFrame(summary)
         write_durably(options.out / "summary.csv", table.to_csv(index=False))
     print("\n" + table.to_string(index=False))
@@ -87,10 +77,23 @@ def command_of(part: str, device: str, scale: str, folder: Path) -> list[str]:
     return [sys.executable, "-m", "benchmarks.gpu", part, device, scale, str(folder)]
 
 
-def _outcome(command: Sequence[str], log: Path, limit: float) -> str:
-    """Run `command`, its output into `log`, for `limit` seconds at most; how it ended."""
+def _run_part(command: Sequence[str], stem: Path, limit: float) -> dict[str, object]:
+    """Run `command` for `limit` seconds at most, its output into `stem`.log, then shown; how it
+    ended, and what it left in `stem`.csv, where earlier results stay if there is no time."""
     if limit < LEAST:
-        return "no time left"
+        return {"outcome": "no time left", "rows": 0, "errors": 0, "seconds": 0}
+    results, log = stem.with_suffix(".csv"), stem.with_suffix(".log")
+    results.unlink(missing_ok=True)
+    started = time.monotonic()
+    outcome = _outcome(command, log, limit)
+    seconds = round(time.monotonic() - started)
+    print("\n".join(log.read_text(errors="replace").splitlines()[-SHOWN:]), flush=True)
+    rows = pd.read_csv(results) if results.exists() else pd.DataFrame()
+    errors = int(rows["error"].notna().sum()) if "error" in rows else 0
+    return {"outcome": outcome, "rows": len(rows), "errors": errors, "seconds": seconds}
+
+
+def _outcome(command: Sequence[str], log: Path, limit: float) -> str:
     quiet = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as file:
         process = subprocess.Popen(

@@ -58,13 +58,10 @@ def _compared(found: Found, reference: Found) -> Row:
         scores.append((ours.scores[where] - true.scores).abs()[best > 0.9])
         either = (masks | true_masks).flatten(1).sum(1)
         ious.append(((masks & true_masks).flatten(1).sum(1) / either)[either > 0])
-    return {
-        "detections": len(torch.cat(again)),
-        "found_again": torch.cat(again).float().mean().item(),
-        "score_off": torch.cat(scores).max().item(),
-        "mask_iou": torch.cat(ious).mean().item(),
-        "worst_mask_iou": torch.cat(ious).min().item(),
-    }
+    found_again, iou = torch.cat(again).float(), torch.cat(ious)
+    row = {"detections": len(found_again), "found_again": found_again.mean().item()}
+    row |= {"mask_iou": iou.mean().item(), "worst_mask_iou": iou.min().item()}
+    return row | {"score_off": torch.cat(scores).max().item()}
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ and every model gets the proposals of the first.
 """
 
 from collections.abc import Iterator, Mapping
+from statistics import median
 from typing import Any
 
 import torch
@@ -61,16 +62,10 @@ def parity(setting: Setting) -> Iterator[Row]:
         off = {name: relative(gradients[name], one) for name, one in reference[1].items()}
         worst = max(off, key=lambda name: off[name])
         vectors = (torch.cat([*map(torch.flatten, g.values())]) for g in (gradients, reference[1]))
-        yield {
-            "device": device,
-            "precision": precision,
-            **losses,
-            "loss_off": max(abs(losses[name] / one - 1) for name, one in reference[0].items()),
-            "gradient_off": relative(*vectors),
-            "median_off": float(torch.tensor([*off.values()]).median()),
-            "worst_off": off[worst],
-            "worst": worst,
-        }
+        row = {"device": device, "precision": precision, **losses}
+        row["loss_off"] = max(abs(losses[name] / one - 1) for name, one in reference[0].items())
+        row |= {"gradient_off": relative(*vectors), "median_off": median([*off.values()])}
+        yield row | {"worst_off": off[worst], "worst": worst}
 
 
 def _pin_proposals(rpn: Any, given: list[Instances], device: str) -> None:

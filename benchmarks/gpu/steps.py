@@ -48,10 +48,5 @@ def timed(setting: Setting, job: Job, change: Callable[[Session], None] | None =
         time.perf_counter() - started,
         setting.seconds(partial(session.train, count), 1),
     )
-    memory = session.train(0)["peak_memory_gib"]
-    return {
-        "ms": 1000 * seconds / count,
-        "images_per_s": count * done["images"] / seconds,
-        "peak_memory_gib": memory,
-        "first_s": first,
-    }
+    row = {"ms": 1000 * seconds / count, "images_per_s": count * done["images"] / seconds}
+    return row | {"peak_memory_gib": session.train(0)["peak_memory_gib"], "first_s": first}

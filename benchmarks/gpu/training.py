@@ -83,6 +83,7 @@ def _train(
     manifest = job.manifest()
     cfg, specification = job.config(manifest)
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.BASE_LR = LENGTH, (), 0.01
+    cfg.MODEL.WEIGHTS = ""
     cfg.MODEL.ROI_BOX_HEAD.NORM = cfg.MODEL.ROI_MASK_HEAD.NORM = norm
     work = Path(setting.folder, "trainings", name)
     if not begun:
