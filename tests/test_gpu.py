@@ -43,11 +43,12 @@ def test_a_machine_tells_what_it_is(setting):
     assert (rows["tflop_s"][1:] > 0).all() and len(rows) == 9
 
 
+@pytest.mark.slow
 def test_a_step_is_that_of_the_cpu(setting):
     rows = rows_of("parity", setting)
     reference, *others = rows.to_dict("records")
     assert reference["gradient_off"] == reference["loss_off"] == 0
-    for row, loss, gradient in zip(others, (1e-4, 0.01, 0.02), (1e-3, 0.05, 0.3), strict=True):
+    for row, loss, gradient in zip(others, (1e-4, 0.01, 0.02), (1e-3, 0.02, 0.05), strict=True):
         assert row["device"] == setting.device
         assert row["loss_off"] < loss and row["gradient_off"] < gradient, row
     assert others[-1]["gradient_off"] > 1e-4  # bf16 was computed at all

@@ -20,7 +20,7 @@ PARTS = {
     "machine": Part("machine", 40, "versions, driver, speed of products and copies by precision"),
     "parity": Part("parity", 60, "losses and gradients of a step against those of the CPU"),
     "inference": Part("inference", 60, "detections and masks against those of the CPU, images/s"),
-    "resume": Part("training", 90, "trained twice, and interrupted: the same bits or how near"),
+    "resume": Part("training", 120, "trained twice, and interrupted: the same bits or how near"),
     "step": Part("steps", 150, "a step by precision and batch, against plain code: ms, GiB"),
     "profile": Part("profiling", 60, "where a step's time goes, and each wait for the GPU by line"),
     "options": Part("options", 120, "what compiling, layouts, optimisers, loaders would gain"),

@@ -61,7 +61,7 @@ def _compared(found: Found, reference: Found) -> Row:
     found_again, iou = torch.cat(again).float(), torch.cat(ious)
     row = {"detections": len(found_again), "found_again": found_again.mean().item()}
     row |= {"mask_iou": iou.mean().item(), "worst_mask_iou": iou.min().item()}
-    return row | {"score_off": torch.cat(scores).max().item()}
+    return row | {"score_off": torch.cat([*scores, torch.zeros(1)]).max().item()}
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from study.spec.params import CHOICES, PAPER, SCALES
 
 STAGES = ("plan", "inputs", "data", "splits", "pretrain", "train", "evaluate", "cam")
 RUN = "opmask-R50-voc"
+TRAINED = f"runs/smoke/train/{RUN}-0"
 OTHERS = (
     ("pilot", "pipeline.pilot", "--iterations", "10", "--images", "4"),
-    ("predict", "opmask.predict", f"runs/smoke/train/{RUN}-0", "data/smoke/val", "--out", "found"),
+    ("predict", "opmask.predict", "data/smoke/val", "--run", TRAINED, "--threshold", "0"),
 )
 
 
@@ -29,17 +31,21 @@ def smoke(setting: Setting) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _copy_project(root, setting.on_gpu)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for DVC's python
         dvc = importlib.util.find_spec("dvc") is not None
         by_dvc = [(name, "dvc", "repro", "--single-item", name) for name in ("code", *STAGES)]
         alone = [(name, f"pipeline.{name}") for name in STAGES]
         for name, module, *arguments in (*(by_dvc if dvc else alone), *OTHERS):
             command, started = [sys.executable, "-m", module, *arguments], time.perf_counter()
-            done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+            done = subprocess.run(
+                command, cwd=root, env=os.environ | {"PATH": path}, capture_output=True, text=True
+            )
             row = {"what": name, "dvc": dvc, "seconds": time.perf_counter() - started}
             if done.returncode:
-                row["error"] = (done.stdout + done.stderr)[-400:]
+                yield {**row, "error": (done.stdout + done.stderr)[-400:]}
+                return
             yield row
-        about = root / "runs/smoke/train" / f"{RUN}-0" / "provenance.json"
+        about = root / TRAINED / "provenance.json"
         yield {"what": "trained on", **json.loads(about.read_text())["hardware"]}
 
 

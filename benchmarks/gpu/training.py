@@ -24,7 +24,7 @@ from opmask.training.hardware import Hardware
 from opmask.training.hooks import SeedEveryIteration
 from study.runs.jobs import training_data
 
-LENGTH = 12  # iterations
+LENGTH = 6  # iterations
 Tensors = dict[str, Tensor]
 
 
