@@ -1,6 +1,7 @@
 """The session on a GPU: rehearsed on CPU, and for real where there is one (`-m gpu`)."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +71,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(setting):
     """On a GPU up to the order in which RoIAlign's gradient is summed up."""
     rows = rows_of("resume", setting)
     assert rows["what"].tolist()[:2] == ["again", "resumed"]
+    assert rows["from"][1] == "model_0000003.pth"  # the second half is trained after it
     if setting.on_gpu:
         assert (rows["off"] < 0.01).all()
     else:
@@ -103,8 +105,10 @@ def test_waits_are_counted_by_our_nearest_line():
     def act() -> None:
         ours["wait"]()
         torchs["call"]()
+        warnings.warn("a synchronizing operation of others", stacklevel=1)
 
-    assert waits(act, on_gpu=False) == {"opmask/model/some.py:3": 2}
+    line = act.__code__.co_firstlineno + 3
+    assert waits(act, on_gpu=False) == {"opmask/model/some.py:3": 2, f"tests/test_gpu.py:{line}": 1}
 
 
 def test_distance_is_relative():

@@ -49,14 +49,15 @@ def waits(action: Callable[[], object], on_gpu: bool = True) -> Counter[str]:
     """How often each line, `opmask/model/roi_heads.py:112`, makes the CPU wait for the GPU."""
     root, found = f"{Path(opmask.__file__).parents[1]}/", Counter[str]()
 
-    def note(message: Warning | str, *_: object) -> None:
+    def note(message: Warning | str, _kind: type, file: str, number: int, *_: object) -> None:
         if "synchroniz" not in str(message):
             return
+        stack = [(frame.filename, frame.lineno) for frame in traceback.extract_stack()]
         lines = [
-            f"{frame.filename.split('site-packages/')[-1].removeprefix(root)}:{frame.lineno}"
-            for frame in traceback.extract_stack()[:-1]
+            f"{name.split('site-packages/')[-1].removeprefix(root)}:{at}"
+            for name, at in [*reversed(stack), (file, number)]
         ]
-        found[next((line for line in reversed(lines) if line.startswith(OWNERS)), lines[-1])] += 1
+        found[next((line for line in lines if line.startswith(OWNERS)), lines[-1])] += 1
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -53,8 +53,10 @@ def resume(setting: Setting) -> Iterator[Row]:
         yield {"deterministic": strict, "what": "again", **distance(again, once)}
         with _terminated_at(LENGTH // 2), suppress(Terminated):
             _train(setting, hardware, f"resumed-{strict}")
+        checkpoint = _work(setting, f"resumed-{strict}") / "last_checkpoint"
+        about = {"deterministic": strict, "what": "resumed", "from": checkpoint.read_text()}
         resumed = _train(setting, hardware, f"resumed-{strict}", begun=True)
-        yield {"deterministic": strict, "what": "resumed", **distance(resumed, once)}
+        yield {**about, **distance(resumed, once)}
 
 
 def nccl(setting: Setting) -> Iterator[Row]:
@@ -85,12 +87,16 @@ def _train(
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.BASE_LR = LENGTH, (), 0.01
     cfg.MODEL.WEIGHTS = ""
     cfg.MODEL.ROI_BOX_HEAD.NORM = cfg.MODEL.ROI_MASK_HEAD.NORM = norm
-    work = Path(setting.folder, "trainings", name)
+    work = _work(setting, name)
     if not begun:
         shutil.rmtree(work, ignore_errors=True)
     data = replace(training_data(specification, manifest), held_out=0)
     final = trainer.train(cfg, data, work, hardware, description=name)
     return torch.load(final, weights_only=True, map_location="cpu")["model"]
+
+
+def _work(setting: Setting, name: str) -> Path:
+    return setting.folder / "trainings" / name
 
 
 def _terminated_at(iteration: int) -> Any:
