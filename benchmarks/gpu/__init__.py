@@ -17,7 +17,7 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "machine": Part("machine", 40, "versions, driver, speed of products and copies by precision"),
+    "machine": Part("machine", 40, "versions, driver, speed of products and convolutions"),
     "parity": Part("parity", 60, "losses and gradients of a step against those of the CPU"),
     "inference": Part("inference", 60, "detections and masks against those of the CPU, images/s"),
     "resume": Part("training", 120, "trained twice, and interrupted: the same bits or how near"),

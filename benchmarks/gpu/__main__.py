@@ -4,13 +4,14 @@
 """
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
 import pandas as pd
 
 from benchmarks.gpu import PARTS
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.setting import TRAININGS, Setting
 from benchmarks.timing import write
 
 
@@ -22,6 +23,7 @@ def run(part: str, device: str, scale: str, folder: str) -> None:
         rows.append(row)
         print(", ".join(f"{name} {_short(value)}" for name, value in row.items()), flush=True)
         write(pd.DataFrame(rows), Path(folder, f"{part}.csv"), device)
+    shutil.rmtree(Path(folder, TRAININGS), ignore_errors=True)  # hundreds of MB
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks gpu`: runs the parts of `benchmarks.gpu` within a budget.
+"""Runs the parts of `benchmarks.gpu` within a budget.
 
 Each is a process of its own with a limit, so that one that fails or hangs takes no other with it.
 Results are `PART.csv`, whole after every row, and `PART.log`, what the part printed; `summary.csv`
@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from benchmarks.gpu import PARTS
-from opmask.errors import UserError, main
+from opmask.errors import UserError
 from opmask.integrity import write_durably
 
 SLOWER = 10  # of a rehearsal's limits
@@ -47,9 +47,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-@main
 def run(argv: Sequence[str]) -> None:
-    """Run the parts; exit status 1 if one of them did not end well."""
+    """Run the parts; exit status 1 if one of them did not end well. UserError: there is no GPU."""
     options = parser().parse_args(argv)
     rehearsal = options.device == "cpu"
     if not rehearsal and not torch.cuda.is_available():

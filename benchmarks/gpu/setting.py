@@ -17,6 +17,7 @@ from opmask.miniature.build import build as build_miniature
 from study.spec.params import load_params
 
 Row = dict[str, Any]
+TRAININGS = "trainings"  # folder, of one part
 
 # `SOLVER.PRECISION`, and whether convolutions and products of matrices take TF32 where that is
 # fp32: ten bits instead of 23. PyTorch's default lets convolutions: what `precision: fp32` trains.

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.gpu.setting import Row, Setting, gradients_of, relative, use
+from benchmarks.gpu.setting import TRAININGS, Row, Setting, gradients_of, relative, use
 from benchmarks.session import Session
 from opmask.errors import Terminated
 from opmask.training import trainer
@@ -96,7 +96,7 @@ def _train(
 
 
 def _work(setting: Setting, name: str) -> Path:
-    return setting.folder / "trainings" / name
+    return setting.folder / TRAININGS / name
 
 
 def _terminated_at(iteration: int) -> Any:
