@@ -1,5 +1,6 @@
 """The session on a GPU: rehearsed on CPU, and for real where there is one (`-m gpu`)."""
 
+import multiprocessing
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchmarks.gpu import PARTS, command
 from benchmarks.gpu.__main__ import run as run_part
 from benchmarks.gpu.profiling import waits
 from benchmarks.gpu.setting import Setting, relative
+from opmask.training import launch
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -79,8 +81,15 @@ def test_a_resumed_training_is_the_uninterrupted_one(setting):
 
 
 @pytest.mark.slow
-def test_ranks_train_what_one_process_does(setting):
+def test_ranks_train_what_one_process_does(setting, monkeypatch):
+    threads = torch.get_num_threads()
+    if not setting.on_gpu:  # forked, ranks start at once; OpenMP's threads do not survive that
+        monkeypatch.setattr(launch, "CONTEXT", multiprocessing.get_context("fork"))
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
     rows = rows_of("nccl", setting).set_index("what")
+    torch.set_num_threads(threads)
+    assert rows.index[0].startswith("1 rank") and len(rows) > 1
     assert (rows["off"] < 1e-3).all(), rows["off"]
 
 

@@ -112,11 +112,13 @@ def _terminated_at(iteration: int) -> Any:
 
 
 def distance(found: Tensors, reference: Tensors) -> Row:
-    """Whether all bits are the same; the tensor that is furthest away, relative to its norm."""
+    """Whether all bits are the same; how far all tensors as one are apart, and the worst of them,
+    relative to their norms."""
+    whole = (torch.cat([one[k].float().flatten() for k in reference]) for one in (found, reference))
     off = {name: relative(found[name].float(), one.float()) for name, one in reference.items()}
     worst = max(off, key=lambda name: off[name])
     same = all(torch.equal(found[name], one) for name, one in reference.items())
-    return {"same_bits": same, "off": off[worst], "worst": worst}
+    return {"same_bits": same, "off": relative(*whole), "worst_off": off[worst], "worst": worst}
 
 
 def _one_rank(setting: Setting, backend: str) -> Row:
