@@ -1,6 +1,7 @@
 """Does OPMask gain more where RoIs are ambiguous? The paper's explanation, tested (section 4.2).
 
-Two methods are compared on the instances that both found, so that neither is judged on easier ones.
+Two methods are compared on the instances that both found, so that neither is judged on easier ones;
+in true boxes, on all instances.
 Gains in ambiguous and in clean RoIs, and the difference of the two, come with intervals of a paired
 bootstrap over images: instances of one image are not independent. `maskrcnn7`, the baseline with
 OPMask's deeper mask head, separates the prior's share of the gain from the head's.
@@ -15,13 +16,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from opmask.evaluation.bootstrap import image_weights
-from study.analysis.ambiguity import MEASURES
+from study.analysis import ambiguity
 from study.labels import DIRECTIONS, with_others
 
 METHODS = ("maskrcnn", "opmask", "maskrcnn7")
 CONTRASTS = (("opmask", "maskrcnn"), ("maskrcnn7", "maskrcnn"), ("opmask", "maskrcnn7"))
 _NAMES = "OPMask − Mask R-CNN", "7-conv control − Mask R-CNN", "OPMask − 7-conv control"
 CONTRAST_NAMES = dict(zip(CONTRASTS, _NAMES, strict=True))
+MEASURES = (*ambiguity.MEASURES, ambiguity.IN_TRUE_BOX)
 CLASSES = ("novel", "supervised")
 GROUPS = ("ambiguous", "clean", "difference")
 BINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
@@ -35,15 +37,13 @@ Gain = tuple[NDArray[np.float64], NDArray[np.float64]]  # of `gain`
 
 
 def pairs(frame: pd.DataFrame, contrast: tuple[str, str]) -> pd.DataFrame:
-    """Instances that both methods found, a row an instance and seed, measures as `_a` and `_b`.
+    """Instances with the measures of both methods, `_a` and `_b`, a row an instance and seed; those
+    of detections are NaN where that method did not find it.
 
     `frame`: instances × runs of one backbone and supervised set, as in `ambiguity.csv`.
     """
     keys = ["seed", "annotation_id", "image_id", "supervision", "ambiguity", "ambiguous"]
-    a, b = (
-        frame.loc[(frame["method"] == method) & (frame["detection"] >= 0), [*keys, *MEASURES]]
-        for method in contrast
-    )
+    a, b = (frame.loc[frame["method"] == method, [*keys, *MEASURES]] for method in contrast)
     return a.merge(b, on=keys, suffixes=("_a", "_b"), validate="one_to_one")
 
 
@@ -164,7 +164,8 @@ def bin_table(
     """
     weights = image_weights(len(image_ids), resamples, seed)
     rows = []
-    for key, paired in _all_pairs(frame[frame["supervision"] == "novel"], image_ids):
+    for key, every in _all_pairs(frame[frame["supervision"] == "novel"], image_ids):
+        paired = every.dropna(subset=["mask_iou_a", "mask_iou_b"])
         x, seeds = paired["ambiguity"], sorted(paired["seed"].unique())
         for low, high in pairwise(BINS):
             group = paired[((x > low) | (low == 0)) & (x <= high)]
