@@ -37,11 +37,15 @@ Gain = tuple[NDArray[np.float64], NDArray[np.float64]]  # of `gain`
 
 
 def pairs(frame: pd.DataFrame, contrast: tuple[str, str]) -> pd.DataFrame:
-    """Instances with the measures of both methods, `_a` and `_b`, a row an instance and seed; those
-    of detections are NaN where that method did not find it.
+    """Instances that both methods found, a row an instance and seed, measures as `_a` and `_b`.
 
     `frame`: instances × runs of one backbone and supervised set, as in `ambiguity.csv`.
     """
+    return _joined(frame, contrast).dropna(subset=["mask_iou_a", "mask_iou_b"])
+
+
+def _joined(frame: pd.DataFrame, contrast: tuple[str, str]) -> pd.DataFrame:
+    """As `pairs`, of all instances: what needs a detection is NaN where there is none."""
     keys = ["seed", "annotation_id", "image_id", "supervision", "ambiguity", "ambiguous"]
     a, b = (frame.loc[frame["method"] == method, [*keys, *MEASURES]] for method in contrast)
     return a.merge(b, on=keys, suffixes=("_a", "_b"), validate="one_to_one")
@@ -51,7 +55,7 @@ def gain(paired: pd.DataFrame, measure: str, seeds: Sequence[int], weights: NDAr
     """Means of `measure` by seed, and their means over the seeds by resample.
 
     Args:
-        paired: of `pairs`, with both values; column `image` says which of `weights` is its image.
+        paired: as of `pairs`, with both values; column `image` says which of `weights` is its image.
         measure: one of MEASURES.
         weights: (B, images) of `bootstrap.image_weights`.
 
@@ -105,12 +109,12 @@ def effect_table(
 def _all_pairs(
     frame: pd.DataFrame, image_ids: Sequence[int]
 ) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """Backbone, supervised set and contrast, and its `pairs` with the column `image` of `gain`."""
+    """Backbone, supervised set and contrast, and all instances with the column `image` of `gain`."""
     position = pd.Series(range(len(image_ids)), index=list(image_ids))
     backbones = with_others(frame["backbone"].unique())
     for backbone, supervised, contrast in product(backbones, DIRECTIONS, CONTRASTS):
         chosen = frame[(frame["backbone"] == backbone) & (frame["supervised"] == supervised)]
-        paired = pairs(chosen, contrast)
+        paired = _joined(chosen, contrast)
         key = {"backbone": backbone, "supervised": supervised, "contrast": "-".join(contrast)}
         yield key, paired.assign(image=paired["image_id"].map(position).astype(int))
 
