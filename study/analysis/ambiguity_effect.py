@@ -55,7 +55,7 @@ def gain(paired: pd.DataFrame, measure: str, seeds: Sequence[int], weights: NDAr
     """Means of `measure` by seed, and their means over the seeds by resample.
 
     Args:
-        paired: as of `pairs`, with both values; column `image` says which of `weights` is its image.
+        paired: as of `pairs`, both values known; column `image` is the index in `weights`.
         measure: one of MEASURES.
         weights: (B, images) of `bootstrap.image_weights`.
 
@@ -109,7 +109,7 @@ def effect_table(
 def _all_pairs(
     frame: pd.DataFrame, image_ids: Sequence[int]
 ) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """Backbone, supervised set and contrast, and all instances with the column `image` of `gain`."""
+    """Backbone, supervised set and contrast, all instances, with the column `image` of `gain`."""
     position = pd.Series(range(len(image_ids)), index=list(image_ids))
     backbones = with_others(frame["backbone"].unique())
     for backbone, supervised, contrast in product(backbones, DIRECTIONS, CONTRASTS):
