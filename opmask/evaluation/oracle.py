@@ -34,6 +34,8 @@ from opmask.evaluation.mask_overlap import (
 )
 from opmask.model.precision import float32
 
+COLUMNS = [*IDENTITY, "score", "predicted_id", "iou", "boundary_iou", "iou_predicted"]
+
 
 def measure_run(
     cfg: CfgNode, weights: Path, manifest: Manifest, workers: int, description: str
@@ -67,7 +69,7 @@ def measure_in_true_boxes(
     objects = objects_with_masks(data)
     images = [image for image in data["images"] if image["id"] in objects]
     classes = {number: index for index, number in enumerate(category_ids)}
-    frames = [pd.DataFrame(columns=[*IDENTITY, "score", "predicted_id", "iou", "boundary_iou"])]
+    frames = [pd.DataFrame(columns=COLUMNS)]
     with tqdm(desc=description, total=len(images), unit="img") as bar:
         for inputs in image_loader(cfg, images, image_dir, workers):
             known = [objects[image["image_id"]] for image in inputs]
@@ -116,7 +118,7 @@ def segment(
     batch = model.preprocess_image(inputs)
     features = model.backbone(batch.tensor)
     heads, device, counts = model.roi_heads, batch.tensor.device, [len(one) for one in boxes]
-    given = [Boxes(one.to(device)) for one in boxes]
+    given = [Boxes(one.to(device).clone()) for one in boxes]  # which `scale` changes in place
     for image, one, (height, width) in zip(inputs, given, batch.image_sizes, strict=True):
         one.scale(width / image["width"], height / image["height"])
     box_features = heads._box_features(features, given)
