@@ -101,7 +101,7 @@ def test_floors_against_a_loop_over_pixels():
             expected["mean mask"][n, row, column] = mean[cell] >= 0.5
     for name in floors.FLOORS:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
-    assert found["box"].sum((1, 2)).tolist()[:2] == [200, 9 * 30] and not found["box"][3].any()
+    assert found["box"].sum((1, 2)).tolist()[:2] == [200, 10 * 30] and not found["box"][3].any()
     assert found["ellipse"][0].sum() / 200 == pytest.approx(np.pi / 4, abs=0.03)
 
 

@@ -54,6 +54,9 @@ def made(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     write_images(folder, count=3)
     data = json.loads((folder / "instances.json").read_text())
+    # of one size: in a batch no image is padded, so that one alone gives the same
+    data["images"] = [one for one in data["images"] if one["id"] % 2]
+    data["annotations"] = [one for one in data["annotations"] if one["image_id"] % 2]
     changes = BASELINE if request.param == "maskrcnn" else {}
     cfg = tiny_cfg(TEST__IMS_PER_BATCH=2, INPUT__MIN_SIZE_TEST=96, **changes)
     model = tiny_model(cfg, TestImages(cfg, folder)(data["images"][0]))
@@ -92,8 +95,8 @@ def test_each_mask_is_of_its_own_box_and_class(made):
     _, model, cfg, data, folder = made
     table = measure_in_true_boxes(model, cfg, data, folder, IDS).set_index("annotation_id")
     mapper, images = TestImages(cfg, folder), {i["id"]: i for i in data["images"]}
-    assert len(table) == len(data["annotations"]) == 12
-    assert table["iou"].nunique() > 6
+    assert len(table) == len(data["annotations"]) == 8
+    assert table["iou"].nunique() > 4
     for annotation in data["annotations"]:
         row, image = table.loc[annotation["id"]], mapper(images[annotation["image_id"]])
         size = image["height"], image["width"]
@@ -280,7 +283,9 @@ def test_parts_are_the_means_of_their_objects(evaluated):
 
 def test_only_the_same_objects_are_compared(evaluated, tmp_path):
     folder, runs, _ = evaluated
-    other = write_run(tmp_path, "maskrcnn-R50-voc", 0, *simulate(np.random.default_rng(0), (0.9,)))
+    other = write_run(
+        tmp_path, "maskrcnn-R50-voc", 0, *simulate(np.random.default_rng(0), found=(0.9,))
+    )
     write_objects(tmp_path / "evaluate" / other.key, 3, drop=1)
     oracle = oracle_of(tmp_path, [other])
     with pytest.raises(ValueError, match="same objects"):
@@ -316,7 +321,9 @@ def test_ap_with_perfect_boxes_is_cocos(tmp_path):
     np.testing.assert_allclose(THRESHOLDS, theirs.iou_thresholds)
     for name in ("image", "category", "score", "matched", "gt_image", "gt_category"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
-    run = write_run(tmp_path, "opmask-R50-mine", 0, *simulate(np.random.default_rng(0), (0.9,)))
+    run = write_run(
+        tmp_path, "opmask-R50-mine", 0, *simulate(np.random.default_rng(0), found=(0.9,))
+    )
     write_oracle(pd.DataFrame(rows).assign(area=9), tmp_path / "evaluate" / run.key)
     expected = subset_summary(result.per_class(), [1, 2])["AP"]
     assert oracle_of(tmp_path, [run]).ap("opmask-R50-mine", [1, 2]) == pytest.approx(expected)
