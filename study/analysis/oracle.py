@@ -98,9 +98,8 @@ class Oracle:
         """Mean over `objects` (annotation ids), with interval and p, and its spread over seeds."""
         seeds = scores.by_seed.loc[objects].mean()
         draws = self._means(scores.mean[objects], self._image_weights)
-        low, high = spread(draws)
-        found = {"low": low, "high": high, "p": p_value(draws)}
-        return Estimate("", float(draws[0]), sd=float(seeds.std()), seeds=len(seeds), **found)
+        sd, (low, high), p = float(seeds.std()), spread(draws), p_value(draws)
+        return Estimate("", float(draws[0]), low, high, sd=sd, seeds=len(seeds), p=p)
 
     def class_interval(self, scores: Scores, objects: pd.Index) -> tuple[float, float]:
         """Percentile interval of the mean over `objects` of resampled classes."""

@@ -62,9 +62,10 @@ def with_oracle(
     """
     rows = []
     for name in oracle.runs.names:
-        scores = oracle.scores(name)
+        if (scores := oracle.scores(name)) is None:
+            continue
         about = dict(zip(CONFIGURATION, name.split("-"), strict=True)) | {"task": "oracle"}
-        for classes in ("novel", "supervised") if scores else ():
+        for classes in ("novel", "supervised"):
             objects = oracle.objects(oracle.runs.classes(name, classes))
             means = scores.by_seed.loc[objects].mean()
             found = [about | {"seed": seed, IOU: value} for seed, value in means.items()]
