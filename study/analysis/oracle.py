@@ -97,7 +97,7 @@ class Oracle:
     def estimate(self, scores: Scores, objects: pd.Index) -> Estimate:
         """Mean over `objects` (annotation ids), with interval and p, and its spread over seeds."""
         seeds = scores.by_seed.loc[objects].mean()
-        draws = self._means(scores.mean[objects], self._image_weights)
+        draws = self._draws(scores.mean[objects])
         sd, (low, high), p = float(seeds.std()), spread(draws), p_value(draws)
         return Estimate("", float(draws[0]), low, high, sd=sd, seeds=len(seeds), p=p)
 
@@ -123,19 +123,23 @@ class Oracle:
         return float(np.mean(found)) if found else NAN
 
     @cached_property
-    def _image_weights(self) -> NDArray[np.float64]:
-        images = self.identity["image_id"].nunique()
-        return data_and_draws(images, self.runs.resamples, self.runs.seed)
+    def _image(self) -> pd.Series:
+        """Each object's column in `_weights`."""
+        return self.identity["image_id"].rank(method="dense").astype(int) - 1
 
-    def _means(self, values: pd.Series, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Means of `values` (by annotation id) with weighted images; NaN without an object."""
-        images = np.unique(self.identity["image_id"])
-        image = np.searchsorted(images, self.identity["image_id"][values.index])
+    @cached_property
+    def _weights(self) -> NDArray[np.float64]:
+        settings = {"resamples": self.runs.resamples, "seed": self.runs.seed}
+        return data_and_draws(int(self._image.max()) + 1, **settings)
+
+    def _draws(self, values: pd.Series) -> NDArray[np.float64]:
+        """Means of `values` (by annotation id) by resample; NaN without an object."""
+        image, images = self._image[values.index], self._weights.shape[1]
         sums, counts = (
-            weights @ np.bincount(image, w, minlength=len(images))
+            self._weights @ np.bincount(image, w, minlength=images)
             for w in (values.to_numpy(), np.ones(len(values)))
         )
-        return np.divide(sums, counts, out=np.full(len(weights), np.nan), where=counts > 0)
+        return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
 def as_matches(table: pd.DataFrame) -> Matches:
