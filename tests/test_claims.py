@@ -72,7 +72,7 @@ def empty():
     columns = ["backbone", "supervised", "method", "seed", "group", "AP"]
     found = ["run", "method", "backbone", "supervised", "seed", "annotation_id", "image_id"]
     found += ["supervision", "ambiguity", "ambiguous", "detection"]
-    found += ["mask_iou", "coverage", "confusion", "perforation"]
+    found += ["mask_iou", "coverage", "confusion", "perforation", "oracle_iou"]
     ap, instances = pd.DataFrame(columns=columns), pd.DataFrame(columns=found)
     return {
         "tables/table1": table1(summarise(per_class), {}),
