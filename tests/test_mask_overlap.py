@@ -120,6 +120,8 @@ def test_the_mean_mask_is_the_share_of_masks_at_a_place_of_the_box():
     mean = floors.mean_mask([record([left], boxes[:1]), record([whole], boxes[1:])])
     half = floors.CELLS // 2
     assert (mean[:, :half] == 1).all() and (mean[:, half:] == 0.5).all()
+    drawn = floors.floor_masks(boxes, SIZE, mean)
+    np.testing.assert_array_equal(drawn["mean mask"], drawn["box"])  # a half counts
     without = {"height": 9, "width": 9, "annotations": [{"bbox": (0, 0, 4, 4)}]}
     assert not floors.mean_mask([without]).any()
 
