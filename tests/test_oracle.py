@@ -215,6 +215,10 @@ def test_a_contrast_has_a_row_of_iou_in_true_boxes(evaluated):
     assert row["p"] == row["p_holm"] == pytest.approx(2 / (BOOTSTRAP["resamples"] + 1))
     assert row["tested"] == len(NOVEL) and row["seeds"] == 1 and np.isnan(row["sd"])
     assert row["class_low"] < row["difference"] < row["class_high"] and np.isnan(row["paper"])
+    gap = (oracle.scores(GAIN.a) - oracle.scores(GAIN.b)).by_seed  # of the seed that both have
+    one, other = (tables[name, 1]["iou"] for name in (GAIN.a, GAIN.b))
+    assert gap.columns.tolist() == [1]
+    np.testing.assert_allclose(gap[1], 100 * (one - other), atol=1e-9)
     assert len(contrast_table(oracle.runs, [GAIN])) == 1
 
 
