@@ -362,7 +362,7 @@ def test_stage(tmp_path, monkeypatch, evaluated):
     stage.run([])
     made = tmp_path / "reports" / params["scale"] / "tables"
     page = (made / "oracle.md").read_text()
-    assert "voc → non-voc, novel classes: **below** the best floor (ellipse): Mask R-CNN" in page
+    assert "voc → non-voc, novel classes, best floor ellipse: **below** it: Mask R-CNN" in page
     lines = [line for line in page.splitlines() if line.startswith("| R-50-FPN")]
     assert [", below" in line for line in lines] == [False, True, False, True]
     assert (made / "oracle.tex").read_text().count("\\begin{table}") == 2
