@@ -128,6 +128,7 @@ def contrast_rows(difference=1.5):
         row = {k: getattr(one, k) for k in ("name", "section", "claim", "claimed", "a", "b")}
         row |= dict(classes=one.classes, tested=20, value_a=11.5, value_b=10, difference=difference)
         row |= dict(low=difference - 1, high=difference + 1, p=0.01, p_holm=np.nan, seeds=1)
+        row |= dict(task="segm", metric="AP")
         rows.append(row | dict(class_low=0.1, class_high=2, sd=np.nan, paper=one.paper))
     return pd.DataFrame(rows)
 
