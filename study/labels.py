@@ -29,6 +29,8 @@ MODELS = {
     "fasterrcnn": "Faster R-CNN",
 }
 
+METRICS = {"IoU": "IoU in true boxes"}
+
 
 def place(backbone: str, supervised: str) -> str:
     """For example `R-50-FPN, voc → non-voc`."""

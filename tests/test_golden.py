@@ -23,6 +23,7 @@ from study.report.render import page
 from study.report.views import (
     ambiguity,
     contrasts,
+    oracle,
     regression,
     schedule_search,
     seeds,
@@ -63,6 +64,7 @@ def write_tables(folder: Path, frames: dict, reports: Path, runs_dir: Path) -> N
         for name, view in {"table1": table1, "table2": table2, "table3": table3}.items()
     } | {
         "contrasts": contrasts.blocks(frames["contrasts"]),
+        "oracle": oracle.blocks(frames["oracle"]),
         "schedule_search": schedule_search.blocks(frames["schedule_search"]),
         "ambiguity": ambiguity.blocks(frames["ambiguity"], 0.2),
         "regression": regression.blocks(*regressions, reading="other_class", scale=SCALE),
@@ -73,6 +75,7 @@ def write_tables(folder: Path, frames: dict, reports: Path, runs_dir: Path) -> N
     (folder / "seeds.md").write_text(seeds.seeds_page(gains, sorted(names), SCALE))
     for name, view in {"table1": table1, "table2": table2, "table3": table3}.items():
         (folder / f"{name}.tex").write_text(view.tex(frames[name], SCALE))
+    (folder / "oracle.tex").write_text(oracle.tex(frames["oracle"], SCALE))
 
 
 def made(root: Path) -> dict[str, str]:
@@ -110,7 +113,7 @@ def test_page_is_as_reviewed(pages, name):
 
 
 def test_every_page_has_been_reviewed(pages):
-    assert sorted(pages) == NAMES and len(NAMES) == 15
+    assert sorted(pages) == NAMES and len(NAMES) == 17
 
 
 if __name__ == "__main__":

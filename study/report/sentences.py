@@ -28,7 +28,8 @@ def control(contrasts: pd.DataFrame) -> list[str]:
     """How much of a gain is the prior's, where all three runs were made. OPMask's gain over a
     baseline of four mask convolutions is the control's (seven, no prior) over that baseline plus
     OPMask's over the control. `contrasts`: of `contrasts.contrast_table`."""
-    rows = {(row["a"], row["b"]): row for row in contrasts.to_dict("records")}
+    of_ap = contrasts[contrasts["metric"] == "AP"]
+    rows = {(row["a"], row["b"]): row for row in of_ap.to_dict("records")}
     found = []
     for (a, b), prior in rows.items():
         run, other = Run.from_name(a), Run.from_name(b)

@@ -28,6 +28,8 @@ _CONTEXT = {
     ("novel", "bbox", "AP"): "Novel: box AP",
     ("novel", "bbox", "AP50"): "Novel: box AP50",
     ("supervised", "segm", "AP"): "Supervised: mask AP",
+    ("novel", "oracle", "IoU"): "Novel: IoU in true boxes",
+    ("supervised", "oracle", "IoU"): "Supervised: IoU in true boxes",
 }
 
 
@@ -118,6 +120,8 @@ def _context(frame: pd.DataFrame) -> Table:
         cells = rows.set_index(["classes", "task", "metric"])
         line = {"Backbone": BACKBONES[key[0]], "Direction": key[1], "Method": key[2]}
         for name, label in _CONTEXT.items():
+            if name not in cells.index:  # of an earlier version
+                continue
             row = cells.loc[name]
             line[label] = value(row, number(row["ours"])) if row["seeds"] else NOT_RUN
         found.append(line)
