@@ -1,8 +1,8 @@
 """Stage `claims`: every checkable sentence of the paper, graded on the tables of this scale.
 
 Reads `reports/<scale>/tables/*.csv` and `reports/<scale>/figures/*.csv`, and for the noise between
-trainings the files of those names in `reports/experiments/`; writes `reports/<scale>/claims.csv` and
-`claims.md`.
+trainings the files of those names in `reports/experiments/`; writes `reports/<scale>/claims.csv`
+and `claims.md`.
 """
 
 from pipeline.reporting import Scale, report_stage

@@ -14,7 +14,6 @@ ALPHA = 0.05  # every interval is a 95 % interval
 MIN_SEEDS = 3  # trainings from which on their spread counts as an interval of its own
 IMAGES, CLASSES, SEEDS, RUNS = "validation images", "classes", "seeds", "runs"
 NOTHING = "nothing"  # of what is exact
-_Z = float(stats.norm.isf(ALPHA / 2))
 
 Side = Literal["above", "below", "around", "unknown"]
 
@@ -62,8 +61,8 @@ class Estimate:
     """One number. `value` NaN: not run. `low` and `high` NaN: without interval.
 
     paper: the paper's number. p: two-sided, against 0. sd: over training seeds. seeds: 0 if not run
-    or not said. over: what the interval is over; more of it narrows the interval. noise: between
-    trainings, for fewer than MIN_SEEDS seeds.
+    or not said. over: what the interval is over; more of it narrows the interval. df: of its
+    Student's t. noise: between trainings, for fewer than MIN_SEEDS seeds.
 
     `low` and `high` leave out the noise between trainings; `whole` has it.
     """
@@ -77,6 +76,7 @@ class Estimate:
     paper: float = NAN
     p: float = NAN
     over: str = IMAGES
+    df: float = math.inf
     noise: Noise = Noise()
 
     @classmethod
@@ -111,11 +111,12 @@ class Estimate:
 
         With MIN_SEEDS trainings or more and their spread, Student's over them and the estimate's
         own. With fewer, the own one widened by the noise between trainings: variances add, and the
-        degrees of freedom are Satterthwaite's (Biometrics 1946), the own ones being infinite. What
-        is exact, or is over trainings of several kinds itself, has no further noise.
+        degrees of freedom are Satterthwaite's (Biometrics 1946). What is exact, or is over runs
+        of several kinds itself, has no further noise.
         """
-        below, above = (self.value - self.low) / _Z, (self.high - self.value) / _Z
-        own = [] if math.isnan(self.low) else [Part(below, above, math.inf, self.over)]
+        t = _t(self.df)
+        below, above = (self.value - self.low) / t, (self.high - self.value) / t
+        own = [] if math.isnan(self.low) else [Part(below, above, self.df, self.over)]
         if self.over in (NOTHING, RUNS):
             return own
         if self.seeds >= MIN_SEEDS and not math.isnan(self.sd):
@@ -125,8 +126,9 @@ class Estimate:
             return []
         between = self.noise.sd / math.sqrt(max(1, self.seeds))
         wide = [math.hypot(side, between) for side in (below, above)]
-        ratio = min(wide) / between if between else math.inf
-        return [Part(*wide, self.noise.df * ratio**4, f"{self.over} and {SEEDS}")]
+        shares = min(below, above) ** 4 / self.df + between**4 / self.noise.df
+        df = min(wide) ** 4 / shares if shares else math.inf
+        return [Part(wide[0], wide[1], df, f"{self.over} and {SEEDS}")]
 
     def whole(self) -> Self:
         """With the interval that has the noise between trainings too; NaN if that is not known."""
@@ -146,7 +148,9 @@ class Estimate:
         found = []
         for part in self.parts():
             error = part.below if margin > 0 else part.above
-            found.append(2 * stats.t.sf(abs(margin) / error, part.df) if error else float(not margin))
+            found.append(
+                2 * stats.t.sf(abs(margin) / error, part.df) if error else float(not margin)
+            )
         return float(max(found, default=NAN))
 
     def __neg__(self) -> Self:
@@ -192,7 +196,8 @@ def mean_over_classes(name: str, values: pd.Series, seeds: int = 0) -> Estimate:
     if len(values) < 2:
         return Estimate(name)
     mean, half = float(values.mean()), student_half(float(values.std()), len(values))
-    return Estimate(name, mean, mean - half, mean + half, seeds=seeds, over=CLASSES)
+    known: dict[str, Any] = {"seeds": seeds, "over": CLASSES, "df": len(values) - 1}
+    return Estimate(name, mean, mean - half, mean + half, **known)
 
 
 def correlation(

@@ -49,7 +49,9 @@ def of_rows(rows: pd.DataFrame, origin: str, once: Sequence[str] = ()) -> Noise:
 def of_values(values: Sequence[float], origin: str) -> Noise:
     """Of one number from each of several trainings."""
     known = [value for value in values if not np.isnan(value)]
-    return pooled([(float(np.var(known, ddof=1)), len(known) - 1)] if len(known) > 1 else [], origin)
+    return pooled(
+        [(float(np.var(known, ddof=1)), len(known) - 1)] if len(known) > 1 else [], origin
+    )
 
 
 def of_gains(gains: pd.DataFrame, origin: str) -> Noise:

@@ -47,3 +47,6 @@ class Setting:
             if getattr(self, name) < value
         ]
         return "; ".join(reasons)
+
+
+COMPLETE = Setting()

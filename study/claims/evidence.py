@@ -1,6 +1,5 @@
 """What claims are tested on: `evidence.yaml`, and the functions that make cells of other kinds."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,11 +19,12 @@ from study.analysis.estimate import (
     NOTHING,
     RUNS,
     Estimate,
+    Noise,
     correlation,
     mean_over_classes,
 )
 from study.claims import load
-from study.claims.sources import OURS, Rows, Table, Tables, points_of, with_noise
+from study.claims.sources import OF_REPORT, OURS, Pool, Rows, Table, Tables, points_of, with_noise
 from study.labels import BASELINE, DIFFERENCE, DIRECTIONS
 
 
@@ -45,6 +45,7 @@ class Evidence:
 
 _ABOUT = ("source", "test", "unit", "kind")
 DECLARED = load("evidence")
+_PAIRS = [Pool(**declared) for declared in DECLARED["contrasts"]["noise"]]
 
 
 def evidence(given: str | Mapping[str, Mapping[str, Any]]) -> Evidence:
@@ -70,6 +71,17 @@ def evidence(given: str | Mapping[str, Mapping[str, Any]]) -> Evidence:
         if "second" in one
     ]
     return Evidence(cells=partial(alternate, parts), second=partial(alternate, second), **about)
+
+
+def contrast(
+    row: Mapping[Any, Any], contrasts: pd.DataFrame, repeated: Mapping[str, pd.DataFrame]
+) -> Estimate:
+    """A row of `contrasts.csv` with its noise, as the claims have it; `repeated`: that table of
+    experiments at the same scale, by name."""
+    frames = [(contrasts, OF_REPORT), *((one, f"experiment {n}") for n, one in repeated.items())]
+    found = (pool.of(frame, origin, row) for pool in _PAIRS for frame, origin in frames)
+    between = next((one for one in found if one.known), Noise())
+    return replace(Estimate.of(row, "difference"), noise=between)
 
 
 def _maker(declared: Mapping[str, Any]) -> Callable[..., Iterator[Estimate]]:
@@ -111,7 +123,9 @@ def slopes(table: Table, model: str, factor: float, **rows: Any) -> Iterator[Est
 
     def slope(per_class: pd.DataFrame) -> float:
         known = points_of(points, per_class).dropna(subset=["iou", model])
-        return factor * stats.linregress(known["iou"], known[model]).slope if len(known) > 3 else NAN
+        return (
+            factor * stats.linregress(known["iou"], known[model]).slope if len(known) > 3 else NAN
+        )
 
     for cell in Rows(factor=factor, **rows)(table, model=model):
         yield with_noise(cell, points, slope)
@@ -130,8 +144,7 @@ def log_slope(table: Table, factor: float, cell: str) -> Iterator[Estimate]:
     kept = np.log(points[BASELINE] / points[f"{BASELINE}_supervised"])
     fit = stats.linregress(points["iou"], kept)
     half = float(stats.t.isf(ALPHA / 2, len(points) - 2)) * fit.stderr
-    one = Estimate(cell, fit.slope, fit.slope - half, fit.slope + half, p=fit.pvalue, over=CLASSES)
-    yield one.scaled(factor)
+    yield Estimate(cell, fit.slope, fit.slope - half, fit.slope + half, over=CLASSES).scaled(factor)
 
 
 def box_against_mask_by_run(table: Table) -> Iterator[Estimate]:
@@ -176,12 +189,13 @@ def masks_that_fail(table: Table, cell: str) -> Iterator[Estimate]:
     Above 0, more than half of what the boxes score is lost because masks overlap by less than 0.5.
     Mean over the runs of Table 2 without the prior, with Student's interval over them.
     """
-    maps = table.rows(["ours"], minus_method="", classes="all", metric="AP50")
+    where = {"minus_method": "", "classes": "all", "metric": "AP50"}
+    maps = table.rows(["ours"], ["method", "supervised"], **where)
     maps = maps[maps["method"] != "opmask"]
     per_class = table.tables.table("tables/per_class.csv") if table.tables else table
-    boxes = per_class.rows(["AP50"], backbone="R50", task="bbox", schedule=table.schedule)
-    by_run = boxes.groupby(["method", "supervised"])["AP50"].mean().rename("box").reset_index()
-    both = maps.merge(by_run, on=["method", "supervised"])
+    run, where = ["method", "supervised"], {"backbone": "R50", "task": "bbox"}
+    boxes = per_class.rows(["AP50"], run, schedule=table.schedule, **where)
+    both = maps.merge(boxes.groupby(run)["AP50"].mean().rename("box").reset_index(), on=run)
     found = mean_over_classes(cell, both["box"] / 2 - both["ours"])
     yield replace(found, over=RUNS)
 

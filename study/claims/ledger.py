@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from study.analysis.estimate import ALPHA, MIN_SEEDS, NAN, NOTHING, RUNS, Estimate
 from study.claims import load
-from study.claims.conditions import Setting
+from study.claims.conditions import COMPLETE, Setting
 from study.claims.evidence import Evidence, evidence
 from study.claims.rules import (
     FAILS,
@@ -85,7 +85,9 @@ class Graded:
     @property
     def verdict(self) -> str:
         """One of `rules.VERDICTS`, for this claim by itself."""
-        found = join(*self.verdicts) if len(self.verdicts) > 1 else judge(self.cells, self.claim.rule)
+        found = (
+            join(*self.verdicts) if len(self.verdicts) > 1 else judge(self.cells, self.claim.rule)
+        )
         return UNTESTABLE if self.lacks and found != NOT_RUN else found
 
     @property
@@ -126,7 +128,7 @@ class Graded:
 
 
 def grade(
-    tables: Tables, claims: Sequence[Claim] = CLAIMS, setting: Setting = Setting()
+    tables: Tables, claims: Sequence[Claim] = CLAIMS, setting: Setting = COMPLETE
 ) -> list[Graded]:
     """All claims, graded. `setting`: of the scale. Raises UserError if a table lacks a column."""
     return [
@@ -135,7 +137,9 @@ def grade(
             tuple(claim.evidence.cells(tables)),
             tuple(claim.evidence.second(tables)),
             setting.lacks(claim.testable),
-            tuple(_told(cell, one) for one in claim.beside for cell in one.cells(tables) if cell.ran),
+            tuple(
+                _told(cell, one) for one in claim.beside for cell in one.cells(tables) if cell.ran
+            ),
         )
         for claim in claims
     ]

@@ -231,6 +231,8 @@ def needs(cells: Sequence[Estimate], rule: Rule) -> str:
         )
     if isinstance(rule, Side):
         parts += _more([cell for cell in ran if cell not in unknown], rule, len(ran))
+    elif len(unknown) < len(ran):
+        parts.append("more seeds: the value is as near to that level as other trainings move it")
     return "; ".join(parts)
 
 

@@ -23,6 +23,7 @@ from study.labels import DIRECTIONS, MODELS
 OURS, PAPERS, DEFINITION = "our runs", "the paper's own numbers", "definitions and COCO's boxes"
 KINDS = (OURS, PAPERS, DEFINITION)
 RANK, COST = "rank", "weights; percent"
+OF_REPORT = "of this report"
 COUNTS = (RANK, COST)  # units without a sign
 _WORDS = {"method": MODELS, "minus_method": MODELS}  # for values, by column
 
@@ -38,7 +39,7 @@ class Table:
     path: Path
     schedule: str
     tables: "Tables | None" = None
-    origin: str = "of this report"
+    origin: str = OF_REPORT
 
     @cached_property
     def frame(self) -> pd.DataFrame | None:
@@ -95,7 +96,7 @@ class Tables:
 
     def table(self, source: str) -> Table:
         """For example of `tables/table1.csv`."""
-        return self._at(self.folder / source, "of this report")
+        return self._at(self.folder / source, OF_REPORT)
 
     def repeated(self, source: str) -> list[Table]:
         """Where to look for trainings with several seeds: the table, then those of the same name
@@ -124,7 +125,7 @@ def with_noise(
         values = [value for value in values if not np.isnan(value)]
         found = noise.of_values(values, f"{len(values)} trainings of each, {one.origin}")
         if found.known:
-            seeds = len(values) if one.path.parent.parent == table.tables.folder else cell.seeds
+            seeds = len(values) if one.origin == OF_REPORT else cell.seeds
             return replace(cell, noise=found, seeds=seeds)
     return cell
 

@@ -36,8 +36,8 @@ class Inputs:
     summary: of `results.summarise`, all runs; provenance: of `results.read_provenance`; splits and
     manifest: the stages' JSON, empty if absent; credits: of the embedded data's drawings, or empty;
     deepened: backbones whose warm start begins with another's weights; experiments: by name those
-    of several seeds at this scale, their `gains.csv`; repeated: their `contrasts.csv`; command: makes
-    this report anew.
+    of several seeds at this scale, their `gains.csv`; repeated: their `contrasts.csv`; command:
+    makes this report anew.
     """
 
     scale: str
@@ -70,7 +70,9 @@ def read_inputs(paths: Paths, schedule: str, runs: Sequence[Run]) -> Inputs:
     """
     claims, drawings = paths.reports / "claims.csv", paths.data / "CREDITS.txt"
     experiments = read_experiments(paths.all_reports).get(paths.scale, {})
-    repeated = {name: paths.all_reports / f"experiments/{name}/contrasts.csv" for name in experiments}
+    repeated = {
+        name: paths.all_reports / f"experiments/{name}/contrasts.csv" for name in experiments
+    }
     return Inputs(
         scale=paths.scale,
         schedule=schedule,

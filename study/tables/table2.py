@@ -73,10 +73,14 @@ def table2(per_class: pd.DataFrame, cam_dir: Path, *, resamples: int, seed: int)
         for classes, metric in product(SUBSETS, METRICS):
             gap = published.loc[(*a, classes), metric] - published.loc[(*b, classes), metric]
             one, other = (_rows(per_class, side, classes) for side in (a, b))
-            gain = resampler.gain(name_a, name_b, sorted(one["category_id"].unique()), metric=metric)
+            gain = resampler.gain(
+                name_a, name_b, sorted(one["category_id"].unique()), metric=metric
+            )
             known = gain.estimate() if gain else None
             found = difference(by_seed(one, metric), by_seed(other, metric), gap, known)
-            rows.append(dict(zip(_KEYS, (*a, *b, classes, metric), strict=True)) | as_columns(found))
+            rows.append(
+                dict(zip(_KEYS, (*a, *b, classes, metric), strict=True)) | as_columns(found)
+            )
     return pd.DataFrame(rows)[_KEYS + CELL]
 
 

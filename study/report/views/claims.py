@@ -53,7 +53,7 @@ def how(scale: str) -> str:
 
 
 def by_kind(ledger: pd.DataFrame) -> Table:
-    """How many claims came out how: of our runs, by themselves and corrected, and the arithmetic."""
+    """How many claims came out how: of our runs, each by itself and corrected; the arithmetic."""
     rows = {
         "our runs, each by itself": counts(ledger),
         "our runs, corrected over the ledger (Holm)": counts(ledger, "verdict_corrected"),
@@ -154,9 +154,7 @@ def _cell_tables(one: Graded) -> list[Table]:
     return tables
 
 
-def _cell_table(
-    cells: Sequence[Estimate], unit: str, name: str, speaks: Sequence[str]
-) -> Table:
+def _cell_table(cells: Sequence[Estimate], unit: str, name: str, speaks: Sequence[str]) -> Table:
     rows = [
         {
             "Cell": cell.name,
