@@ -322,6 +322,7 @@ def contrast_rows():
 def test_verdict_counts_and_links_to_what_is_there():
     verdicts = ["holds", "not run", "holds", "does not hold"]
     claims = pd.DataFrame({"verdict": [*verdicts, "holds"], "kind": ["our runs"] * 4 + ["other"]})
+    claims["reading"] = [f"Reading {n}." for n in range(len(claims))]
     claims["verdict_corrected"] = ["holds", "not run", *["not decided at this scale"] * 2, "holds"]
     tables = {"table1": NO_TABLE1, "table2": pd.DataFrame({"seeds": [0]})}
     tables |= {"contrasts": contrast_rows()}
@@ -331,6 +332,7 @@ def test_verdict_counts_and_links_to_what_is_there():
     )
     assert lead in page and "1 hold, 0 do not. Beside them" in page
     assert "[claims.md](claims.md)" in page
+    assert "What holds" in page and "- Reading 0." in page and "Reading 2." not in page
     assert "[tables/contrasts.md](tables/contrasts.md): gradient" in page
     assert "(index.html)" in page
     assert "(tables/table2.md)" not in page  # nothing of it was run

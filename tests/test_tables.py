@@ -60,6 +60,7 @@ def cell(table, method, metric="AP", task="segm", classes="novel", backbone="R50
     return rows.iloc[0]
 
 
+SILENT = Noise(0.0, 4)
 QUIET = [pd.DataFrame({"backbone": "R50", "supervised": "voc", "seed": [0, 1], "gain": [1.0, 1.0]})]
 ONE_SEED = per_class("maskrcnn", 0, [10, 20]), per_class("opmask", 0, [20, 40], box=(60, 80))
 GAINS = {"AP": SimpleNamespace(low=12.345, high=17.0), "AP75": SimpleNamespace(low=9.0, high=21.0)}
@@ -194,7 +195,7 @@ def test_markdown_rows_have_equal_cells():
     assert "context, not a target" not in page(make_table(*ONE_SEED), "coco")
 
 
-def compare(low, high, noise=Noise(0.0, 4)):
+def compare(low, high, noise=SILENT):
     gain = (low + high) / 2
     methods = {"baseline": 10.0, "opmask": 10 + gain, "backbone": "R50", "supervised": "voc"}
     return Comparison("x", gain, low, high, paper=13, seeds=1, noise=noise, **methods)

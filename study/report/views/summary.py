@@ -4,12 +4,13 @@ from typing import Any
 
 from study.analysis.comparison import Comparison, comparisons
 from study.analysis.contrasts import of_further
+from study.claims.rules import HOLDS
 from study.labels import DIRECTIONS
 from study.report import sentences
 from study.report.blocks import Block, Bullets
 from study.report.inputs import Inputs
 from study.report.render import say
-from study.report.views import floors, seeds, table1
+from study.report.views import claims, floors, seeds, table1
 from study.report.views.rows import caveat_items
 from study.report.words import WORDS
 
@@ -30,6 +31,7 @@ def first_screen(inputs: Inputs) -> dict[str, Any]:
         "answer": [
             *([table1.gains(table, found)] if any(seeds_run) else []),
             *_control(inputs),
+            *_holds(inputs),
             *([words["floors"], Bullets(under)] if under else []),
             *([words["further"], Bullets(further)] if further else []),
         ],
@@ -75,6 +77,16 @@ def _control(inputs: Inputs) -> list[Block]:
     found = [] if table is None else sentences.control(table, inputs.repeated)
     words = WORDS["summary"]
     return [words["control"], Bullets(found)] if found else [words["control_not_run"]]
+
+
+def _holds(inputs: Inputs) -> list[Block]:
+    """What of the paper's claims our runs confirm, of so many tested at once."""
+    if inputs.claims is None or not inputs.has_paper_classes:
+        return []
+    ours = inputs.claims[claims.of_our_runs(inputs.claims)]
+    found = ours.loc[ours["verdict_corrected"] == HOLDS, "reading"].tolist()
+    words = WORDS["summary"]
+    return [words["holds"], Bullets(found)] if found else [words["nothing_holds"]]
 
 
 def _below_floor(inputs: Inputs) -> list[str]:
