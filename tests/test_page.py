@@ -264,7 +264,7 @@ def test_hostile_text_stays_text(full, page):
     assert not any("onerror" in a for _, a in page.elements)
     assert all(a.get("src", "").startswith("data:image/png;base64,") for a in page.all("img"))
     text = " ".join(page.text)
-    assert text.count(IMG) == 5 and f"<b>{EVIL}" in text
+    assert text.count(IMG) == 6 and f"<b>{EVIL}" in text
     assert EVIL not in full
     data = json.loads(page.scripts[0])
     assert data["categories"] == ["cat", EVIL, "NA"]

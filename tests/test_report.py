@@ -177,7 +177,7 @@ def test_a_failed_reproduction_is_reported_alike(project, capsys):
     page = (folder / "miniature/README.md").read_text()
     row = next(line for line in page.splitlines() if line.startswith("| R-50-FPN   | voc → non"))
     assert " −55.94 |" in row and row.endswith("+13.0 | not decided |")
-    assert "| not known |" in row.replace("  ", "")
+    assert " not known |" in row
     *_, voc, _, _, last = capsys.readouterr().out.splitlines()
     assert voc.startswith("  R-50-FPN, voc → non-voc: −55.94 AP (") and "sign not decided" in voc
     assert last == "Everything on one page: reports/miniature/index.html"
@@ -198,7 +198,9 @@ def test_a_run_without_any_mask(project):
         table[table["task"] == "bbox"].to_csv(folder / "per_class.csv", index=False)
         (folder / "matches_segm.npz").unlink()
     table1.run([])
-    assert "none of the 4 comparisons" in Path("reports/miniature/tables/table1.md").read_text()
+    text = Path("reports/miniature/tables/table1.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| R-50-FPN   | voc → non"))
+    assert "not run" in row
 
 
 def test_nothing_was_run(project):
