@@ -27,7 +27,7 @@ from study.claims.rules import (
     p_of,
     parse_rule,
 )
-from study.claims.sources import OURS, Tables
+from study.claims.sources import COUNTS, OURS, Tables
 from study.format import MISSING, interval, number, signed
 from study.labels import NOT_RUN
 
@@ -169,7 +169,8 @@ def noise_text(cell: Estimate) -> str:
 
 def _told(cell: Estimate, about: Evidence) -> str:
     exact = math.isnan(cell.low) or cell.low == cell.high
-    text = f"{cell.name}: {signed(cell.value, 2)} {about.unit}"
+    form = number if about.unit in COUNTS else signed
+    text = f"{cell.name}: {form(cell.value, 2)} {about.unit}"
     return text if exact else f"{text} ({interval(cell.low, cell.high)})"
 
 

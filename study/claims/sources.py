@@ -24,7 +24,7 @@ OURS, PAPERS, DEFINITION = "our runs", "the paper's own numbers", "definitions a
 KINDS = (OURS, PAPERS, DEFINITION)
 RANK, COST = "rank", "weights; percent"
 OF_REPORT = "of this report"
-COUNTS = (RANK, COST)  # units without a sign
+COUNTS = (RANK, COST, "times")  # units without a sign
 _WORDS = {"method": MODELS, "minus_method": MODELS}  # for values, by column
 
 
