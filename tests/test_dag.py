@@ -47,7 +47,8 @@ class Clone:
         command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
         files = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for name in filter(None, files.split("\0")):
-            if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
+            made = name.startswith("reports/") and not name.startswith("reports/experiments/")
+            if (ROOT / name).is_file() and not made and name != "dvc.lock":
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, path / name)
         self.run("git", "init", "-q")
