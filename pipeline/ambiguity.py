@@ -1,7 +1,8 @@
 """Stage `ambiguity`: OPMask's gain in ambiguous against clean RoIs, the paper's explanation.
 
-Reads `runs/<scale>/evaluate/*/detections.json`; writes `runs/<scale>/ambiguity.csv` (instances ×
-runs), `reports/<scale>/tables/ambiguity.{csv,md}` and `reports/<scale>/figures/ambiguity.*`.
+Reads `detections.json` and `oracle.csv.gz` of each run in `runs/<scale>/evaluate/`; writes
+`runs/<scale>/ambiguity.csv` (instances × runs), `reports/<scale>/tables/ambiguity.{csv,md}` and
+`reports/<scale>/figures/ambiguity.*`.
 """
 
 import json
@@ -14,7 +15,7 @@ from opmask.data.coco import load_json, load_manifest
 from opmask.data.splits import resolve
 from opmask.integrity import verified
 from pipeline.reporting import Scale, report_stage
-from study.analysis import ambiguity
+from study.analysis import ambiguity, oracle
 from study.analysis.ambiguity_effect import METHODS, bin_table, effect_table
 from study.figures.ambiguity import ambiguity_figure
 from study.labels import DIRECTIONS
@@ -43,8 +44,9 @@ def run(scale: Scale) -> None:
         if path.is_file():
             detections = json.loads(verified(path).read_text())
             novel = resolve(one.supervised, manifest.categories, params["splits"]).novel
+            boxes = oracle.read(path.parent)
             frame = ambiguity.describe(
-                one, objects, detections, manifest.categories, novel, threshold
+                one, objects, detections, manifest.categories, novel, threshold, boxes.get("iou")
             )
             frames.append(frame)
             rows = ambiguity.group_ap(data, frame, detections)

@@ -7,6 +7,7 @@ Reads `runs/<scale>/evaluate/`; writes `reports/<scale>/tables/contrasts.csv` an
 from pipeline.reporting import Scale, report_stage
 from study.analysis.contrasts import CONTRASTS, contrast_table, further_contrasts
 from study.analysis.controls import control_contrasts
+from study.analysis.oracle import Oracle
 from study.analysis.resampling import Resampler
 from study.report.render import write_table
 from study.report.views import contrasts as view
@@ -20,7 +21,7 @@ def run(scale: Scale) -> None:
     resampler = Resampler(scale.paths.evaluate, per_class, **scale.params["bootstrap"])
     wanted = (*CONTRASTS, *control_contrasts(scale.scheduled), *further_contrasts(scale.scheduled))
     # rounded once, so that every page that is written from it says the same
-    table = contrast_table(resampler, wanted).round(4)
+    table = contrast_table(resampler, wanted, Oracle(resampler)).round(4)
     path = scale.paths.tables / "contrasts.csv"
     write_table(path, table, "Contrasts between runs", view.blocks(table))
 

@@ -1,7 +1,8 @@
-"""Stage `evaluate`: one pass over the validation images a run, from which every table derives.
+"""Stage `evaluate`: detections in the validation images, and masks in their true boxes, a run.
 
-Writes `runs/<scale>/evaluate/<run>-<seed>/`: detections, per-class AP, matches, `metrics.json`;
-and `runs.json`, which runs these are.
+Writes `runs/<scale>/evaluate/<run>-<seed>/`: detections, per-class AP, matches, `metrics.json` and,
+of runs with a mask head, `oracle.csv.gz`, a row an object; `floors-<supervised>/`, the same of
+masks that need no model; and `runs.json`, which runs these are.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from opmask.data.coco import Manifest, load_manifest
+from opmask.data.coco import Manifest, load_json, load_manifest, load_training_dicts
 from opmask.data.splits import resolve
 from opmask.evaluation.coco_ap import evaluate, read_ground_truth, subset_summary
 from opmask.integrity import require_whole, verified
@@ -23,7 +24,18 @@ from study.runs.measured import Measurement, collect
 from study.runs.store import measurements
 from study.spec.code import code_of
 from study.spec.params import load_params
-from study.spec.paths import CONFIG, DETECTIONS, LOG, PER_CLASS, PROVENANCE, WEIGHTS, Paths, matches
+from study.spec.paths import (
+    CONFIG,
+    DETECTIONS,
+    LOG,
+    ORACLE,
+    PER_CLASS,
+    PROVENANCE,
+    WEIGHTS,
+    Paths,
+    floors,
+    matches,
+)
 from study.spec.results import describe, read_json
 from study.spec.run import Run, all_runs, load_specification
 
@@ -42,7 +54,8 @@ def run(argv: Sequence[str]) -> None:
         remedy = f"dvc repro, or dvc checkout {paths.train}"
         require_whole(paths.train / key, [WEIGHTS, CONFIG], remedy=remedy)
     wanted = [measurement(key, params, paths.train / key) for key in keys]
-    collect(wanted, paths.evaluate, measurements(paths, "evaluate"), params["hardware"])
+    everything = [*wanted, *_floors(wanted, params)]
+    collect(everything, paths.evaluate, measurements(paths, "evaluate"), params["hardware"])
     for key in keys:
         print(in_short(key, read_json(paths.evaluate / key / LOG)))
 
@@ -57,17 +70,62 @@ def measurement(key: str, params: Mapping[str, Any], trained: Path) -> Measureme
     return Measurement(key, MODULE, settings, files, measure)
 
 
+def _floors(runs: Sequence[Measurement], params: Mapping[str, Any]) -> list[Measurement]:
+    """One for each supervised set of which a run has a mask head."""
+    paths = Paths.of(params)
+    found = {}
+    for spec in (one.settings for one in runs):
+        if has_masks(spec):
+            settings = {"supervised": spec["run"]["supervised"], "splits": spec["splits"]}
+            key = floors(settings["supervised"])
+            measure = partial(measure_floors, settings, paths.manifest)
+            found[key] = Measurement(key, MODULE, settings, [paths.manifest], measure)
+    return list(found.values())
+
+
+def measure_floors(settings: Mapping[str, Any], manifest_file: Path, folder: Path) -> None:
+    """Write what masks that need no model reach in the true boxes into `folder`."""
+    from opmask.evaluation.floors import mean_mask, measure_floors
+
+    manifest = load_manifest(manifest_file)
+    split = resolve(settings["supervised"], manifest.categories, settings["splits"])
+    taught = [c["id"] for c in manifest.categories if c["name"] in split.supervised]
+    dicts, _ = load_training_dicts(manifest.train.annotations, manifest.train.images, taught)
+    write_oracle(measure_floors(load_json(manifest.val.annotations), mean_mask(dicts)), folder)
+
+
+def write_oracle(table: pd.DataFrame, folder: Path) -> None:
+    """A table of objects, the same bytes whenever it is written."""
+    how: Any = {"method": "gzip", "mtime": 0}
+    table.to_csv(folder / ORACLE, index=False, float_format="%.6f", compression=how)
+
+
+def has_masks(spec: Mapping[str, Any]) -> bool:
+    """Whether the run of a specification has a mask head."""
+    return spec["method"]["mask_head"] != "none"
+
+
 def evaluate_run(
     key: str, spec: Mapping[str, Any], params: Mapping[str, Any], trained: Path, folder: Path
 ) -> None:
-    """Detect with the run in `trained` and write what the stage publishes of it into `folder`."""
+    """Detect with the run in `trained` and write what the stage publishes of it into `folder`.
+
+    torch is imported only here.
+    """
+    from opmask.evaluation import inference, oracle
+
     paths = Paths.of(params)
     manifest = load_manifest(paths.manifest)
-    found = detect(trained, manifest, params["hardware"], key)
+    cfg, workers = config(trained, params["hardware"])
+    weights = trained / WEIGHTS
+    found = inference.detect_run(cfg, weights, manifest, workers, key)
     detections = found["detections"]
     (folder / DETECTIONS).write_text(json.dumps(detections))
     split = resolve(spec["run"]["supervised"], manifest.categories, spec["splits"])
-    masks = spec["method"]["mask_head"] != "none"
+    masks = has_masks(spec)
+    if masks:
+        in_boxes = oracle.measure_run(cfg, weights, manifest, workers, f"{key}, true boxes")
+        write_oracle(in_boxes, folder)
     table = describe(per_class(detections, manifest, folder, masks), Run(**spec["run"]), split)
     table.to_csv(folder / PER_CLASS, index=False)
     (folder / LOG).write_text(json.dumps(headline(table), indent=2))
@@ -76,16 +134,14 @@ def evaluate_run(
     (folder / PROVENANCE).write_text(json.dumps(about, indent=2))
 
 
-def detect(trained: Path, manifest: Manifest, hardware: Mapping, key: str) -> dict[str, Any]:
-    """`detections` of a trained run and `seconds` taken. torch is imported only here."""
-    from opmask.evaluation import inference
+def config(trained: Path, hardware: Mapping[str, Any]) -> tuple[Any, int]:
+    """The configuration of a trained run for this machine, and processes that load images."""
     from opmask.model.config import load_config
     from opmask.training.hardware import hardware_here
 
-    cfg = load_config(verified(trained / CONFIG))
-    here = hardware_here(hardware)
+    cfg, here = load_config(verified(trained / CONFIG)), hardware_here(hardware)
     cfg.MODEL.DEVICE = here.device
-    return inference.detect_run(cfg, trained / WEIGHTS, manifest, here.workers, key)
+    return cfg, here.workers
 
 
 def per_class(detections: list[dict], manifest: Manifest, out: Path, masks: bool) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from pipeline import write_json
 from pipeline.reporting import Scale, report_stage
 from study.report.command import command
 from study.report.curves import loss_curves
-from study.report.inputs import read_csv, read_inputs
+from study.report.inputs import read_csv, read_experiments, read_inputs
 from study.report.overview import metrics, render_index
 from study.report.pages import html_page, readme
 from study.report.views.summary import headline
@@ -42,7 +42,8 @@ def run(scale: Scale) -> None:
     (paths.reports / README).write_text(readme(inputs), encoding="utf-8")
     (paths.reports / "index.html").write_text(html_page(inputs), encoding="utf-8")
     tables = {path.parts[-3]: read_csv(path) for path in paths.all_reports.glob(TABLE1)}
-    (paths.all_reports / README).write_text(render_index(tables), encoding="utf-8")
+    index = render_index(tables, read_experiments(paths.all_reports))
+    (paths.all_reports / README).write_text(index, encoding="utf-8")
     for line in headline(inputs):
         print(line)
     print(f"Everything on one page: {paths.reports / 'index.html'}")

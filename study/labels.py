@@ -42,6 +42,8 @@ MODELS = {
     "maskrcnn_specific": "Mask R-CNN, class-specific",
 }
 
+METRICS = {"IoU": "IoU in true boxes"}
+
 
 def place(backbone: str, supervised: str) -> str:
     """For example `R-50-FPN, voc → non-voc`."""

@@ -267,7 +267,7 @@ def synthetic(rng, images=150, methods=("opmask", "maskrcnn"), seeds=(0,), extra
                         "annotation_id": range(len(image)),
                         **{"supervision": "novel", "detection": 0},
                         **{"ambiguity": share, "ambiguous": share > 0.2, **identity},
-                        **dict.fromkeys(ambiguity.MEASURES, value),
+                        **dict.fromkeys([*ambiguity.MEASURES, ambiguity.IN_TRUE_BOX], value),
                     }
                 )
             )
@@ -310,6 +310,31 @@ def test_only_what_both_found_is_compared():
     frame.loc[chosen, ["detection", *ambiguity.MEASURES]] = [-1, *[np.nan] * 4]
     paired = pairs(frame, ("opmask", "maskrcnn"))
     assert len(paired) and (paired["annotation_id"] % 2 == 1).all()
+
+
+def test_in_true_boxes_every_instance_counts():
+    frame = synthetic(np.random.default_rng(1), images=30)
+    chosen = (frame["method"] == "maskrcnn") & (frame["annotation_id"] % 2 == 0)
+    frame.loc[chosen, ["detection", *ambiguity.MEASURES]] = [-1, *[np.nan] * 4]
+    table = effect_table(frame, NO_AP, range(30), resamples=50, seed=0)
+    one, other = (frame[frame["method"] == m] for m in ("opmask", "maskrcnn"))
+    clean = ~one["ambiguous"].to_numpy()
+    gap = 100 * (one["oracle_iou"].to_numpy() - other["oracle_iou"].to_numpy())[clean].mean()
+    row = cell(table, "clean", "oracle_iou")
+    assert row["gain"] == pytest.approx(gap) and row["instances"] == clean.sum()
+    assert cell(table, "clean")["instances"] < clean.sum()
+
+
+def test_iou_in_true_boxes_goes_by_annotation():
+    data, found = random_scene(np.random.default_rng(5))
+    objects = ambiguity.read_objects(data)
+    names = [c["name"] for c in data["categories"]]
+    ids = objects["annotation_id"].to_numpy()
+    known = pd.Series(ids / 1000, index=ids)[::-1]
+    arguments = (run("opmask"), objects, found, data["categories"], names[:1], 1.0)
+    frame = ambiguity.describe(*arguments, known)
+    assert frame["oracle_iou"].tolist() == (ids / 1000).tolist()
+    assert ambiguity.describe(*arguments)["oracle_iou"].isna().all()
 
 
 def test_seeds_give_mean_and_spread():

@@ -233,6 +233,9 @@ def test_stage(tmp_path, monkeypatch, made):
     stage.run([])
     folder = tmp_path / "reports" / params["scale"] / "tables"
     table = pd.read_csv(folder / "contrasts.csv")
-    assert table["name"].tolist() == [one.name for one in CONTRASTS]
-    assert not math.isnan(gradients(table)["value_a"])
+    rows = dict(list(table.groupby("metric")))
+    names = [one.name for one in CONTRASTS]
+    assert rows["AP"]["name"].tolist() == rows["IoU"]["name"].tolist() == names
+    assert not math.isnan(gradients(rows["AP"])["value_a"])
+    assert (rows["IoU"]["seeds"] == 0).all() and rows["IoU"]["difference"].isna().all()
     assert (folder / "contrasts.md").read_text().startswith("# Contrasts")

@@ -1,13 +1,17 @@
 """A number with its interval: where it lies, and how it is read, turned and joined."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from study.analysis.estimate import (
     Estimate,
+    Noise,
     correlation,
     mean_over_classes,
     student_half,
@@ -45,13 +49,35 @@ def test_a_row_of_a_table_as_an_estimate():
 
 
 def test_from_three_seeds_on_there_is_an_interval_over_them():
-    one = Estimate("x", 2.0, 1.0, 3.0, sd=0.5, seeds=3)
-    over_images, over_seeds = one.intervals()
-    assert over_images is one and over_seeds.over == "seeds"
+    one = Estimate("x", 2.0, 1.0, 3.0, sd=0.5, seeds=3, noise=Noise(9.0, 4))
+    over_images, over_seeds = one.parts()
+    assert (over_images.over, over_seeds.over) == ("validation images", "seeds")
     expected = stats.t.interval(0.95, 2, loc=2.0, scale=0.5 / math.sqrt(3))
-    assert (over_seeds.low, over_seeds.high) == pytest.approx(expected)
-    assert len(Estimate("x", 2.0, 1.0, 3.0, sd=0.5, seeds=2).intervals()) == 1
-    assert Estimate("x", 2.0).intervals() == []
+    assert (one.whole().low, one.whole().high) == pytest.approx(expected)  # the wider of the two
+    assert one.p_against(0.5) == pytest.approx(2 * stats.t.sf(1.5 / (0.5 / math.sqrt(3)), 2))
+    assert len(Estimate("x", 2.0, sd=0.5, seeds=3).parts()) == 1  # seeds alone
+    assert Estimate("x", 2.0, 1.0, 3.0, sd=0.5, seeds=2).parts() == []  # noise is not known
+    assert Estimate("x", 2.0, noise=Noise(9.0, 4)).parts() == []
+
+
+@given(st.floats(-3, 3), st.floats(0.1, 2), st.floats(0.1, 2), st.floats(0, 2), st.integers(1, 9))
+@settings(deadline=None)
+def test_p_is_small_just_where_the_interval_leaves_the_threshold_out(value, below, above, sd, df):
+    one = Estimate("x", value, value - below, value + above, df=7, noise=Noise(sd, df)).whole()
+    known = Estimate("x", value, value - below, value + above, df=7, noise=Noise(sd, df))
+    p = known.p_against(0.0)
+    assert (p < 0.05) == (one.low > 0 or one.high < 0) or p == pytest.approx(0.05)
+    images = replace(known, df=math.inf)
+    assert images.whole().low <= images.low + 1e-9 and images.whole().high >= images.high - 1e-9
+
+
+def test_both_variances_and_satterthwaites_degrees_of_freedom():
+    """As Welch's test has it, of two means: their errors are 3/√10 (9 df) and 2/√5 (4 df)."""
+    a, b = 3 / math.sqrt(10), 2 / math.sqrt(5)
+    half = a * stats.t.isf(0.025, 9)
+    one = Estimate("x", 5.0, 5 - half, 5 + half, df=9, noise=Noise(b, 4))
+    welch = stats.ttest_ind_from_stats(5.0, 3.0, 10, 0.0, 2.0, 5, equal_var=False)
+    assert one.p_against(0.0) == pytest.approx(welch.pvalue)
 
 
 def test_turned_and_in_another_unit():

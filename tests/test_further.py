@@ -65,12 +65,12 @@ def table(*rows: dict) -> pd.DataFrame:
         (
             {"difference": 1.5, "low": 0.25, "high": 3, "value_a": 5.5, "value_b": 4},
             "R50, masks of `wet`: OPMask gains 1.50 AP against the baseline on 2 novel classes "
-            "(4.00 → 5.50); 95 % interval +0.25 to +3.00, which excludes 0.",
+            "(4.00 → 5.50); 95 % interval over images +0.25 to +3.00, which excludes 0.",
         ),
         (
             {"difference": -1.5, "low": -4, "high": 0.5, "value_a": 2.5, "value_b": 4},
             "R50, masks of `wet`: OPMask loses 1.50 AP against the baseline on 2 novel classes "
-            "(4.00 → 2.50); 95 % interval −4.00 to +0.50, which includes 0: undecided.",
+            "(4.00 → 2.50); 95 % interval over images −4.00 to +0.50, which includes 0: undecided.",
         ),
         (
             {"difference": 0.0, "value_a": 4, "value_b": 4},

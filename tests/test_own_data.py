@@ -17,7 +17,7 @@ from study.spec.params import load_params
 
 # As in dvc.yaml.
 ANALYSES = ["table1", "cam", "tables", "overlap", "regression", "contrasts", "figure6", "search"]
-ANALYSES += ["schedule_search", "ambiguity", "gallery", "claims", "report"]
+ANALYSES += ["schedule_search", "ambiguity", "oracle", "gallery", "claims", "report"]
 
 
 def stage(name: str) -> None:
@@ -70,11 +70,16 @@ def test_every_class_is_evaluated_by_its_supervision(project):
 
 @pytest.mark.slow
 def test_the_report_compares_the_users_runs_and_says_what_does_not_apply(project):
-    rows = pd.read_csv("reports/own/tables/contrasts.csv").set_index("name")
+    every = pd.read_csv("reports/own/tables/contrasts.csv").set_index("name")
+    rows = every[every["metric"] == "AP"]
     names = ["gain R50 wet", "prior R50 wet", "depth R50 wet"]
     own = rows.loc[names]
     assert own["difference"].notna().all() and (own["tested"] == 2).all()
     assert rows.drop(names)["difference"].isna().all()
+    in_boxes = every.loc[names].query("task == 'oracle'")
+    assert len(in_boxes) == 3 and in_boxes["difference"].notna().all()
+    oracle = pd.read_csv("reports/own/tables/oracle.csv").query("classes == 'novel'")
+    assert len(oracle) == 3 + 3 and (oracle["objects"] == 10).all()  # runs and floors
     ap = {run: _novel_ap(run) for run in RUNS}
     expected = [ap[RUNS[1]] - ap[RUNS[0]], ap[RUNS[1]] - ap[RUNS[2]], ap[RUNS[2]] - ap[RUNS[0]]]
     assert own["difference"].tolist() == pytest.approx(expected, abs=2e-3)

@@ -128,7 +128,8 @@ def contrast_rows(difference=1.5):
         row = {k: getattr(one, k) for k in ("name", "section", "claim", "claimed", "a", "b")}
         row |= dict(classes=one.classes, tested=20, value_a=11.5, value_b=10, difference=difference)
         row |= dict(low=difference - 1, high=difference + 1, p=0.01, p_holm=np.nan, seeds=1)
-        rows.append(row | dict(class_low=0.1, class_high=2, sd=np.nan, paper=one.paper))
+        row |= dict(task="segm", metric="AP", claim=one.claim, seeds=3)
+        rows.append(row | dict(class_low=0.1, class_high=2, sd=0.001, paper=one.paper))
     return pd.DataFrame(rows)
 
 
@@ -139,10 +140,14 @@ def claim_rows(sentence="It improves."):
     common |= dict(
         source="tables/contrasts.csv", test="paired bootstrap", cells_for=2, cells_against=1
     )
-    common |= dict(rule="every interval above 0", needs="")
+    common |= dict(
+        rule="every interval above 0", needs="", noise="", second="", beside="", lacks=""
+    )
+    common |= dict(own_low=-0.4, own_high=2.9, p=0.01, p_holm=0.1)
     return pd.DataFrame(
         [
-            common | dict(id=f"c{n}", verdict=v, value=1.25, low=-0.5, high=3.0)
+            common
+            | dict(id=f"c{n}", verdict=v, verdict_corrected=v, value=1.25, low=-0.5, high=3.0)
             for n, v in enumerate(verdicts)
         ]
     )
@@ -189,7 +194,7 @@ def full_inputs(tmp_path, name="kite", sentence="It improves.", cpu="EPYC"):
         pictures={"figure1": picture, "figure3": picture},
         claims=claim_rows(sentence),
         trained=[trained(cpu)],
-        experiments={"three_seeds": seeds.gains(per_class(seeds=(0,)), "miniature")},
+        experiments={"three_seeds": seeds.gains(per_class(seeds=(0, 1)), "miniature")},
         command="uv run dvc exp run",
     )
 
@@ -259,7 +264,7 @@ def test_hostile_text_stays_text(full, page):
     assert not any("onerror" in a for _, a in page.elements)
     assert all(a.get("src", "").startswith("data:image/png;base64,") for a in page.all("img"))
     text = " ".join(page.text)
-    assert text.count(IMG) == 5 and f"<b>{EVIL}" in text
+    assert text.count(IMG) == 6 and f"<b>{EVIL}" in text
     assert EVIL not in full
     data = json.loads(page.scripts[0])
     assert data["categories"] == ["cat", EVIL, "NA"]
@@ -281,17 +286,17 @@ def test_every_section_is_there_and_none_that_is_empty(full, page, empty):
 
 def test_question_answer_and_caveats_come_first(full):
     parts = [
-        "Does that help, against the same Mask R-CNN without it?",
-        "in 1 of 2 comparisons; 1 undecided",
+        "Does that help?",
+        "in 1 of 2 comparisons, by more than other pictures and other trainings would explain",
         "1 training, seed 0.",
         "Paper&#39;s gain",
-        "The prior&#39;s own share.",
-        "the prior, at equal depth, gives +1.50 AP (+0.50 to +2.50); three more mask convolutions",
-        "2 of 2 pairs of trainings",
+        "What the prior itself contributes.",
+        "the prior, at equal depth, gives +1.50 AP (+0.50 to +2.50); three more layers",
+        "4 of 4 pairs of trainings",
         "One training each",
         "is a paired bootstrap over validation images",
         "context, not a target",
-        "5 claims of the paper",
+        "6 claims of the paper",
         'id="figure1"',
         'id="tables"',
         'id="figures"',
@@ -314,7 +319,7 @@ def test_readme_says_what_the_page_says(tmp_path):
     page, text = html_page(inputs), readme(inputs)
     said, where = plain(page), first_screen(inputs)
     caveats, (table, *_) = where["caveats"].items, where["answer"]
-    assert len(caveats) == 5
+    assert len(caveats) == 4
     assert all(plain(markdown(item)) in said and markdown(item) in text for item in caveats)
     for cell in table.frame.astype(str).to_numpy().ravel():
         assert plain(cell) in said and cell in text
@@ -325,7 +330,7 @@ def test_gains_are_drawn_on_one_axis_with_zero(page):
     assert lines
     row = next(r for r in page.cells("Paper's gain") if "non-voc → voc" in r)
     assert row[:4] == ["R-50-FPN", "non-voc → voc", "0.00", "5.00"]
-    assert row[4:6] == ["+5.00", "−1.00 to +11.00"]
+    assert row[4:7] == ["+5.00", "−1.00 to +11.00", "−1.00 to +11.00"]
     assert row[-3:] == ["1", "+10.1", "not decided"]
 
 
@@ -393,15 +398,16 @@ def test_claims_by_verdict(page):
     assert entry.more["cells"] == "2 of 4 decide for it, 1 against; 1 not run"
     assert entry.more["rule"] == "every interval above 0" and "needs" not in entry.facts
     assert claims.counts(claim_rows())["holds"] == 2
-    other = claim_rows().head(1).assign(verdict="maybe", value=np.nan, cell="", seeds=0)
+    other = claim_rows().head(1).assign(verdict="maybe", value=np.nan, cell="", seeds=0, low=np.nan)
+    other["own_low"] = np.nan
     assert claims.counts(other) == {"maybe": 1}
     (entry,) = claims.entries(other)
     assert (entry.style, entry.facts["ours"]) == ("other", "not run")
 
 
 def test_a_number_of_the_papers_is_not_called_ours(tmp_path):
-    theirs = claim_rows().assign(kind="the paper's own numbers")
-    table = Page(html_page(Inputs("s", "1x", claims=theirs))).cells("The paper says")
+    theirs = claim_rows().assign(kind="the paper's own numbers", p_holm=np.nan)
+    table = Page(html_page(Inputs("s", "1x", claims=theirs))).cells("Computed from")
     assert {row[-1] for row in table[1:]} == {"the paper's own numbers"}
     assert all("computed+1.25 AP (−0.50 to +3.00)" in row[1] for row in table[1:])
     ours = Page(html_page(Inputs("s", "1x", claims=claim_rows()))).cells("The paper says")

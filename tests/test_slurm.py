@@ -3,16 +3,16 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
+import slurm_here
 from parameters import PARAMS
+from slurm_here import answer, until
 
 from opmask.errors import UserError
 from opmask.training.trunk import Trunk
@@ -23,95 +23,18 @@ from study.spec.paths import PUBLISHED
 from study.spec.schema import check_rules
 
 ROOT = Path(__file__).parents[1]
-ASKED = {**PARAMS["hardware"]["slurm"], "time": 10, "mem": "1G", "cpus_per_task": 1, "at_once": 2}
+ASKED = {**PARAMS["hardware"]["slurm"], "time": 60, "mem": "1G", "cpus_per_task": 1, "at_once": 2}
 HARDWARE = {**PARAMS["hardware"], "launcher": "slurm", "gpus": 0, "slurm": ASKED}
-LENGTH = 20  # iterations of a tiny training, a checkpoint every second
-NODES = ("n1", "n2")
-CONF = """
-ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-CredType=cred/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
-SlurmctldPort={port}
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool-%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/%n.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/%n.log
-ProctrackType=proctrack/pgid
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-SwitchType=switch/none
-MpiDefault=none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-SchedulerParameters=sched_interval=1,bf_interval=1
-ReturnToService=2
-SlurmdTimeout=5
-KillWait=10
-SlurmdParameters=config_overrides
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-"""
+LENGTH = 8  # iterations of a tiny training, a checkpoint every second
 needs_slurm = pytest.mark.skipif(
-    os.getuid() != 0 or not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))),
-    reason="needs root, slurm-wlm and munge",
+    not slurm_here.is_installed(), reason="needs root, slurm-wlm and munge"
 )
-
-
-def answer(*command):
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-
-
-def until(condition, seconds=400):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
-
-
-def start_node(folder, node):
-    subprocess.run(["slurmd", "-f", folder / "slurm.conf", "-N", node], check=True)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A controller and two nodes; the folder with their configuration and process ids."""
-    folder = tmp_path_factory.mktemp("slurm")
-    (folder / "state").mkdir()
-    (folder / "munge.key").write_bytes(os.urandom(128))
-    (folder / "munge.key").chmod(0o400)
-    munge = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log"}
-    options = [f"--{name}={folder}/munge.{end}" for name, end in munge.items()]
-    subprocess.run(["munged", "--force", f"--seed-file={folder}/seed", *options], check=True)
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
-    conf = CONF.format(host=socket.gethostname().split(".")[0], folder=folder, port=port)
-    for number, node in enumerate(NODES, 1):
-        where = f"NodeAddr=127.0.0.1 NodeHostname={socket.gethostname().split('.')[0]}"
-        conf += f"NodeName={node} {where} Port={port + number} CPUs=1 RealMemory=4000\n"
-    (folder / "slurm.conf").write_text(conf)
-    before, os.environ["SLURM_CONF"] = os.environ.get("SLURM_CONF"), f"{folder}/slurm.conf"
-    try:
-        subprocess.run(["slurmctld", "-f", folder / "slurm.conf"], check=True)
-        for node in NODES:
-            start_node(folder, node)
-        until(lambda: answer("sinfo", "-h", "-N", "-o", "%t") == ["idle"] * len(NODES))
-        yield folder
-    finally:
-        subprocess.run(["scancel", "--me", "--signal=KILL", "--full"])
-        subprocess.run(["scancel", "--me"])
-        for name in (*NODES, "slurmctld", "munge"):
-            if (folder / f"{name}.pid").exists():
-                os.kill(int((folder / f"{name}.pid").read_text()), signal.SIGTERM)
-        if before is None:
-            del os.environ["SLURM_CONF"]
+    with slurm_here.cluster(tmp_path_factory.mktemp("slurm")) as made:
+        yield made
 
 
 @pytest.fixture
@@ -124,8 +47,26 @@ def project(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def on_cluster(cluster, project):
-    yield cluster
+def in_background(cluster, project):
+    """Starts a process that submits and follows, as stage `train` does."""
+    started = []
+
+    def start(jobs, train, hardware="HARDWARE"):
+        keys = [one.key for one in jobs]
+        script = (
+            "import test_slurm as t; from opmask.errors import main; from study.runs import slurm\n"
+            "slurm.PERIOD = 0.3\n"
+            f"jobs = [t.job(key) for key in {keys}]\n"
+            f"main(lambda _: t.by_slurm(jobs, t.{hardware}, t.{train}))([])\n"
+        )
+        command = slurm_here.ends_with_us(sys.executable, "-c", script)
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
     subprocess.run(["scancel", "--me"])
     until(lambda: not answer("squeue", "--me", "-h", "-o", "%i"))
 
@@ -142,12 +83,22 @@ def by_slurm(jobs, hardware, train):
     train_all.follow(jobs, train, run)
 
 
-def submissions(key="?"):
-    return sorted(Path("work").glob(f"smoke-{key}-*/slurm/*_submitted.pkl"))
+def submitted(key):
+    """Numbers of this test's jobs that train `key`, also of those that have ended."""
+    asked = answer(
+        "squeue", "--me", "-h", "--states=all", f"--name={job(key).work.name}", "-o", "%i %Z"
+    )
+    return [
+        n for n, folder in zip(asked[::2], asked[1::2], strict=True) if Path(folder) == Path.cwd()
+    ]
 
 
-def publish(work):
-    Path("work", work, PUBLISHED).mkdir(parents=True)
+def publish(work, *results):
+    made = Path("work", work, "new")
+    made.mkdir(parents=True)
+    for name in results:
+        shutil.copy(made.parent / name, made)
+    made.rename(made.with_name(PUBLISHED))
 
 
 # What jobs do; a job imports this module.
@@ -170,7 +121,23 @@ def train_tiny(key, work, hardware=HARDWARE):
     here = hardware_here(hardware)
     trainer.train(cfg, data, Path("work", work), here, description=key)
     if here.machine_rank == 0:
-        publish(work)
+        publish(work, "model_final.pth")
+
+
+def train_and_wait(key, work):
+    """`train_tiny` that waits at its first checkpoint, once, for what is to disturb it."""
+    from opmask.training.hooks import PeriodicCheckpoints
+
+    after_step, waits = PeriodicCheckpoints.after_step, Path(f"{key}.waits")
+
+    def save_and_wait(hook):
+        after_step(hook)
+        if any(Path("work", work).glob("model_*.pth")) and not waits.exists():
+            waits.touch()
+            until(Path(f"{key}.disturbed").exists)
+
+    PeriodicCheckpoints.after_step = save_and_wait
+    train_tiny(key, work)
 
 
 def wait_for_go(key, work):
@@ -180,14 +147,36 @@ def wait_for_go(key, work):
     publish(work)
 
 
+def wait_with_a_child(key, work):
+    """`wait_for_go` that says how its child has fared, and fails when it is told to stop."""
+    with subprocess.Popen(["sleep", "400"]) as child:
+        try:
+            wait_for_go(key, work)
+        except KeyboardInterrupt as error:
+            Path(f"{key}.child").write_text(f"ended by {child.poll()}")
+            raise RuntimeError("as where another process of it has died first") from error
+        finally:
+            child.kill()
+
+
 def refuse(_key, _work):
     raise UserError("params.yaml: data_root: is missing")
+
+
+def refuse_on_the_second_node(key, work):
+    """Which the first, like a training, notices after a while."""
+    if os.environ["SLURM_NODEID"] == "1":
+        Path("refused").touch()
+        refuse(key, work)
+    until(Path("refused").exists)
+    time.sleep(3)
+    raise UserError("lost the others")
 
 
 def weights(work):
     import torch
 
-    return torch.load(Path("work", work, "model_final.pth"), weights_only=True)["model"]
+    return torch.load(Path("work", work, PUBLISHED, "model_final.pth"), weights_only=True)["model"]
 
 
 def same(one, other):
@@ -197,97 +186,77 @@ def same(one, other):
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
-def in_background(jobs, train, hardware="HARDWARE"):
-    """A process that submits and follows, as stage `train` does."""
-    keys = [one.key for one in jobs]
-    script = (
-        "import test_slurm as t; from opmask.errors import main; from study.runs import slurm\n"
-        "slurm.PERIOD = 0.3\n"
-        f"jobs = [t.job(key) for key in {keys}]\n"
-        f"main(lambda _: t.by_slurm(jobs, t.{hardware}, t.{train}))([])\n"
-    )
-    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
-
-
 def finished(process, code=0):
-    said = process.communicate(timeout=500)[1]
+    said = process.communicate()[1]
     assert process.returncode == code, said
     return said
 
 
-def locally(keys):
+def locally(keys, hardware="HARDWARE"):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    script = f"import test_slurm as t; [t.train_tiny(key, f'local-{{key}}') for key in {keys!r}]"
+    script = (
+        f"import test_slurm as t; [t.train_tiny(k, f'local-{{k}}', t.{hardware}) for k in {keys!r}]"
+    )
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
-
-
-def kill_node(folder, node, number):
-    """As by a power cut: what runs there, then what Slurm has there."""
-    steps = [p for p in psutil.process_iter(["cmdline"]) if f"slurmstepd: [{number}." in
-             " ".join(p.info["cmdline"] or ())]  # fmt: skip
-    daemon = int((folder / f"{node}.pid").read_text())
-    for one in [psutil.Process(daemon), *steps, *sum((p.children(True) for p in steps), [])]:
-        if one.is_running():
-            one.kill()
 
 
 @needs_slurm
 @pytest.mark.slow
-def test_two_runs_one_whose_node_dies_and_one_out_of_time(on_cluster):
+def test_two_runs_one_whose_node_dies_and_one_out_of_time(cluster, in_background):
     """Both end with the bits of runs on this machine that nothing disturbed."""
-    process = in_background([job("a"), job("b")], "train_tiny")
-    until(lambda: len(answer("squeue", "--me", "-h", "-t", "running", "-o", "%N")) == 2)
-    number, other = (p.name.split("_")[0] for one in "ab" for p in submissions(one))
+    process = in_background([job("a"), job("b")], "train_and_wait")
+    until(lambda: Path("a.waits").exists() and Path("b.waits").exists())
+    (number,), (other,) = submitted("a"), submitted("b")
     (node,) = answer("squeue", "-h", "-j", number, "-o", "%N")
-    warn = partial(subprocess.run, ["scancel", "--signal=USR2", other], check=True)
-    due = {"a": partial(kill_node, on_cluster, node, number), "b": warn}
+    cluster.kill_node(node, number)
+    subprocess.run(["scancel", "--signal=USR2", other], check=True)
+    Path("b.disturbed").touch()
     try:
-        while due:  # each at its first checkpoint
-            ready = until(lambda: [key for key in due if any(job(key).work.glob("model_*.pth"))])
-            due.pop(ready[0])()
         finished(process)
     finally:
-        start_node(on_cluster, node)
-    assert len(submissions()) == 2  # put back by Slurm, not submitted again
-    for submitted in (number, other):
-        assert {"JobState=COMPLETED", "Restarts=1"} <= {
-            *answer("scontrol", "show", "job", submitted)
-        }
+        cluster.start_node(node)
+    assert (submitted("a"), submitted("b")) == ([number], [other])  # not submitted again
+    for one in (number, other):
+        assert {"JobState=COMPLETED", "Restarts=1"} <= {*answer("scontrol", "show", "job", one)}
     locally("ab")
     assert all(same(job(one).work.name, f"local-{one}") for one in "ab")
 
 
 @needs_slurm
 @pytest.mark.slow
-@pytest.mark.parametrize("number", ["TERM", "USR2"])
-def test_a_job_that_is_preempted_or_out_of_time_is_queued_again(number, on_cluster):
-    process = in_background([job("a")], "wait_for_go")
+def test_two_nodes_train_one_run(in_background):
+    """With the bits that two processes of one machine have."""
+    finished(
+        in_background([job("a")], "train_tiny", 'HARDWARE | {"slurm": t.ASKED | {"nodes": 2}}')
+    )
+    assert {path.name for path in job("a").work.glob("lock*")} == {"lock0", "lock1"}
+    locally("a", 'HARDWARE | {"processes": 2}')
+    assert same(job("a").work.name, "local-a")
+
+
+@needs_slurm
+@pytest.mark.parametrize("out_of_time", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_job_that_is_preempted_or_out_of_time_is_queued_again(out_of_time, in_background):
+    process = in_background([job("a")], "wait_with_a_child")
     until(Path("a.started").exists)
-    (submitted,) = [p.name.split("_")[0] for p in submissions()]
-    subprocess.run(["scancel", f"--signal={number}", submitted], check=True)
+    (queued,) = submitted("a")
+    if out_of_time:
+        subprocess.run(["scancel", "--signal=USR2", queued], check=True)
+    else:
+        subprocess.run(["srun", "--partition=urgent", "--nodes=2", "true"], check=True)
     until(lambda: Path("a.started").read_text().count("started") == 2)
+    assert Path("a.child").read_text() == "ended by None"
     Path("go").touch()
     finished(process)
-    assert len(submissions()) == 1 and "Restarts=1" in answer("scontrol", "show", "job", submitted)
+    assert submitted("a") == [queued]
+    assert "Restarts=1" in answer("scontrol", "show", "job", queued)
 
 
 @needs_slurm
-@pytest.mark.slow
-def test_two_nodes_train_one_run(on_cluster):
-    process = in_background(
-        [job("a")], "train_tiny", 'HARDWARE | {"slurm": t.ASKED | {"nodes": 2}}'
-    )
-    finished(process)
-    assert {path.name for path in job("a").work.glob("lock*")} == {"lock0", "lock1"}
-    assert weights(job("a").work.name)
-
-
-@needs_slurm
-@pytest.mark.slow
-def test_a_cancelled_job_is_an_error_and_stays_cancelled(on_cluster):
+def test_a_cancelled_job_is_an_error_and_stays_cancelled(in_background):
     process = in_background([job("a"), job("b")], "wait_for_go")
     until(lambda: Path("a.started").exists() and Path("b.started").exists())
-    (number,) = [p.name.split("_")[0] for p in submissions("a")]
+    (number,) = submitted("a")
     subprocess.run(["scancel", number], check=True)
     said = finished(process, code=2)
     assert f"error: a: job {number}: was cancelled (scancel); repeat dvc repro" in said
@@ -297,28 +266,35 @@ def test_a_cancelled_job_is_an_error_and_stays_cancelled(on_cluster):
     until(lambda: Path("a.started").read_text().count("started") == 2)
     Path("go").touch()
     finished(again)
-    assert len(submissions("a")) == 2 and len(submissions("b")) == 1
+    assert len(submitted("a")) == 2 and len(submitted("b")) == 1
 
 
 @needs_slurm
-@pytest.mark.slow
-def test_a_user_error_is_given_as_it_is(on_cluster):
+def test_a_user_error_is_given_as_it_is(cluster, project):
     with pytest.raises(UserError, match="^a: job .*: params.yaml: data_root: is missing .log: wo"):
         by_slurm([job("a")], HARDWARE, refuse)
 
 
 @needs_slurm
-@pytest.mark.slow
-def test_what_slurm_refuses_is_said(on_cluster):
+def test_an_error_on_one_of_two_nodes_ends_the_job(cluster, project):
+    hardware = HARDWARE | {"slurm": ASKED | {"nodes": 2}}
+    with pytest.raises(UserError, match=": lost the others; params.yaml: data_root: is missing "):
+        by_slurm([job("a")], hardware, refuse_on_the_second_node)
+    assert "Restarts=0" in answer("scontrol", "show", "job", *submitted("a"))
+
+
+@needs_slurm
+def test_what_slurm_refuses_is_said(cluster, project):
     hardware = {**HARDWARE, "slurm": {**ASKED, "partition": "none"}}
     with pytest.raises(UserError, match="hardware.slurm: a: .*invalid partition specified: none"):
         by_slurm([job("a")], hardware, refuse)
 
 
 @needs_slurm
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_parent_finds_its_jobs_again(number, on_cluster):
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
+def test_an_interrupted_parent_finds_its_jobs_again(number, in_background):
     process = in_background([job("a"), job("b")], "wait_for_go")
     until(lambda: Path("a.started").exists() and Path("b.started").exists())
     process.send_signal(number)
@@ -327,10 +303,10 @@ def test_an_interrupted_parent_finds_its_jobs_again(number, on_cluster):
     again = in_background([job("a"), job("b"), job("c")], "wait_for_go")
     until(lambda: "2 runs have jobs in Slurm already" in again.stderr.readline())
     time.sleep(1)
-    assert not submissions("c")  # two at once
+    assert not submitted("c")  # two at once
     Path("go").touch()
     finished(again)
-    assert len(submissions()) == 3
+    assert [len(submitted(key)) for key in "abc"] == [1, 1, 1]
     assert [Path(f"{key}.started").read_text() for key in "abc"] == ["started\n"] * 3
 
 

@@ -102,7 +102,7 @@ def test_what_was_not_run_says_so(table):
     third = "- Mask R-CNN − Faster R-CNN: interval above 0 in 2 of 6, including 0 in 4."
     assert third in text
     empty = table2(read_cam("nowhere", []), "nowhere", **BOOTSTRAP)
-    assert empty["ours"].isna().all() and len(empty) == len(table) == 7 * 6 + 9 * 3
+    assert empty["ours"].isna().all() and len(empty) == len(table) == 7 * 6 + 9 * 6
     assert "- OPMask − Mask R-CNN: not run." in markdown(view.blocks(empty, "miniature"))
 
 

@@ -9,6 +9,7 @@ import pytest
 from opmask.errors import UserError
 from study import paper
 from study.analysis.comparison import Comparison, comparisons
+from study.analysis.estimate import Noise
 from study.format import duration, interval, signed
 from study.labels import METHODS, shown_backbones
 from study.report.blocks import Table
@@ -59,6 +60,8 @@ def cell(table, method, metric="AP", task="segm", classes="novel", backbone="R50
     return rows.iloc[0]
 
 
+SILENT = Noise(0.0, 4)
+QUIET = [pd.DataFrame({"backbone": "R50", "supervised": "voc", "seed": [0, 1], "gain": [1.0, 1.0]})]
 ONE_SEED = per_class("maskrcnn", 0, [10, 20]), per_class("opmask", 0, [20, 40], box=(60, 80))
 GAINS = {"AP": SimpleNamespace(low=12.345, high=17.0), "AP75": SimpleNamespace(low=9.0, high=21.0)}
 
@@ -109,9 +112,11 @@ def test_what_was_not_run_says_so():
     table = make_table(*ONE_SEED, gains={("R50", "voc"): GAINS})
     assert cell(table, "OPMask", backbone="R101")["seeds"] == 0
     found = comparisons(table)
-    assert [one.verdict for one in found] == ["not run", "shown", "not run", "not run"]
+    # of one training without any other nothing is decided
+    assert [one.verdict for one in found] == ["not run", "undecided", "not run", "not run"]
+    again = comparisons(table, QUIET)
+    assert [one.verdict for one in again] == ["not run", "shown", "not run", "not run"]
     text = page(table, "miniature")
-    assert "in 1 of 1 comparisons; 3 not run." in text.splitlines()[0]
     rows = [line for line in text.splitlines() if line.startswith("| R-101-FPN")]
     assert rows and all("not run" in line or "quoted" in line for line in rows)
 
@@ -170,7 +175,8 @@ def test_latex_has_the_rows_of_the_markdown():
 def test_no_run_at_all():
     empty = summarise(read_per_class("nowhere", []))
     text = page(table1(empty, {}), "miniature")
-    assert text.startswith("At scale `miniature` none of the 4 comparisons")
+    assert text.count("not run") > 4
+    assert "none of the 4 comparisons" in headline(comparisons(table1(empty, {})), "miniature")
 
 
 def test_one_method_alone_is_not_a_comparison():
@@ -189,10 +195,10 @@ def test_markdown_rows_have_equal_cells():
     assert "context, not a target" not in page(make_table(*ONE_SEED), "coco")
 
 
-def compare(low, high):
+def compare(low, high, noise=SILENT):
     gain = (low + high) / 2
     methods = {"baseline": 10.0, "opmask": 10 + gain, "backbone": "R50", "supervised": "voc"}
-    return Comparison("x", gain, low, high, paper=13, seeds=1, **methods)
+    return Comparison("x", gain, low, high, paper=13, seeds=1, noise=noise, **methods)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +218,29 @@ def test_verdict_and_sentence(low, high, verdict, words):
     assert ("sign reproduced" in gain(one)) == (verdict == "shown")
 
 
+def test_noise_between_trainings_decides_with():
+    """Seeds' gains of 1 and 3, variance 2, one degree of freedom; then seeds of the runs' own."""
+    gains = QUIET[0].assign(gain=[1.0, 3.0])
+    table = make_table(*ONE_SEED, gains={("R50", "voc"): GAINS})
+    one = next(one for one in comparisons(table, [gains]) if one.ran)
+    assert (one.noise.sd, one.noise.df) == (pytest.approx(2**0.5), 1)
+    assert one.whole().low < one.low and "over trainings too" in gain(one)
+    assert (
+        "not known" in gain(compare(1, 2, Noise()))
+        and compare(1, 2, Noise()).verdict == "undecided"
+    )
+    own = table.copy()
+    own.loc[(own["method"] == "difference") & (own["backbone"] == "R50"), ["sd", "seeds"]] = [
+        0.5,
+        3,
+    ]
+    found = [one for one in comparisons(own, [gains]) if one.ran]
+    assert {one.noise.sd for one in found} == {0.5}
+
+
 def test_headline_counts_what_failed_too():
     text = headline([compare(1, 2), compare(-1, 2), compare(-2, -1), compare(NAN, NAN)], "smoke")
-    assert "in 1 of 3 comparisons" in text and "1 undecided" in text
+    assert "in 1 of 3 comparisons" in text and "1 not decided" in text
     assert "1 the other way round" in text and "1 not run" in text
 
 
@@ -277,14 +303,15 @@ def test_a_backbone_that_the_paper_does_not_have_stands_beside_it():
     assert (ours["ours"], ours["seeds"]) == (30, 1) and math.isnan(ours["paper"])
     assert cell(table, "OPMask")["seeds"] == 0 and cell(table, "OPMask")["paper"] == 31.9
     assert set(table.query("backbone == 'lite0'")["method"]) == {*METHODS.values(), "difference"}
-    (nonvoc, voc) = comparisons(table)  # of the paper's none was run: not shown
+    (nonvoc, voc) = comparisons(table, QUIET)  # of the paper's none was run: not shown
     assert (voc.name, voc.verdict, nonvoc.verdict) == (
         "lite0-FPN, voc → non-voc",
         "shown",
         "not run",
     )
     assert gain(voc).endswith("(the paper has no such backbone)")
-    assert "in 1 of 1 comparisons; 1 not run" in headline([nonvoc, voc], "coco_small")
+    said = headline([nonvoc, voc], "coco_small")
+    assert "in 1 of 1 comparisons" in said and said.endswith("; 1 not run.")
     text = page(table, "coco_small")
     assert "lite0-FPN" in text and "R-50-FPN" not in text
     assert "ours − paper" not in text  # nothing to compare with

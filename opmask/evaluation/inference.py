@@ -121,18 +121,25 @@ def detect(
     workers: int = 0,
     description: str = "inference",
 ) -> list[dict[str, Any]]:
-    """COCO results of `model` on `images` (entries of a COCO json), at most 100 an image.
+    """COCO results of `model` on `images` (entries of a COCO json), at most 100 an image."""
+    logging.getLogger("detectron2").setLevel(logging.WARNING)
+    loader = image_loader(cfg, images, image_dir, workers)
+    evaluator = CocoResults(category_ids, len(images), description)
+    return inference_on_dataset(model, loader, evaluator) or []
+
+
+def image_loader(
+    cfg: CfgNode, images: Sequence[Mapping[str, Any]], image_dir: Path, workers: int = 0
+) -> DataLoader:
+    """`images` (entries of a COCO json) as detectron2's model input, this process's share.
 
     `cfg.TEST.IMS_PER_BATCH` images at a time, for which detectron2 0.6's own test loader, otherwise
     the same, has no setting.
     """
-    logging.getLogger("detectron2").setLevel(logging.WARNING)
-    loader = DataLoader(
+    return DataLoader(
         MapDataset(list(images), TestImages(cfg, image_dir)),
         batch_size=cfg.TEST.IMS_PER_BATCH,
         sampler=InferenceSampler(len(images)),
         num_workers=workers,
         collate_fn=trivial_batch_collator,
     )
-    evaluator = CocoResults(category_ids, len(images), description)
-    return inference_on_dataset(model, loader, evaluator) or []

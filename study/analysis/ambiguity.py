@@ -22,9 +22,11 @@ from study.spec.run import Run
 
 BOX_IOU = 0.5  # a detection found an instance of its class from here on, as in AP50 of boxes
 MEASURES = ("mask_iou", "coverage", "confusion", "perforation")
+IN_TRUE_BOX = "oracle_iou"
 COLUMNS = ["run", "method", "backbone", "supervised", "schedule", "seed", "image_id",
            "annotation_id", "category_id", "category", "supervision", "area", "x", "y", "width",
-           "height", "ambiguity", "ambiguous", "detection", "score", *MEASURES]  # fmt: skip
+           "height", "ambiguity", "ambiguous", "detection", "score", *MEASURES,
+           IN_TRUE_BOX]  # fmt: skip
 
 Rle = dict[str, Any]
 
@@ -160,14 +162,23 @@ def describe(
     categories: Sequence[Mapping[str, Any]],
     novel: Sequence[str],
     threshold: float,
+    in_true_boxes: pd.Series | None = None,
 ) -> pd.DataFrame:
-    """The instances as one run found them: a part of `ambiguity.csv`."""
+    """The instances as one run found them: a part of `ambiguity.csv`.
+
+    in_true_boxes: mask IoU there, by annotation id, where it is known.
+    """
     names = objects["category_id"].map({c["id"]: c["name"] for c in categories})
     frame = objects.assign(
         **{"run": one.name, **asdict(one)},
         category=names,
         supervision=np.where(names.isin(novel), "novel", "supervised"),
         ambiguous=objects["ambiguity"] > threshold,
+        **{
+            IN_TRUE_BOX: objects["annotation_id"].map(
+                in_true_boxes if in_true_boxes is not None else {}
+            )
+        },
     )
     measured = measure(objects, detections, match(objects, detections))
     return pd.concat([frame, measured], axis=1)[COLUMNS]

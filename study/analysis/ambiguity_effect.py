@@ -1,6 +1,7 @@
 """Does OPMask gain more where RoIs are ambiguous? The paper's explanation, tested (section 4.2).
 
-Two methods are compared on the instances that both found, so that neither is judged on easier ones.
+Two methods are compared on the instances that both found, so that neither is judged on easier ones;
+in true boxes, on all instances.
 Gains in ambiguous and in clean RoIs, and the difference of the two, come with intervals of a paired
 bootstrap over images: instances of one image are not independent. `maskrcnn7`, the baseline with
 OPMask's deeper mask head, separates the prior's share of the gain from the head's.
@@ -15,13 +16,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from opmask.evaluation.bootstrap import image_weights
-from study.analysis.ambiguity import MEASURES
+from study.analysis import ambiguity
 from study.labels import DIRECTIONS, with_others
 
 METHODS = ("maskrcnn", "opmask", "maskrcnn7")
 CONTRASTS = (("opmask", "maskrcnn"), ("maskrcnn7", "maskrcnn"), ("opmask", "maskrcnn7"))
 _NAMES = "OPMask − Mask R-CNN", "7-conv control − Mask R-CNN", "OPMask − 7-conv control"
 CONTRAST_NAMES = dict(zip(CONTRASTS, _NAMES, strict=True))
+MEASURES = (*ambiguity.MEASURES, ambiguity.IN_TRUE_BOX)
 CLASSES = ("novel", "supervised")
 GROUPS = ("ambiguous", "clean", "difference")
 BINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
@@ -39,11 +41,13 @@ def pairs(frame: pd.DataFrame, contrast: tuple[str, str]) -> pd.DataFrame:
 
     `frame`: instances × runs of one backbone and supervised set, as in `ambiguity.csv`.
     """
+    return _joined(frame, contrast).dropna(subset=["mask_iou_a", "mask_iou_b"])
+
+
+def _joined(frame: pd.DataFrame, contrast: tuple[str, str]) -> pd.DataFrame:
+    """As `pairs`, of all instances: what needs a detection is NaN where there is none."""
     keys = ["seed", "annotation_id", "image_id", "supervision", "ambiguity", "ambiguous"]
-    a, b = (
-        frame.loc[(frame["method"] == method) & (frame["detection"] >= 0), [*keys, *MEASURES]]
-        for method in contrast
-    )
+    a, b = (frame.loc[frame["method"] == method, [*keys, *MEASURES]] for method in contrast)
     return a.merge(b, on=keys, suffixes=("_a", "_b"), validate="one_to_one")
 
 
@@ -51,7 +55,7 @@ def gain(paired: pd.DataFrame, measure: str, seeds: Sequence[int], weights: NDAr
     """Means of `measure` by seed, and their means over the seeds by resample.
 
     Args:
-        paired: of `pairs`, with both values; column `image` says which of `weights` is its image.
+        paired: as of `pairs`, both values known; column `image` is the index in `weights`.
         measure: one of MEASURES.
         weights: (B, images) of `bootstrap.image_weights`.
 
@@ -105,12 +109,12 @@ def effect_table(
 def _all_pairs(
     frame: pd.DataFrame, image_ids: Sequence[int]
 ) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """Backbone, supervised set and contrast, and its `pairs` with the column `image` of `gain`."""
+    """Backbone, supervised set and contrast, all instances, with the column `image` of `gain`."""
     position = pd.Series(range(len(image_ids)), index=list(image_ids))
     backbones = with_others(frame["backbone"].unique())
     for backbone, supervised, contrast in product(backbones, DIRECTIONS, CONTRASTS):
         chosen = frame[(frame["backbone"] == backbone) & (frame["supervised"] == supervised)]
-        paired = pairs(chosen, contrast)
+        paired = _joined(chosen, contrast)
         key = {"backbone": backbone, "supervised": supervised, "contrast": "-".join(contrast)}
         yield key, paired.assign(image=paired["image_id"].map(position).astype(int))
 
@@ -164,7 +168,8 @@ def bin_table(
     """
     weights = image_weights(len(image_ids), resamples, seed)
     rows = []
-    for key, paired in _all_pairs(frame[frame["supervision"] == "novel"], image_ids):
+    for key, every in _all_pairs(frame[frame["supervision"] == "novel"], image_ids):
+        paired = every.dropna(subset=["mask_iou_a", "mask_iou_b"])
         x, seeds = paired["ambiguity"], sorted(paired["seed"].unique())
         for low, high in pairwise(BINS):
             group = paired[((x > low) | (low == 0)) & (x <= high)]

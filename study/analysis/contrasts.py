@@ -3,7 +3,8 @@
 What the paper says in a sentence (`claimed`), what its Table 1 only implies, and our control: a
 baseline with OPMask's seven mask convolutions but no prior, which splits the paper's gain into a
 deeper head and the prior. A contrast is the AP of run A minus that of run B, on the same validation
-images and classes. The same questions are asked of runs that the paper does not have
+images and classes; of masks, their IoU in true boxes beside it (`study.analysis.oracle`), which no
+box head has a say in. The same questions are asked of runs that the paper does not have
 (`further_contrasts`): your own splits, classes and backbones.
 
 The interval is of a paired bootstrap over images (`study.analysis.resampling`). Two further errors
@@ -21,6 +22,7 @@ from opmask.evaluation.bootstrap import class_interval
 from study import paper
 from study.analysis.declared import load
 from study.analysis.estimate import NAN, Estimate
+from study.analysis.oracle import Oracle
 from study.analysis.resampling import Resampler
 from study.labels import BASELINE, DIFFERENCE, METHODS, OURS
 from study.spec.run import Run
@@ -62,6 +64,7 @@ QUESTIONS = {
     "prior": ("The prior, at equal depth of the mask head", "opmask", "maskrcnn7"),
     "depth": ("Three more mask convolutions, without the prior", "maskrcnn7", "maskrcnn"),
 }
+IOU = "IoU"  # the metric of masks in true boxes
 CLAIMS = frozenset(claim for claim, _, _ in QUESTIONS.values())
 _COLUMNS = ["name", "section", "claim", "claimed", "a", "b", "classes", "tested", "task", "metric",
             "value_a", "value_b", "difference", "low", "high", "p", "p_holm", "class_low",
@@ -85,30 +88,42 @@ def further_contrasts(
 
 
 def of_further(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `contrast_table` that are of `further_contrasts`."""
-    return table[table["claim"].isin(CLAIMS)]
+    """The rows of `contrast_table` that are of `further_contrasts`, in AP."""
+    return table[table["claim"].isin(CLAIMS) & table["metric"].eq("AP")]
 
 
-def contrast_table(resampler: Resampler, contrasts: Sequence[Contrast] = CONTRASTS) -> pd.DataFrame:
-    """One row a contrast, in the order declared; AP in percent; `difference` NaN: not run.
+def contrast_table(
+    resampler: Resampler,
+    contrasts: Sequence[Contrast] = CONTRASTS,
+    oracle: Oracle | None = None,
+) -> pd.DataFrame:
+    """A row a contrast, in the order declared, `difference` NaN: not run; with `oracle` a second
+    one below each that is about masks, of mask IoU in true boxes.
 
     Columns: name, section, claim, claimed (a sentence of the paper says so), a, b (runs), classes
-    (novel | supervised | all), tested (their number), task, metric (AP); value_a, value_b (mean
-    over seeds), difference (a − b); low, high (95 %, paired bootstrap over images), p (two-sided,
-    the same bootstrap), p_holm (Holm over the claimed contrasts that were run; NaN for others);
+    (novel | supervised | all), tested (their number), task (segm | bbox | oracle), metric (AP, mean
+    over classes | IoU, mean over objects; percent); value_a, value_b (mean over seeds), difference
+    (a − b); low, high (95 %, paired bootstrap over images), p (two-sided, the same bootstrap),
+    p_holm (Holm over the claimed contrasts of this metric that were run; NaN for others);
     class_low, class_high (95 %, bootstrap over classes); seeds (those that both runs have), sd (of
-    the difference over these seeds, NaN for fewer than two); paper (its difference; NaN where it
-    gives none).
+    the difference over these seeds, NaN for fewer than two); paper (its difference in AP; NaN where
+    it gives none).
     """
-    table = pd.DataFrame([_row(resampler, contrast) for contrast in contrasts], columns=_COLUMNS)
-    family = table["claimed"] & table["p"].notna()
-    if family.any():
-        table.loc[family, "p_holm"] = multipletests(table.loc[family, "p"], method="holm")[1]
+    rows = []
+    for contrast in contrasts:
+        rows.append(_row(resampler, contrast))
+        if oracle and contrast.task == "segm":
+            rows.append(_oracle_row(oracle, contrast))
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    for metric in ("AP", IOU):
+        family = table["claimed"] & table["p"].notna() & table["metric"].eq(metric)
+        if family.any():
+            table.loc[family, "p_holm"] = multipletests(table.loc[family, "p"], method="holm")[1]
     return table
 
 
 def _row(resampler: Resampler, contrast: Contrast) -> dict[str, object]:
-    row = asdict(contrast) | {"metric": "AP", "p_holm": NAN}
+    row = asdict(contrast) | {"metric": "AP"}
     ids = resampler.classes(contrast.a, contrast.classes)
     either = ids or resampler.classes(contrast.b, contrast.classes)
     if len(resampler.rows(contrast.a, contrast.task)):  # none is novel to a run with all masks
@@ -120,6 +135,24 @@ def _row(resampler: Resampler, contrast: Contrast) -> dict[str, object]:
     if found := resampler.gain(contrast.a, contrast.b, ids, contrast.task):
         settings = {"resamples": resampler.resamples, "seed": resampler.seed}
         gain, by_class = found.estimate(), class_interval(found.draws[0], **settings)
-    row |= {name: getattr(gain, name) for name in ("low", "high", "p", "seeds", "sd")}
-    row |= {"class_low": by_class[0], "class_high": by_class[1]}
-    return row | {"difference": gain.value, "tested": len(ids)}
+    return row | _columns(gain, by_class, len(ids))
+
+
+def _oracle_row(oracle: Oracle, contrast: Contrast) -> dict[str, object]:
+    row = asdict(contrast) | {"task": "oracle", "metric": IOU, "paper": NAN}
+    ids = oracle.runs.classes(contrast.a, contrast.classes)
+    objects = oracle.objects(ids or oracle.runs.classes(contrast.b, contrast.classes))
+    a, b = (oracle.scores(name) for name in (contrast.a, contrast.b))
+    for side, one in (("a", a), ("b", b)):
+        row[f"value_{side}"] = oracle.estimate(one, objects).value if one else NAN
+    gain, by_class = Estimate(), (NAN, NAN)
+    if a and b:
+        gain = oracle.estimate(a - b, objects)
+        by_class = oracle.class_interval(a - b, objects)
+    return row | _columns(gain, by_class, len(ids))
+
+
+def _columns(gain: Estimate, by_class: tuple[float, float], tested: int) -> dict[str, object]:
+    columns = {name: getattr(gain, name) for name in ("low", "high", "p", "seeds", "sd")}
+    columns |= {"difference": gain.value, "tested": tested, "p_holm": NAN}
+    return columns | {"class_low": by_class[0], "class_high": by_class[1]}

@@ -76,6 +76,11 @@ class Resampler:
         self._nothing = per_class.iloc[:0]
         self._done: dict[tuple[str, str], dict[str, Resampled]] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """Every configuration that was run, METHOD-BACKBONE-SUPERVISED, in their order."""
+        return list(self._rows)
+
     def rows(self, name: str, task: str = "segm") -> pd.DataFrame:
         """Per-class results of METHOD-BACKBONE-SUPERVISED; empty if not run."""
         found = self._rows.get(name, self._nothing)

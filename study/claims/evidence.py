@@ -1,6 +1,5 @@
 """What claims are tested on: `evidence.yaml`, and the functions that make cells of other kinds."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,28 +7,45 @@ from importlib.resources import files
 from itertools import product, zip_longest
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from study import paper
-from study.analysis.estimate import CLASSES, NAN, Estimate, correlation, mean_over_classes, number
+from study.analysis.estimate import (
+    ALPHA,
+    CLASSES,
+    NAN,
+    NOTHING,
+    RUNS,
+    Estimate,
+    Noise,
+    correlation,
+    mean_over_classes,
+)
 from study.claims import load
-from study.claims.sources import OURS, Rows, Table, Tables
-from study.labels import DIFFERENCE, DIRECTIONS
+from study.claims.sources import OF_REPORT, OURS, Pool, Rows, Table, Tables, points_of, with_noise
+from study.labels import BASELINE, DIFFERENCE, DIRECTIONS
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where the numbers are from, how their intervals came about, in which unit, and the cells."""
+    """Where the numbers are from, how their intervals came about, in which unit, and the cells.
+
+    second: the same cells in another metric, as far as the table has them; `metric` in words.
+    """
 
     source: str
     test: str
     cells: Callable[[Tables], Sequence[Estimate]]
     unit: str = "AP"
     kind: str = OURS
+    second: Callable[[Tables], Sequence[Estimate]] = lambda _: ()
 
 
 _ABOUT = ("source", "test", "unit", "kind")
 DECLARED = load("evidence")
+_PAIRS = [Pool(**declared) for declared in DECLARED["contrasts"]["noise"]]
 
 
 def evidence(given: str | Mapping[str, Mapping[str, Any]]) -> Evidence:
@@ -44,16 +60,32 @@ def evidence(given: str | Mapping[str, Mapping[str, Any]]) -> Evidence:
     parts = declared if isinstance(declared, list) else [declared]
     about = {key: parts[0][key] for key in _ABOUT if key in parts[0]}
 
-    def alternate(tables: Tables) -> list[Estimate]:
+    def alternate(parts: Sequence[Mapping[str, Any]], tables: Tables) -> list[Estimate]:
         table = tables.table(about["source"])
         turns = zip_longest(*(_maker(one)(table, **arguments) for one in parts))
         return [cell for turn in turns for cell in turn if cell is not None]
 
-    return Evidence(cells=alternate, **about)
+    second = [
+        {**one, "rows": {**one["rows"], **one["second"]}, "optional": True}
+        for one in parts
+        if "second" in one
+    ]
+    return Evidence(cells=partial(alternate, parts), second=partial(alternate, second), **about)
+
+
+def contrast(
+    row: Mapping[Any, Any], contrasts: pd.DataFrame, repeated: Mapping[str, pd.DataFrame]
+) -> Estimate:
+    """A row of `contrasts.csv` with its noise, as the claims have it; `repeated`: that table of
+    experiments at the same scale, by name."""
+    frames = [(contrasts, OF_REPORT), *((one, f"experiment {n}") for n, one in repeated.items())]
+    found = (pool.of(frame, origin, row) for pool in _PAIRS for frame, origin in frames)
+    between = next((one for one in found if one.known), Noise())
+    return replace(Estimate.of(row, "difference"), noise=between)
 
 
 def _maker(declared: Mapping[str, Any]) -> Callable[..., Iterator[Estimate]]:
-    options = {key: value for key, value in declared.items() if key not in _ABOUT}
+    options = {key: value for key, value in declared.items() if key not in (*_ABOUT, "second")}
     name = options.pop("function", None)
     return partial(FUNCTIONS[name], **options) if name else Rows(**options)
 
@@ -65,26 +97,54 @@ def class_means(
 
     `top`: of the classes, only this share, those with the largest mean IoU: {count} in `cell`.
     """
+
+    def values(points: pd.DataFrame) -> pd.Series:
+        chosen = points.sort_values("iou", ascending=False, kind="stable")
+        chosen = chosen[chosen["iou"].notna()].head(round(top * len(points)))
+        return chosen[column] - chosen[subtract] if subtract else chosen[column]
+
     points = table.rows(["iou", column, *([subtract] if subtract else []), "seeds"])
-    chosen = points.sort_values("iou", ascending=False, kind="stable")
-    chosen = chosen[chosen["iou"].notna()].head(round(top * len(points)))
-    values = chosen[column] - chosen[subtract] if subtract else chosen[column]
-    seeds = int(chosen["seeds"].max()) if len(chosen) else 0
-    yield mean_over_classes(cell.format(count=len(chosen)), values, seeds)
+    found, seeds = values(points), int(points["seeds"].max()) if len(points) else 0
+    mean = mean_over_classes(cell.format(count=len(found)), found, seeds)
+    yield with_noise(mean, table, lambda rows: float(values(points_of(table, rows)).mean()))
 
 
 def named_classes(table: Table, classes: Sequence[str]) -> Iterator[Estimate]:
-    """The gain of single classes, whose only interval is the one over seeds."""
+    """The gain of single classes, without interval: they have none over images."""
     for name in classes:
-        rows = table.rows([DIFFERENCE, "maskrcnn_sd", "opmask_sd"], category=name)
-        # the data may lack the class
-        cell = Estimate.of(rows.iloc[0], DIFFERENCE, name) if len(rows) else Estimate(name)
-        if cell.ran and cell.seeds > 1:
-            # taken for independent: the classes' file does not pair the seeds
-            sds = (number(rows.iloc[0][column]) for column in ("maskrcnn_sd", "opmask_sd"))
-            cell = replace(cell, sd=math.hypot(*sds))
+        rows = table.rows([DIFFERENCE], category=name)  # the data may lack the class
         stated = paper.figure3("opmask", "AP", name) - paper.figure3("maskrcnn", "AP", name)
-        yield replace(cell, paper=stated)
+        yield Estimate(name, rows[DIFFERENCE].mean(), paper=stated)
+
+
+def slopes(table: Table, model: str, factor: float, **rows: Any) -> Iterator[Estimate]:
+    """The slope of one of Figure 3's regressions, whose points give its noise."""
+    points = table.tables.table("figures/figure3.csv") if table.tables else table
+
+    def slope(per_class: pd.DataFrame) -> float:
+        known = points_of(points, per_class).dropna(subset=["iou", model])
+        return (
+            factor * stats.linregress(known["iou"], known[model]).slope if len(known) > 3 else NAN
+        )
+
+    for cell in Rows(factor=factor, **rows)(table, model=model):
+        yield with_noise(cell, points, slope)
+
+
+def log_slope(table: Table, factor: float, cell: str) -> Iterator[Estimate]:
+    """The slope of log(novel AP / supervised AP) of the baseline: of the share that a class keeps.
+
+    Of the classes where both are above 0.
+    """
+    points = table.rows(["iou", BASELINE, f"{BASELINE}_supervised"])
+    points = points[(points[[BASELINE, f"{BASELINE}_supervised"]] > 0).all(axis="columns")].dropna()
+    if len(points) < 4:
+        yield Estimate(cell)
+        return
+    kept = np.log(points[BASELINE] / points[f"{BASELINE}_supervised"])
+    fit = stats.linregress(points["iou"], kept)
+    half = float(stats.t.isf(ALPHA / 2, len(points) - 2)) * fit.stderr
+    yield Estimate(cell, fit.slope, fit.slope - half, fit.slope + half, over=CLASSES).scaled(factor)
 
 
 def box_against_mask_by_run(table: Table) -> Iterator[Estimate]:
@@ -98,7 +158,7 @@ def box_against_mask_by_run(table: Table) -> Iterator[Estimate]:
         published = paper.load("table3").query("supervised == @supervised")
         stated = float(published["AP_box"].corr(published["AP"]))
         name = f"{direction}, over schedules and backbones"
-        yield correlation(name, pairs["ours_box"], pairs["ours_mask"], "runs", paper=stated)
+        yield correlation(name, pairs["ours_box"], pairs["ours_mask"], RUNS, paper=stated)
 
 
 def box_against_mask_by_class(table: Table) -> Iterator[Estimate]:
@@ -107,10 +167,49 @@ def box_against_mask_by_class(table: Table) -> Iterator[Estimate]:
     for supervised, direction in DIRECTIONS.items():
         where |= {"supervised": supervised, "schedule": table.schedule}
         rows = table.rows(["AP"], ["category", "task", "seed"], **where)
-        by = rows.groupby(["category", "task"])["AP"].mean().unstack()
-        by = by.reindex(columns=["bbox", "segm"])
         name, seeds = f"{direction}, R50, over novel classes", rows["seed"].nunique()
-        yield correlation(name, by["bbox"], by["segm"], CLASSES, seeds=seeds)
+        both = _box_and_mask(rows)
+        cell = correlation(name, both["bbox"], both["segm"], CLASSES, seeds=seeds)
+        yield with_noise(cell, table, partial(_r_of_training, where=dict(where)))
+
+
+def _box_and_mask(rows: pd.DataFrame) -> pd.DataFrame:
+    by = rows.groupby(["category", "task"])["AP"].mean().unstack()
+    return by.reindex(columns=["bbox", "segm"])
+
+
+def _r_of_training(rows: pd.DataFrame, where: Mapping[str, str]) -> float:
+    both = _box_and_mask(rows[(rows[list(where)] == pd.Series(where)).all(axis="columns")])
+    return float(both["bbox"].corr(both["segm"]))
+
+
+def masks_that_fail(table: Table, cell: str) -> Iterator[Estimate]:
+    """Half of the boxes' AP50 minus AP50 of the plain class activation maps as their masks.
+
+    Above 0, more than half of what the boxes score is lost because masks overlap by less than 0.5.
+    Mean over the runs of Table 2 without the prior, with Student's interval over them.
+    """
+    where = {"minus_method": "", "classes": "all", "metric": "AP50"}
+    maps = table.rows(["ours"], ["method", "supervised"], **where)
+    maps = maps[maps["method"] != "opmask"]
+    per_class = table.tables.table("tables/per_class.csv") if table.tables else table
+    run, where = ["method", "supervised"], {"backbone": "R50", "task": "bbox"}
+    boxes = per_class.rows(["AP50"], run, schedule=table.schedule, **where)
+    both = maps.merge(boxes.groupby(run)["AP50"].mean().rename("box").reset_index(), on=run)
+    found = mean_over_classes(cell, both["box"] / 2 - both["ours"])
+    yield replace(found, over=RUNS)
+
+
+def pictured(table: Table, minus: Sequence[str], cell: str) -> Iterator[Estimate]:
+    """How much more of an object OPMask's map covers than another's, percentage points.
+
+    Mean over the objects of Figure 7, which are chosen by size alone, with Student's interval.
+    """
+    rows = table.rows(["covered"], ["pick", "method"])
+    by = 100 * rows.pivot_table(index="pick", columns="method", values="covered", sort=False)
+    for other in minus:
+        gaps = by["opmask"] - by[other] if {"opmask", other} <= set(by) else pd.Series(dtype=float)
+        yield replace(mean_over_classes(cell.format(minus=other), gaps), over="objects")
 
 
 def quoted_gap(
@@ -146,7 +245,7 @@ def facts(_: Table, numbers: Mapping[str, float]) -> Iterator[Estimate]:
 def exact(name: str, value: float, stated: float = NAN) -> Estimate:
     """A number without uncertainty, beside the paper's."""
     value = round(float(value), 4)
-    return Estimate(name, value, value, value, paper=stated, over="nothing")
+    return Estimate(name, value, value, value, paper=stated, over=NOTHING)
 
 
 def coco_overlap() -> pd.DataFrame:
@@ -157,6 +256,7 @@ def coco_overlap() -> pd.DataFrame:
 
 FUNCTIONS: dict[str, Callable[..., Iterator[Estimate]]] = {
     one.__name__: one
-    for one in (class_means, named_classes, box_against_mask_by_run, box_against_mask_by_class,
-                quoted_gap, overlap_ranks, facts)
+    for one in (class_means, named_classes, slopes, log_slope, box_against_mask_by_run,
+                box_against_mask_by_class, masks_that_fail, pictured, quoted_gap, overlap_ranks,
+                facts)
 }  # fmt: skip

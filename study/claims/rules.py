@@ -4,9 +4,8 @@ A claim of several cells ("in all cases") holds if every single cell does: an in
 test, which needs no correction. It does not hold if any cell is refuted, which does need one:
 Holm's over the cells that were run.
 
-Where MIN_SEEDS trainings or more were run, Student's 95 % interval over them counts as well as the
-one over validation images (or classes) that the tables give, and a cell is decided only if both lie
-on the same side.
+Every interval has the noise between trainings in it (`Estimate.whole`); a cell for which that is
+not known decides nothing.
 """
 
 import math
@@ -24,12 +23,12 @@ from study.labels import NOT_RUN
 
 HOLDS, FAILS = "holds", "does not hold"
 UNDECIDED = "not decided at this scale"
-VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_RUN)
+UNTESTABLE = "not testable here"
+VERDICTS = (HOLDS, FAILS, UNDECIDED, UNTESTABLE, NOT_RUN)
 MANY = 1000  # times more data: beyond, no number is given
 PAPER_ALPHA = 0.01  # the level the paper names (section 4.2)
 SIDES = {"above": 1, "below": -1}
 _TEXTS = load("rules")
-_Z = float(stats.norm.isf(ALPHA / 2))
 
 
 class Rule:
@@ -45,17 +44,28 @@ class Rule:
         text = _TEXTS[self.kind].format(claimed=claimed, other=other, **vars(self))
         return text.replace("-", MINUS)
 
-    def supports(self, cell: Estimate) -> bool:
-        """Whether this cell decides for the claim."""
-        raise NotImplementedError
+    def supports(self, cell: Estimate, cells: int = 1) -> bool:
+        """Whether this cell, one of `cells`, decides for the claim."""
+        return self.strength(cell, cells) > 0 and self.p(cell, cells) < ALPHA
 
     def refutes(self, cells: Sequence[Estimate]) -> list[bool]:
         """Which of these cells decide against the claim, corrected for their number."""
-        return [not math.isnan(self.strength(c)) and not self.supports(c) for c in cells]
+        against = [self.strength(cell, len(cells)) < 0 for cell in cells]
+        p_values = [self.p(cell, len(cells)) for cell in cells]
+        return (np.array(against, dtype=bool) & (holm(p_values) < ALPHA)).tolist()
 
-    def strength(self, cell: Estimate) -> float:
-        """How strongly a cell speaks for the claim, in standard errors; negative: against it; NaN
+    def strength(self, cell: Estimate, cells: int = 1) -> float:
+        """How strongly a cell speaks for the claim, the z-value of `p`; negative: against it; NaN
         if it does not say."""
+        p = self.p(cell, cells)
+        return NAN if math.isnan(p) else math.copysign(_z(p), self.margin(cell, cells))
+
+    def margin(self, cell: Estimate, cells: int = 1) -> float:
+        """How far the cell lies on the claimed side."""
+        raise NotImplementedError
+
+    def p(self, cell: Estimate, cells: int = 1) -> float:
+        """Two-sided p of no margin at all, with all noise; NaN if it is not known."""
         raise NotImplementedError
 
 
@@ -67,46 +77,21 @@ class Side(Rule):
     threshold: float = 0.0
     kind = "side"
 
-    def supports(self, cell: Estimate) -> bool:
-        """Whether all intervals of the cell lie on the claimed side."""
-        return {SIDES.get(i.side_of(self.threshold)) for i in cell.intervals()} == {self.sign}
+    def margin(self, cell: Estimate, cells: int = 1) -> float:
+        return self.sign * (cell.value - self.threshold)
 
-    def refutes(self, cells: Sequence[Estimate]) -> list[bool]:
-        """Which cells lie on the other side, by Holm's correction over all with an interval."""
-        z = np.array([self.strength(cell) for cell in cells])
-        return ((z < 0) & holm(2 * stats.norm.sf(np.abs(z)))).tolist()
-
-    def strength(self, cell: Estimate) -> float:
-        """The z-value whose 95 % interval ends where the cell's does; NaN without interval."""
-        return self._weakest(cell)[0]
-
-    def _weakest(self, cell: Estimate) -> tuple[float, str]:
-        """(z, over what) of the interval that decides least."""
-        margin = self.sign * (cell.value - self.threshold)
-        found = []
-        for one in cell.intervals():
-            # to the end that faces the threshold
-            above = (margin > 0) == (self.sign > 0)
-            half = one.value - one.low if above else one.high - one.value
-            size = math.inf if half <= 0 else _Z * abs(margin) / half
-            found.append((math.copysign(size, margin) if margin else 0.0, one.over))
-        return min(found, key=lambda one: abs(one[0]), default=(NAN, ""))
-
-    def factor(self, cell: Estimate, cells: int = 1) -> tuple[float, str]:
-        """How many times more of what would decide the cell, if its estimate stays as it is.
-
-        The half-width of an interval falls with the square root of what it is over, so this is
-        (half-width / |estimate - threshold|) squared. `cells`: of how many the correction is.
-        """
-        z, over = self._weakest(cell)
-        needed = float(stats.norm.isf(ALPHA / 2 / cells))
-        return (needed / z) ** 2 if z else math.inf, over
+    def p(self, cell: Estimate, cells: int = 1) -> float:
+        return cell.p_against(self.threshold)
 
 
 @dataclass(frozen=True)
 class Significance(Rule):
     """The paper's own criterion: p below `alpha` on the side of `sign`, or (`significant` False)
-    not. One that any small sample meets in its second form; graded beside the right test."""
+    not. One that any small sample meets in its second form; the right test is a claim beside it.
+
+    It is a statement of one sample, so that what it is decided by is the noise between trainings
+    alone: how far the value is from the least one that would be significant.
+    """
 
     sign: int
     alpha: float = PAPER_ALPHA
@@ -117,30 +102,29 @@ class Significance(Rule):
         """In rules.yaml."""
         return "significant" if self.significant else "not significant"
 
-    def supports(self, cell: Estimate) -> bool:
-        """Whether the cell is as the claim says; that it is not significant, `refutes` says."""
-        p = self.p(cell)
-        if not self.significant:
-            return not math.isnan(p)
-        return p < self.alpha and self.sign * cell.value > 0
+    def margin(self, cell: Estimate, cells: int = 1) -> float:
+        # Bonferroni: whether any of several is significant, Holm answers alike
+        level = self.alpha if self.significant else self.alpha / cells
+        beyond = self.sign * cell.value - stats.norm.isf(level / 2) * self._error(cell)
+        return beyond if self.significant else -beyond
 
-    def refutes(self, cells: Sequence[Estimate]) -> list[bool]:
-        """Which cells are not as the claim says."""
-        if self.significant:
-            return super().refutes(cells)
-        claimed = np.array([self.sign * cell.value > 0 for cell in cells], dtype=bool)
-        p_values = np.nan_to_num([self.p(cell) for cell in cells], nan=1.0)
-        return (claimed & holm(p_values, self.alpha)).tolist()
+    def p(self, cell: Estimate, cells: int = 1) -> float:
+        margin, noise = self.margin(cell, cells), cell.noise
+        if cell.seeds >= MIN_SEEDS and not math.isnan(cell.sd):
+            between, df = cell.sd, cell.seeds - 1
+        else:
+            between, df = noise.sd, noise.df
+        if math.isnan(margin) or not df:
+            return NAN
+        error = between / math.sqrt(max(1, cell.seeds))
+        return float(2 * stats.t.sf(abs(margin) / error, df)) if error else float(not margin)
 
-    def strength(self, cell: Estimate) -> float:
-        """The z-value of p, with the sign of the claim."""
-        z = math.copysign(stats.norm.isf(self.p(cell) / 2), self.sign * cell.value)
-        return z if self.significant else -z
-
-    @staticmethod
-    def p(cell: Estimate) -> float:
-        """The cell's p, or the one that its interval implies."""
-        return 2 * stats.norm.sf(abs(Side().strength(cell))) if math.isnan(cell.p) else cell.p
+    def _error(self, cell: Estimate) -> float:
+        """The standard error that the paper's kind of test has, of p or of the interval."""
+        if not math.isnan(cell.p):
+            z = _z(cell.p)
+            return abs(cell.value) / z if z else math.inf
+        return (cell.high - cell.low) / 2 / stats.norm.isf(ALPHA / 2)
 
 
 @dataclass(frozen=True)
@@ -150,13 +134,15 @@ class Equal(Rule):
     tolerance: float = 0.05
     kind = "equal"
 
-    def supports(self, cell: Estimate) -> bool:
-        """Whether the two agree."""
-        return abs(cell.value - cell.paper) <= self.tolerance + 1e-9
+    def margin(self, cell: Estimate, cells: int = 1) -> float:
+        return self.tolerance + 1e-9 - abs(cell.value - cell.paper)
 
-    def strength(self, cell: Estimate) -> float:
-        """The distance from the number stated, negative."""
-        return -abs(cell.value - cell.paper)
+    def p(self, cell: Estimate, cells: int = 1) -> float:
+        return NAN if math.isnan(self.margin(cell)) else 0.0
+
+
+def _z(p: float) -> float:
+    return float(stats.norm.isf(p / 2))
 
 
 def parse_rule(text: str) -> Rule:
@@ -171,16 +157,16 @@ def parse_rule(text: str) -> Rule:
     raise ValueError(f"claims.yaml: {text!r} is no rule; see rules.parse_rule")
 
 
-def holm(p_values: ArrayLike, alpha: float = ALPHA) -> NDArray[np.bool_]:
-    """Which hypotheses Holm's step-down procedure rejects; NaN is none.
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Adjusted p-values of Holm's step-down procedure; NaN is no hypothesis and stays.
 
     As statsmodels' `multipletests`, which collects garbage on each of our hundreds of calls.
     """
     p = np.asarray(p_values, dtype=float)
     order, left = np.argsort(p), np.count_nonzero(~np.isnan(p)) - np.arange(len(p))
-    rejected = np.zeros(len(p), dtype=bool)
-    rejected[order] = np.logical_and.accumulate(p[order] <= alpha / np.maximum(left, 1))
-    return rejected
+    adjusted = np.full(len(p), NAN)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.maximum(left, 1)))
+    return adjusted
 
 
 def judge(cells: Sequence[Estimate], rule: Rule) -> str:
@@ -191,17 +177,41 @@ def judge(cells: Sequence[Estimate], rule: Rule) -> str:
         return NOT_RUN
     if any(rule.refutes(ran)):
         return FAILS
-    return HOLDS if len(ran) == len(cells) and all(map(rule.supports, ran)) else UNDECIDED
+    every = len(ran) == len(cells) and all(rule.supports(cell, len(ran)) for cell in ran)
+    return HOLDS if every else UNDECIDED
+
+
+def p_of(cells: Sequence[Estimate], rule: Rule) -> float:
+    """The p by which `judge` decides at ALPHA: of the weakest cell where all speak for the claim,
+    else the least of those against it, Holm's correction included; NaN if it cannot decide."""
+    ran = [cell for cell in cells if cell.ran]
+    strength = np.array([rule.strength(cell, len(ran)) for cell in ran])
+    p_values = [rule.p(cell, len(ran)) for cell in ran]
+    if (strength < 0).any():
+        return float(np.min(holm(p_values)[strength < 0]))
+    return float(np.max(p_values)) if ran and len(ran) == len(cells) else NAN
+
+
+def join(first: str, second: str) -> str:
+    """The verdict of a claim graded in two metrics.
+
+    It is that of one where the other agrees or does not decide; two that contradict do not decide.
+    """
+    decided = {one for one in (first, second) if one in (HOLDS, FAILS)}
+    if len(decided) == 1:
+        return decided.pop()
+    return UNDECIDED if decided or UNDECIDED in (first, second) else first
 
 
 def deciding(cells: Sequence[Estimate], rule: Rule) -> Estimate | None:
     """The cell that speaks least for the claim (or most against it), None if none was run."""
+    ran = [cell for cell in cells if cell.ran]
 
     def order(cell: Estimate) -> tuple[float, float]:
-        strength = rule.strength(cell)
-        return 0.0 if math.isnan(strength) else strength, rule.sign * cell.value
+        strength = rule.strength(cell, len(ran))
+        return 0.0 if math.isnan(strength) else strength, rule.margin(cell, len(ran))
 
-    return min((cell for cell in cells if cell.ran), key=order, default=None)
+    return min(ran, key=order, default=None)
 
 
 def needs(cells: Sequence[Estimate], rule: Rule) -> str:
@@ -213,26 +223,44 @@ def needs(cells: Sequence[Estimate], rule: Rule) -> str:
     if missing:
         names = "; ".join(missing[:4]) + ("; …" if len(missing) > 4 else "")
         parts.append(f"runs for {len(missing)} of {len(cells)} cells ({names})")
-    bare = sum(math.isnan(rule.strength(cell)) for cell in ran)
-    if bare:
-        parts.append(f"{MIN_SEEDS} seeds or more for the {bare} without interval")
+    unknown = [cell for cell in ran if math.isnan(rule.p(cell, len(ran)))]
+    if unknown:
+        parts.append(
+            f"{MIN_SEEDS} seeds or more for {len(unknown)} of {len(cells)} cells, of which the "
+            "noise between trainings is not known"
+        )
     if isinstance(rule, Side):
-        parts += _more(ran, rule)
+        parts += _more([cell for cell in ran if cell not in unknown], rule, len(ran))
+    elif len(unknown) < len(ran):
+        parts.append("more seeds: the value is as near to that level as other trainings move it")
     return "; ".join(parts)
 
 
-def _more(ran: Sequence[Estimate], rule: Side) -> list[str]:
+def _more(ran: Sequence[Estimate], rule: Side, cells: int) -> list[str]:
     """How much more data: to refute, where a cell's estimate lies on the other side (the nearest
-    such cell is enough); else to confirm (the farthest cell that is not decided)."""
-    rest = [c for c in ran if not math.isnan(rule.strength(c)) and not rule.supports(c)]
-    against = [cell for cell in rest if rule.strength(cell) < 0]
+    such cell is enough); else to confirm (the farthest cell that is not decided).
+
+    An interval's half-width falls with the square root of what it is over, so that (half-width /
+    distance to the threshold)² times as much decides, if the estimate stays.
+    """
+    rest = [cell for cell in ran if not rule.supports(cell)]
     if not rest:
         return []
-    if against:
-        times, over = min(rule.factor(cell, len(ran)) for cell in against)
-    else:
-        times, over = max(rule.factor(cell) for cell in rest)
+    against = [cell for cell in rest if rule.margin(cell) < 0]
+    outcome = "refute" if against else "confirm"
+    corrected = cells if against else 1
+    found = [_factor(cell, rule, corrected) for cell in against or rest]
+    times, over = min(found) if against else max(found)
     if times > MANY:
         return [f"more than {MANY} times the {over}: the estimate is at the threshold"]
-    outcome = "refute" if against else "confirm"
     return [f"{times:.{int(times < 10)}f} times the {over} to {outcome} it, if the estimates stay"]
+
+
+def _factor(cell: Estimate, rule: Side, cells: int) -> tuple[float, str]:
+    """How many times more of what; `cells`: of how many the correction is."""
+    margin, found = rule.margin(cell), []
+    for part in cell.parts():
+        error = part.below if (margin > 0) == (rule.sign > 0) else part.above
+        half = float(stats.t.isf(ALPHA / 2 / cells, part.df)) * error
+        found.append(((half / margin) ** 2 if margin else math.inf, part.over))
+    return max(found)

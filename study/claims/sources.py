@@ -4,10 +4,10 @@ A table that is not there gives cells without value: not run. A row that is not 
 stage writes a row for every number, also for those that were not run.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from itertools import product
+from functools import cached_property
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ import numpy as np
 import pandas as pd
 
 from opmask.errors import UserError
-from study.analysis.estimate import IMAGES, Estimate, minus
+from study.analysis import noise
+from study.analysis.class_points import class_points
+from study.analysis.estimate import IMAGES, NOTHING, Estimate, Noise, minus
 from study.labels import DIRECTIONS, MODELS
 
 OURS, PAPERS, DEFINITION = "our runs", "the paper's own numbers", "definitions and COCO's boxes"
 KINDS = (OURS, PAPERS, DEFINITION)
 RANK, COST = "rank", "weights; percent"
-COUNTS = (RANK, COST)  # units without a sign
+OF_REPORT = "of this report"
+COUNTS = (RANK, COST, "times")  # units without a sign
 _WORDS = {"method": MODELS, "minus_method": MODELS}  # for values, by column
 
 
@@ -29,11 +32,14 @@ _WORDS = {"method": MODELS, "minus_method": MODELS}  # for values, by column
 class Table:
     """A csv file below `reports/<scale>/`, read when asked for.
 
-    schedule: the global one, of the runs without a schedule of their own.
+    schedule: the global one, of the runs without a schedule of their own. tables: where it and
+    others lie. origin: whose trainings it is of, in words.
     """
 
     path: Path
     schedule: str
+    tables: "Tables | None" = None
+    origin: str = OF_REPORT
 
     @cached_property
     def frame(self) -> pd.DataFrame | None:
@@ -84,9 +90,78 @@ class Table:
 class Tables:
     """The csv files below `folder` (`reports/<scale>`); `schedule` is the global one."""
 
-    def __init__(self, folder: Path, schedule: str = "130k"):
-        # for example of `tables/table1.csv`
-        self.table = cache(lambda source: Table(folder / source, schedule))
+    def __init__(self, folder: Path, schedule: str = "130k") -> None:
+        self.folder, self.schedule = folder, schedule
+        self._known: dict[Path, Table] = {}
+
+    def table(self, source: str) -> Table:
+        """For example of `tables/table1.csv`."""
+        return self._at(self.folder / source, OF_REPORT)
+
+    def repeated(self, source: str) -> list[Table]:
+        """Where to look for trainings with several seeds: the table, then those of the same name
+        of the scale's experiments (`reports/experiments/*`, with a `gains.csv` of it)."""
+        found = [self.table(source)]
+        for gains in sorted(self.folder.parent.glob("experiments/*/gains.csv")):
+            if (pd.read_csv(gains)["scale"] == self.folder.name).all():
+                path, origin = gains.with_name(Path(source).name), f"experiment {gains.parent.name}"
+                found += [self._at(path, origin)] if path.is_file() else []
+        return found
+
+    def _at(self, path: Path, origin: str) -> Table:
+        return self._known.setdefault(path, Table(path, self.schedule, self, origin))
+
+
+def with_noise(
+    cell: Estimate, table: Table, statistic: Callable[[pd.DataFrame], float]
+) -> Estimate:
+    """The cell, which is the mean of a statistic over seeds, with what that varies by over them.
+
+    statistic: of the rows of `per_class.csv` of one seed; NaN where it lacks what is needed.
+    """
+    for one in table.tables.repeated("tables/per_class.csv") if table.tables and cell.ran else []:
+        rows = one.rows(["AP"], ["seed"], schedule=table.schedule)
+        values = [statistic(of_seed) for _, of_seed in rows.groupby("seed")]
+        values = [value for value in values if not np.isnan(value)]
+        found = noise.of_values(values, f"{len(values)} trainings of each, {one.origin}")
+        if found.known:
+            seeds = len(values) if one.origin == OF_REPORT else cell.seeds
+            return replace(cell, noise=found, seeds=seeds)
+    return cell
+
+
+def points_of(table: Table, per_class: pd.DataFrame) -> pd.DataFrame:
+    """The points of Figure 3 from other trainings; `table` is figure3.csv, whose overlap counts."""
+    overlap = table.rows(["category_id", "iou"], ["category"])
+    return class_points(per_class, overlap, "iou")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Rows of differences whose spread over seeds stands for a cell's: several seeds, the same as
+    the cell's row in the columns `alike`, and one of the values in `where`.
+
+    source: of which table, the cell's own if empty. once: of `noise.of_rows`.
+    """
+
+    alike: Sequence[str] = ()
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    source: str = ""
+    once: Sequence[str] = ()
+
+    def of(self, rows: pd.DataFrame, origin: str, row: Mapping[str, Any]) -> Noise:
+        """What `rows` say of the difference that `row` is; unknown where none is such."""
+        keep = np.ones(len(rows), dtype=bool)
+        for column, values in {**{c: [row[c]] for c in self.alike}, **self.where}.items():
+            keep &= rows[column].isin(values).to_numpy()
+        return noise.of_rows(rows[keep], origin, self.once)
+
+    def noise(self, table: Table, row: Mapping[str, Any]) -> Iterator[Noise]:
+        """The same of each table that may have such rows."""
+        source = self.source or f"{table.path.parent.name}/{table.path.name}"
+        for one in table.tables.repeated(source) if table.tables else []:
+            columns = [*self.alike, *self.where, *self.once]
+            yield self.of(one.rows(["sd", "seeds"], columns), one.origin, row)
 
 
 @dataclass(frozen=True)
@@ -99,11 +174,13 @@ class Rows:
     words: dict[str, dict[str, str]] = field(default_factory=dict)
     less: dict[str, str] = field(default_factory=dict)
     same: str = ""
-    needed: dict[str, str] = field(default_factory=dict)
     turned: bool = False
     factor: float = 1.0
     over: str = IMAGES
     several: bool = False
+    optional: bool = False
+    times: float = 1.0
+    noise: Sequence[Mapping[str, Any]] = ()
 
     def __call__(self, table: Table, **chosen: str | Sequence[str]) -> Iterator[Estimate]:
         """The cells; `chosen` are `rows` besides those declared."""
@@ -111,9 +188,9 @@ class Rows:
         each = [[one] if isinstance(one, str) else one for one in wanted.values()]
         for values in product(*each):
             where = dict(zip(wanted, values, strict=True))
-            cell, needed = self._one(table, where), self._one(table, where | self.needed)
-            if self.needed and needed.seeds and not needed.ran:
+            if self.optional and table.rows(**where).empty:
                 continue
+            cell = self._one(table, where)
             if self.less:
                 cell = self._difference(table, cell, where, where | self.less)
             yield (-cell if self.turned else cell).scaled(self.factor)
@@ -123,15 +200,23 @@ class Rows:
         row = None if open_which else table.row([self.value], **where)
         if row is None:
             return Estimate(self._name(table, where))
-        return Estimate.of(row, self.value, self._name(table, row | where), over=self.over)
+        cell = Estimate.of(row, self.value, self._name(table, row | where), over=self.over)
+        return replace(cell, noise=self._noise(table, row)) if cell.ran else cell
+
+    def _noise(self, table: Table, row: Mapping[str, Any]) -> Noise:
+        pools = (Pool(**declared) for declared in self.noise)
+        found = chain.from_iterable(pool.noise(table, row) for pool in pools)
+        return next((one for one in found if one.known), Noise())
 
     def _difference(
         self, table: Table, cell: Estimate, where: dict[str, str], other: dict[str, str]
     ) -> Estimate:
-        found = minus(cell.name, cell, self._one(table, other))
+        less = self._one(table, other)
+        less = replace(less.scaled(self.times), paper=self.times * less.paper)
+        found = minus(cell.name, cell, less)
         if found.ran and self.same:
             same = (table.rows([self.same], **key)[self.same].item() for key in (where, other))
-            found = replace(found, low=0.0, high=0.0) if len({*same}) == 1 else found
+            found = replace(found, low=0.0, high=0.0, over=NOTHING) if len({*same}) == 1 else found
         return found
 
     def _name(self, table: Table, row: dict[str, Any]) -> str:

@@ -36,7 +36,8 @@ class Inputs:
     summary: of `results.summarise`, all runs; provenance: of `results.read_provenance`; splits and
     manifest: the stages' JSON, empty if absent; credits: of the embedded data's drawings, or empty;
     deepened: backbones whose warm start begins with another's weights; experiments: by name those
-    of several seeds at this scale, their `gains.csv`; command: makes this report anew.
+    of several seeds at this scale, their `gains.csv`; repeated: their `contrasts.csv`; command:
+    makes this report anew.
     """
 
     scale: str
@@ -53,6 +54,7 @@ class Inputs:
     credits: str = ""
     deepened: Mapping[str, str] = field(default_factory=dict)
     experiments: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    repeated: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     command: str = ""
 
     @property
@@ -67,8 +69,9 @@ def read_inputs(paths: Paths, schedule: str, runs: Sequence[Run]) -> Inputs:
     Raises UserError for a csv or json that cannot be read.
     """
     claims, drawings = paths.reports / "claims.csv", paths.data / "CREDITS.txt"
-    gains = {
-        one.parent.name: read_csv(one) for one in paths.all_reports.glob("experiments/*/gains.csv")
+    experiments = read_experiments(paths.all_reports).get(paths.scale, {})
+    repeated = {
+        name: paths.all_reports / f"experiments/{name}/contrasts.csv" for name in experiments
     }
     return Inputs(
         scale=paths.scale,
@@ -83,10 +86,19 @@ def read_inputs(paths: Paths, schedule: str, runs: Sequence[Run]) -> Inputs:
         splits=read_json(paths.splits),
         manifest=read_json(paths.manifest),
         credits=drawings.read_text(encoding="utf-8") if drawings.is_file() else "",
-        experiments={
-            n: rows for n, rows in sorted(gains.items()) if rows["scale"].eq(paths.scale).all()
-        },
+        experiments=experiments,
+        repeated={name: read_csv(path) for name, path in repeated.items() if path.is_file()},
     )
+
+
+def read_experiments(all_reports: Path) -> dict[str, dict[str, pd.DataFrame]]:
+    """The `gains.csv` of experiments with several seeds, by scale, then by name."""
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for path in sorted(all_reports.glob("experiments/*/gains.csv")):
+        rows = read_csv(path)
+        if rows["scale"].nunique() == 1:
+            found.setdefault(rows["scale"].iloc[0], {})[path.parent.name] = rows
+    return found
 
 
 def read_all(folder: Path) -> dict[str, pd.DataFrame]:

@@ -8,7 +8,7 @@ from study.report.blocks import Table
 _SYMBOLS = {c: "\\" + c for c in "&%$#_{}"}
 _SYMBOLS |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _SYMBOLS |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
-_SYMBOLS |= {"→": r"$\rightarrow$", "−": "$-$", "±": r"$\pm$", "–": "--"}
+_SYMBOLS |= {"→": r"$\rightarrow$", "−": "$-$", "±": r"$\pm$", "≥": r"$\geq$", "–": "--"}
 _ESCAPES = str.maketrans(_SYMBOLS)
 
 

@@ -35,15 +35,20 @@ def metrics(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def render_index(tables: Mapping[str, pd.DataFrame]) -> str:
+def render_index(
+    tables: Mapping[str, pd.DataFrame],
+    experiments: Mapping[str, Mapping[str, pd.DataFrame]] | None = None,
+) -> str:
     """The Markdown of `reports/README.md`: every scale's gains side by side.
 
     Args:
         tables: each `reports/<scale>/tables/table1.csv` by scale.
+        experiments: of `inputs.read_experiments`.
     """
+    repeated = {scale: list(found.values()) for scale, found in (experiments or {}).items()}
     known = list(WORDS["scales"])  # from small to large; a user's own come last
     scales = sorted(tables, key=lambda s: (known.index(s) if s in known else len(known), s))
-    found = {scale: comparisons(tables[scale]) for scale in scales}
+    found = {scale: comparisons(tables[scale], repeated.get(scale, [])) for scale in scales}
     everything = {(one.backbone, one.supervised): one for s in scales for one in found[s]}
     cells = {(s, one.name): _gain_cell(one) for s in scales for one in found[s]}
     backbones = with_others(backbone for backbone, _ in everything)
@@ -61,4 +66,6 @@ def render_index(tables: Mapping[str, pd.DataFrame]) -> str:
 def _gain_cell(one: Comparison) -> str:
     if one.verdict == NOT_RUN:
         return NOT_RUN
-    return f"{signed(one.gain, 2)} ({interval(one.low, one.high)})"
+    whole = one.whole()
+    text = f"{signed(one.gain, 2)} ({interval(whole.low, whole.high)})"
+    return text if not math.isnan(whole.low) else f"{signed(one.gain, 2)} (noise not known)"

@@ -23,6 +23,7 @@ from study.report.views import (
     controls,
     figures,
     made,
+    oracle,
     regression,
     schedule_search,
     summary,
@@ -36,6 +37,7 @@ from study.report.words import WORDS
 CODE = "https://github.com/dbtimp/OPMask"
 _TABLES: dict[str, Callable[[pd.DataFrame], list[Block]]] = {
     "table1": table1.body,
+    "oracle": oracle.blocks,
     "table2": table2.body,
     "table3": table3.body,
 }
@@ -73,7 +75,9 @@ def _shown(inputs: Inputs) -> Inputs:
     ran = {name for name, one in counts.items() if one.empty or one.gt(0).any(axis=None)}
     if inputs.has_paper_classes:
         return replace(inputs, tables={n: f for n, f in inputs.tables.items() if n in ran})
-    own = {n: f for n, f in inputs.tables.items() if n in ran & {"contrasts", "per_class"}}
+    own = {
+        n: f for n, f in inputs.tables.items() if n in ran & {"contrasts", "oracle", "per_class"}
+    }
     return replace(inputs, tables=own, figure_data={}, pictures={}, claims=None)
 
 

@@ -2,12 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from study.analysis.comparison import Comparison
 from study.analysis.contrasts import QUESTIONS
+from study.claims.evidence import contrast
 from study.labels import BACKBONES, BASELINE, DIRECTIONS, OURS
 from study.report.render import say
 from study.report.words import WORDS
@@ -21,23 +22,30 @@ def headline(found: Sequence[Comparison], scale: str) -> str:
 
 def gain(one: Comparison) -> str:
     """One comparison of Table 1 with its numbers."""
-    return say("gain", one, WORDS["sign"][one.verdict].replace("*", ""))
+    return say("gain", one, one.whole(), WORDS["sign"][one.verdict].replace("*", ""))
 
 
-def control(contrasts: pd.DataFrame) -> list[str]:
+def control(
+    contrasts: pd.DataFrame, repeated: Mapping[str, pd.DataFrame] | None = None
+) -> list[str]:
     """How much of a gain is the prior's, where all three runs were made. OPMask's gain over a
     baseline of four mask convolutions is the control's (seven, no prior) over that baseline plus
-    OPMask's over the control. `contrasts`: of `contrasts.contrast_table`."""
-    rows = {(row["a"], row["b"]): row for row in contrasts.to_dict("records")}
+    OPMask's over the control.
+
+    contrasts: of `contrasts.contrast_table`. repeated: of `Inputs`, for noise between trainings.
+    """
+    rows = {(row["a"], row["b"], row["task"]): row for row in contrasts.to_dict("records")}
     found = []
-    for (a, b), prior in rows.items():
+    for (a, b, task), row in rows.items():
         run, other = Run.from_name(a), Run.from_name(b)
         if (run.method, other.method) != (OURS, "maskrcnn7"):
             continue
-        depth = rows.get((b, other.with_method(BASELINE).name))
-        if depth and not math.isnan(prior["low"]) and not math.isnan(depth["low"]):
+        deeper = rows.get((b, other.with_method(BASELINE).name, task))
+        if deeper and not math.isnan(row["low"]) and not math.isnan(deeper["low"]):
             where = DIRECTIONS.get(run.supervised, f"masks of `{run.supervised}`")
-            found.append(say("control", f"{BACKBONES[run.backbone]}, {where}", prior, depth))
+            both = (contrast(one, contrasts, repeated or {}).whole() for one in (row, deeper))
+            unit = "AP" if task == "segm" else "points of mask IoU in true boxes"
+            found.append(say("control", f"{BACKBONES[run.backbone]}, {where}", *both, unit))
     return found
 
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,6 @@ FOLDER = "slurm"  # in a work folder: submitit's
 WARNING = "USR2@120"  # what a job hears so many seconds before its time limit
 PERIOD = 10.0  # seconds between questions to Slurm
 PATIENCE = 60.0  # seconds until what a node has written is seen here
-STOPPED = 143  # exit status after SIGTERM
 # How jobs end: by no fault of theirs; by one that has a remedy; and otherwise.
 AGAIN = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL")
 REMEDIES = {
@@ -112,8 +112,9 @@ def _submit(task: Task, folder: Path, hardware: Mapping[str, Any]) -> str:
         job_name=folder.name,
         ntasks_per_node=1,
         setup=setup,
-        # Told again: since Slurm 22.05 srun does not take it from sbatch.
-        srun_args=[f"--cpus-per-task={asked['cpus_per_task']}", "--kill-on-bad-exit=1"],
+        # Told again: since Slurm 22.05 srun does not take it from sbatch. When one node has failed,
+        # the others notice by themselves: SIGTERM by srun would look like preemption.
+        srun_args=[f"--cpus-per-task={asked['cpus_per_task']}", "--kill-on-bad-exit=0"],
         stderr_to_stdout=True,
         additional_parameters={"requeue": True, "signal": WARNING, **options},
     )
@@ -169,19 +170,27 @@ class Job:
     """What a job does on each of its nodes: calls `call` and exits as `opmask.errors.main` says.
 
     When the time limit nears and on SIGTERM, which preemption begins with, the call saves and ends.
-    The job then goes back into the queue, unless Slurm is ending it, as by scancel, or puts it
-    there itself.
+    If it has not returned, the job then goes back into the queue, unless Slurm is ending it, as by
+    scancel, or puts it there itself.
     """
 
     call: Callable[[], None]
 
     def __call__(self) -> None:
         signal.signal(signal.SIGUSR2, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        # Slurm sends both to all processes of a job. Those that are started here get them only if
+        # they ask for them: others, such as loaders of images, would die.
+        threading.Thread(target=threading.Event().wait, daemon=True).start()  # gets them
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
+        heard, note = os.pipe()
+        os.set_blocking(note, False)
+        os.write(note, b"\0")  # so that there is something to read
+        signal.set_wakeup_fd(note)  # whatever handlers others install
         try:
             main(lambda _: self.call())([])
-        except SystemExit as ending:
+        except BaseException:
             job, squeue = os.environ["SLURM_JOB_ID"], ["squeue", "--noheader", "--format=%T"]
-            if ending.code == STOPPED and os.environ["SLURM_PROCID"] == "0":
+            if signal.SIGTERM in os.read(heard, 2**16) and os.environ["SLURM_PROCID"] == "0":
                 state = subprocess.run([*squeue, f"--jobs={job}"], capture_output=True).stdout
                 if state.strip() == b"RUNNING":
                     subprocess.run(["scontrol", "requeue", job])

@@ -20,6 +20,7 @@ PROVENANCE = "provenance.json"
 # Of an evaluation, and of what stage `cam` measures.
 DETECTIONS = "detections.json"
 PER_CLASS = "per_class.csv"
+ORACLE = "oracle.csv.gz"  # masks in true boxes; also of `Paths.evaluate / floors(…)`
 # Of a work folder: the finished run.
 PUBLISHED = "published"
 # Of a report, `Paths.reports`.
@@ -31,6 +32,11 @@ README = "README.md"
 def matches(task: str) -> str:
     """The file of an evaluation's matches; task: bbox or segm."""
     return f"matches_{task}.npz"
+
+
+def floors(supervised: str) -> str:
+    """The folder, beside the evaluated runs', of what needs no model: by supervised set."""
+    return f"floors-{supervised}"
 
 
 class Paths:

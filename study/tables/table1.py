@@ -15,18 +15,21 @@ from tqdm import tqdm
 from opmask.evaluation.weighted_ap import METRICS as BOOTSTRAPPED
 from study import paper
 from study.analysis.estimate import NAN, Estimate
-from study.analysis.resampling import Resampler
+from study.analysis.oracle import Oracle
+from study.analysis.resampling import CONFIGURATION, Resampler
 from study.labels import BASELINE, DIFFERENCE, DIRECTIONS, METHODS, OURS, with_others
 from study.spec.results import METRICS
 from study.tables.cells import CELL, as_columns, cell, difference
 
+IOU = "IoU"
 # (classes, task, metric): the paper's six, then what gives them their context
 _PAPER_CELLS = [("novel", "segm", metric) for metric in METRICS]
 _CONTEXT_CELLS = [("novel", "bbox", "AP"), ("novel", "bbox", "AP50"), ("supervised", "segm", "AP")]
+_ORACLE_CELLS = [("novel", "oracle", IOU), ("supervised", "oracle", IOU)]  # masks in true boxes
 _CELL_KEYS = ["classes", "task", "metric"]
 
 # COCO's, square pixels; both ends belong to a size
-_SIZES = {"APs": (0, 32**2), "APm": (32**2, 96**2), "APl": (96**2, float("inf"))}
+SIZES = {"APs": (0, 32**2), "APm": (32**2, 96**2), "APl": (96**2, float("inf"))}
 
 Gains = Mapping[tuple[str, str], Mapping[str, Estimate]]
 
@@ -49,10 +52,38 @@ def novel_gains(resampler: Resampler, backbones: Iterable[str]) -> Gains:
     return gains
 
 
+def with_oracle(
+    summary: pd.DataFrame, gains: Gains, oracle: Oracle
+) -> tuple[pd.DataFrame, dict[tuple[str, str], dict[str, Estimate]]]:
+    """Both with mask IoU in true boxes, percent, mean over objects: `table1` takes them.
+
+    In `summary` (of `results.summarise`) a row a run × supervision of task oracle, with the column
+    IoU; in `gains` its gain on novel classes.
+    """
+    rows = []
+    for name in oracle.runs.names:
+        if (scores := oracle.scores(name)) is None:
+            continue
+        about = dict(zip(CONFIGURATION, name.split("-"), strict=True)) | {"task": "oracle"}
+        for classes in ("novel", "supervised"):
+            objects = oracle.objects(oracle.runs.classes(name, classes))
+            means = scores.by_seed.loc[objects].mean()
+            found = [about | {"seed": seed, IOU: value} for seed, value in means.items()]
+            rows += [one | {"supervision": classes} for one in found]
+    more = {key: dict(known) for key, known in gains.items()}
+    for backbone, supervised in gains:
+        a, b = (f"{method}-{backbone}-{supervised}" for method in (OURS, BASELINE))
+        one, other = oracle.scores(a), oracle.scores(b)
+        if one and other:
+            objects = oracle.objects(oracle.runs.classes(a, "novel"))
+            more[backbone, supervised][IOU] = oracle.estimate(one - other, objects)
+    return pd.concat([summary, pd.DataFrame(rows)], ignore_index=True), more
+
+
 def count_objects(
     per_class: pd.DataFrame, annotations: Sequence[Mapping[str, Any]]
 ) -> dict[tuple[str, str, str], int]:
-    """Of how many objects an AP is, by (supervised, classes, metric of METRICS).
+    """Of how many objects an AP is, by (supervised, classes, metric of METRICS or IoU).
 
     Args:
         per_class: of `results.read_per_class`.
@@ -65,8 +96,8 @@ def count_objects(
     found = {}
     for (supervised, classes), rows in per_class.groupby(["supervised", "supervision"]):
         area = objects.loc[objects["category_id"].isin(rows["category_id"]), "area"]
-        for metric in METRICS:
-            low, high = _SIZES.get(metric, (0, float("inf")))
+        for metric in (*METRICS, IOU):
+            low, high = SIZES.get(metric, (0, float("inf")))
             found[supervised, classes, metric] = int(area.between(low, high).sum())
     return found
 
@@ -79,16 +110,18 @@ def table1(
     Args:
         summary: of `results.summarise`, of runs of one schedule.
         gains: of `novel_gains`; fills `low` and `high` of the differences in novel mask AP, AP50
-            and AP75.
+            and AP75. Both with IoU of true boxes, if it is known: `with_oracle`.
         objects: of `count_objects`, if it is known.
 
     Returns:
         Columns: backbone, method (as in the paper, or `difference` = OPMask − baseline),
-        supervised, direction, classes (novel | supervised), task, metric; `cells.CELL`; quoted
+        supervised, direction, classes (novel | supervised), task (segm | bbox | oracle), metric;
+        `cells.CELL`; quoted
         (True for the systems whose numbers the paper quotes; we run none); objects (of the
         validation set that our AP is of; NaN if not known). AP in percent.
     """
     published = paper.load("table1")
+    summary = summary.reindex(columns=[*summary.columns.union([IOU])])
     rows = []
     for backbone in with_others(summary["backbone"]):
         for supervised in DIRECTIONS:
@@ -98,12 +131,12 @@ def table1(
                 for table in (summary, published)
             )
             key["direction"] = DIRECTIONS[supervised]
-            for name in _PAPER_CELLS + _CONTEXT_CELLS:
+            for name in _PAPER_CELLS + _CONTEXT_CELLS + _ORACLE_CELLS:
                 values = dict.fromkeys(METHODS.values(), NAN)
                 if name in _PAPER_CELLS and len(paper_rows):
                     values = dict(zip(paper_rows["method"], paper_rows[name[2]], strict=True))
-                known = gains.get((backbone, supervised), {}) if name in _PAPER_CELLS else {}
-                gain = known.get(name[2])
+                is_gain = name in [*_PAPER_CELLS, _ORACLE_CELLS[0]]
+                gain = gains.get((backbone, supervised), {}).get(name[2]) if is_gain else None
                 key |= dict(zip(_CELL_KEYS, name, strict=True))
                 rows += [key | row for row in _cell_rows(ours, name, values, gain)]
     columns = ["backbone", "method", "supervised", "direction", *_CELL_KEYS, *CELL, "quoted"]

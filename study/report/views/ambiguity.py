@@ -8,7 +8,7 @@ import pandas as pd
 from study.analysis.ambiguity_effect import CONTRAST_NAMES, CONTRASTS, GROUPS
 from study.analysis.comparison import backbones_run, shown
 from study.format import interval, number, signed, spread
-from study.labels import DIRECTIONS, NOT_RUN, place, shown_backbones
+from study.labels import DIRECTIONS, METRICS, NOT_RUN, place, shown_backbones
 from study.report.blocks import Block, Bullets, Heading, Table
 from study.report.render import say
 from study.report.words import WORDS
@@ -54,7 +54,8 @@ def sentences(frame: pd.DataFrame) -> list[str]:
 
 def _table(frame: pd.DataFrame, key: str) -> Table:
     """A row a run pair × `key` (measure | contrast), three columns a group."""
-    names = {"mask_iou": "mask IoU", **{"-".join(c): n for c, n in CONTRAST_NAMES.items()}}
+    names = {"mask_iou": "mask IoU", "oracle_iou": METRICS["IoU"]}
+    names |= {"-".join(c): n for c, n in CONTRAST_NAMES.items()}
     rows = [
         {"runs": place(backbone, supervised), key: names.get(value, value)}
         | {cell["group"]: _cell_text(cell) for _, cell in cells.iterrows()}

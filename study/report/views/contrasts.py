@@ -18,7 +18,7 @@ def blocks(frame: pd.DataFrame) -> list[Block]:
     tables = [
         _table(frame[chosen & ran], caption) for caption, chosen in groups if (chosen & ran).any()
     ]
-    missing = [f"{row['a']} − {row['b']}" for row in frame[~ran].to_dict("records")]
+    missing = dict.fromkeys(f"{row['a']} − {row['b']}" for row in frame[~ran].to_dict("records"))
     not_run = f"{NOT_RUN.capitalize()}: {', '.join(missing)}." if missing else ""
     return [*tables, *filter(None, [not_run]), WORDS["contrasts"]]
 

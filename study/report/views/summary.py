@@ -2,41 +2,46 @@
 
 from typing import Any
 
-from study.analysis.comparison import comparisons
+from study.analysis.comparison import Comparison, comparisons
 from study.analysis.contrasts import of_further
+from study.claims.rules import HOLDS
 from study.labels import DIRECTIONS
 from study.report import sentences
-from study.report.blocks import Bullets
+from study.report.blocks import Block, Bullets
 from study.report.inputs import Inputs
 from study.report.render import say
-from study.report.views import seeds, table1
+from study.report.views import claims, floors, seeds, table1
 from study.report.views.rows import caveat_items
 from study.report.words import WORDS
 
 
 def first_screen(inputs: Inputs) -> dict[str, Any]:
-    """The question; what was run; the answer in one sentence, `lead`, and in numbers; caveats."""
+    """The question; what was run; the answer in one sentence, `lead`, and in numbers, with what the
+    prior itself has of it and which methods are below a trivial floor; caveats."""
     words, table = WORDS["summary"], inputs.tables.get("table1")
     papers = inputs.has_paper_classes and table is not None
-    found = comparisons(table) if papers else []
+    found = _comparisons(inputs) if papers else []
     seeds_run = [one.seeds for one in found]
-    further, items = _further(inputs), [*_control(inputs), *_noise(inputs)]
+    further, under = _further(inputs), _below_floor(inputs)
     lead = sentences.headline(found, inputs.scale) if papers else words["no_table1"]
     return {
         "question": words["question"],
         "ran": about(inputs),
         "lead": lead if inputs.has_paper_classes else words["own_data"],
         "answer": [
-            *([table1.gains(table)] if any(seeds_run) else []),
+            *([table1.gains(table, found)] if any(seeds_run) else []),
+            *_control(inputs),
+            *_holds(inputs),
+            *([words["floors"], Bullets(under)] if under else []),
             *([words["further"], Bullets(further)] if further else []),
         ],
-        "caveats": Bullets([*items, *caveat_items(inputs.scale, seeds_run)]),
+        "caveats": Bullets([*_noise(inputs), *caveat_items(inputs.scale, seeds_run)]),
     }
 
 
 def headline(inputs: Inputs) -> list[str]:
     """The gains, a line each, for the end of the pipeline."""
-    found = comparisons(inputs.tables["table1"]) if inputs.has_paper_classes else []
+    found = _comparisons(inputs) if inputs.has_paper_classes else []
     gains = [*map(sentences.gain, found), *_further(inputs)]
     return ["Gain of OPMask over its baseline in mask AP:", *(f"  {one}" for one in gains)]
 
@@ -62,10 +67,31 @@ def _further(inputs: Inputs) -> list[str]:
     return sentences.further(other)
 
 
-def _control(inputs: Inputs) -> list[str]:
+def _comparisons(inputs: Inputs) -> list[Comparison]:
+    return comparisons(inputs.tables["table1"], list(inputs.experiments.values()))
+
+
+def _control(inputs: Inputs) -> list[Block]:
     """What of the gain is the prior's."""
-    found = sentences.control(inputs.tables["contrasts"]) if "contrasts" in inputs.tables else []
-    return [" ".join([WORDS["summary"]["control"], *(found or [WORDS["summary"]["no_control"]])])]
+    table = inputs.tables.get("contrasts")
+    found = [] if table is None else sentences.control(table, inputs.repeated)
+    words = WORDS["summary"]
+    return [words["control"], Bullets(found)] if found else [words["control_not_run"]]
+
+
+def _holds(inputs: Inputs) -> list[Block]:
+    """What of the paper's claims our runs confirm, of so many tested at once."""
+    if inputs.claims is None or not inputs.has_paper_classes:
+        return []
+    ours = inputs.claims[claims.of_our_runs(inputs.claims)]
+    found = ours.loc[ours["verdict_corrected"] == HOLDS, "reading"].tolist()
+    words = WORDS["summary"]
+    return [words["holds"], Bullets(found)] if found else [words["nothing_holds"]]
+
+
+def _below_floor(inputs: Inputs) -> list[str]:
+    """Which methods are no better than a shape that looks at no picture."""
+    return floors.below(inputs.tables["oracle"]) if "oracle" in inputs.tables else []
 
 
 def _noise(inputs: Inputs) -> list[str]:

@@ -18,7 +18,7 @@ def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
 
 def body(frame: pd.DataFrame) -> list[Block]:
     """The page without the caveats, which a page around it has already."""
-    gaps = frame[frame["minus_method"] != ""]
+    gaps = frame[(frame["minus_method"] != "") & (frame["metric"] == "AP")]
     pairs = gaps.groupby(["method", "minus_method"], sort=False)
     return [
         WORDS["table2"],
