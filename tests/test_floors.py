@@ -6,11 +6,17 @@ from study.report.views.floors import below
 
 
 def test_methods_below_the_best_floor_are_named():
-    rows = [("box", 54.2), ("ellipse", 58.5), ("maskrcnn", 52.1), ("opmask", 59.1)]
-    voc = pd.DataFrame(rows, columns=["method", "novel_iou"]).assign(supervised="voc")
-    nonvoc = pd.DataFrame({"method": ["maskrcnn"], "novel_iou": [1.0], "supervised": "nonvoc"})
-    found = below(pd.concat([voc, nonvoc]).assign(backbone="R50"))  # no floor there: nothing
-    assert found == [
+    columns = ["method", "classes", "iou", "floor", "above_floor", "side"]
+    rows = [
+        ("ellipse", "novel", 58.5, "", float("nan"), ""),
+        ("maskrcnn", "novel", 52.1, "ellipse", -6.4, "below"),
+        ("maskrcnn", "supervised", 50.2, "ellipse", -1.0, "below"),
+        ("opmask", "novel", 59.1, "ellipse", 0.6, "around"),
+    ]
+    found = pd.DataFrame(rows, columns=columns).assign(
+        backbone="R50", supervised="voc", direction="voc → non-voc"
+    )
+    assert below(found) == [
         "R-50-FPN, voc → non-voc: Mask R-CNN has a mask IoU of 52.1 % in true boxes, below that of "
         "an ellipse, 58.5 %, which looks at no picture."
     ]

@@ -106,7 +106,7 @@ def test_the_committed_files_are_valid_at_every_scale_and_schedule():
             },
             "scales/coco.yaml: precison: unknown key; did you mean 'precision'? (there are "
             "data, seeds, schedule_factor, held_out_images, checkpoint_period, precision, config, "
-            "warm_start)",
+            "initial_weights, warm_start_scenes, warm_start)",
         ),
     ],
 )
@@ -246,7 +246,7 @@ def test_the_whole_line_of_a_misspelt_or_missing_key(path, value, message):
         ("scales/smoke/warm_start/R101/deepen", "R5", "'R5' is no backbone above it in the same"),
         ("scales/smoke/warm_start/R50", DELETED, "warm_start.R101.deepen: 'R50' is no backbone"),
         ("scales/smoke/warm_start/R18", {"phases": [{}]}, "warm_start: 'R18' is unknown"),
-        ("scales/smoke/warm_start/R50/phases", [], "warm_start.R50.phases: [] is not a non-empty"),
+        ("scales/smoke/warm_start/R50/phases", [], "warm_start.R50.phases: is empty; only shipped"),
         ("scales/smoke/warm_start/R50/phases/0/SEED", 1, "R50.phases.0.SEED: is not set here"),
     ],
 )
@@ -521,7 +521,7 @@ def test_what_is_set_on_the_command_line_takes_effect_at_every_scale(scale):
     copy_params()
     runs = [f"scale={scale}", "runs=opmask-R50-voc", "seeds=0"]
     before = experiment(runs)["opmask-R50-voc-0"]
-    others = {name: PARAMS["scales"][name] for name in PARAMS["scales"] if name != scale}
+    others = {name: one for name, one in load_params()["scales"].items() if name != scale}
     one = f"scales/{scale}.yaml:"
     settings = [
         "schedule_factor=0.0002", "precision=fp32", "checkpoint_period=7",

@@ -11,7 +11,7 @@ import pandas as pd
 
 from study.analysis.contrasts import CONTRASTS, Contrast
 from study.analysis.declared import load
-from study.analysis.estimate import SEEDS, Estimate
+from study.analysis.estimate import NAN, SEEDS, Estimate
 from study.labels import BASELINE, DIRECTIONS, OURS
 from study.spec.run import Run
 
@@ -61,12 +61,12 @@ def controls_table(contrasts: pd.DataFrame) -> pd.DataFrame:
                 a, b = _against_baseline(one, supervised)
                 if row := by_runs.get((task, a, b)):
                     gain = Estimate.of(row, "difference")
-                    student = [i for i in gain.intervals() if i.over == SEEDS] or [Estimate()]
+                    student = gain.intervals().get(SEEDS, (NAN, NAN))
                     rows.append(
                         {"task": task, "supervised": supervised, "method": one["method"]}
                         | {"all_masks": one.get("all", False), "a": a, "b": b, "gain": gain.value}
                         | {"low": gain.low, "high": gain.high, "seeds": gain.seeds, "sd": gain.sd}
-                        | {"seeds_low": student[0].low, "seeds_high": student[0].high}
+                        | {"seeds_low": student[0], "seeds_high": student[1]}
                     )
     return pd.DataFrame(rows, columns=COLUMNS)
 

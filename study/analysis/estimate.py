@@ -132,12 +132,19 @@ class Estimate:
 
     def whole(self) -> Self:
         """With the interval that has the noise between trainings too; NaN if that is not known."""
-        ends = [
-            (self.value - _t(part.df) * part.below, self.value + _t(part.df) * part.above)
-            for part in self.parts()
-        ]
+        ends = list(self.intervals().values())
         lows, highs = zip(*ends, strict=True) if ends else ((NAN,), (NAN,))
         return replace(self, low=min(lows), high=max(highs))
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Low and high of each of `parts`, by what it is over."""
+        return {
+            part.over: (
+                self.value - _t(part.df) * part.below,
+                self.value + _t(part.df) * part.above,
+            )
+            for part in self.parts()
+        }
 
     def p_against(self, threshold: float = 0.0) -> float:
         """Two-sided p of `threshold` with all noise, the largest of `parts`; NaN without interval.

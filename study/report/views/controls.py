@@ -37,10 +37,8 @@ def paragraphs(frame: pd.DataFrame) -> list[Block]:
 
 def answer(known: Estimate) -> Answer:
     """Yes or no if all its intervals, over images and seeds, lie on one side of 0."""
-    sides = {one.side_of() for one in known.intervals()}
-    if sides == {"above"}:
-        return "yes"
-    return "no" if sides == {"below"} else "not decided"
+    side = known.whole().side_of()
+    return "yes" if side == "above" else "no" if side == "below" else "not decided"
 
 
 def common(found: list[Answer]) -> Answer:

@@ -2,24 +2,24 @@
 
 import pandas as pd
 
-from study.labels import BACKBONES, DIRECTIONS, MODELS
+from study.labels import BACKBONES, MODELS
 from study.report.render import say
 
-# Of `oracle.csv`: a row a method or floor, backbone and supervised set.
-METHOD, BACKBONE, SUPERVISED, IOU = "method", "backbone", "supervised", "novel_iou"
-FLOORS = {"box": "the filled box", "ellipse": "an ellipse", "mean_mask": "the mean mask"}
+FLOORS = {"box": "the filled box", "ellipse": "an ellipse", "mean mask": "the mean mask"}
 
 
 def below(oracle: pd.DataFrame) -> list[str]:
-    """A sentence for each method below the best floor of its backbone and supervised set."""
-    found = []
-    for (backbone, supervised), rows in oracle.groupby([BACKBONE, SUPERVISED], sort=False):
-        iou = rows.set_index(METHOD)[IOU].astype(float).dropna()
-        floors, methods = iou[iou.index.isin(FLOORS)], iou[~iou.index.isin(FLOORS)]
-        if len(floors):
-            best = str(floors.idxmax())
-            place = f"{BACKBONES[backbone]}, {DIRECTIONS.get(supervised, supervised)}"
-            for method, value in methods[methods < floors[best]].items():
-                name = MODELS.get(method, method)
-                found.append(say("below_floor", place, name, value, FLOORS[best], floors[best]))
-    return found
+    """A sentence for each run of `oracle_table` that is below the best floor on novel classes, with
+    its whole interval over images."""
+    rows = oracle[oracle["classes"].eq("novel") & oracle["side"].eq("below")]
+    return [
+        say(
+            "below_floor",
+            f"{BACKBONES.get(row['backbone'], row['backbone'])}, {row['direction']}",
+            MODELS.get(row["method"], row["method"]),
+            row["iou"],
+            FLOORS[row["floor"]],
+            row["iou"] - row["above_floor"],
+        )
+        for row in rows.to_dict("records")
+    ]

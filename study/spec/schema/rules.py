@@ -123,6 +123,8 @@ def _scale(scale: Params, backbones: Collection[str]) -> Iterator[str]:
             where = f"backbone above it in the same warm_start{near} ({above})"
             yield f"warm_start.{name}.deepen: {deepen!r} is no {where}"
         before.append(name)
+        if not recipe["phases"] and scale.get("initial_weights") != "shipped":
+            yield f"warm_start.{name}.phases: is empty; only shipped initial_weights need none"
         own = {key: by for key, by in DECIDED.items() if key not in OF_A_PHASE}
         for number, phase in enumerate(recipe["phases"]):
             yield from _decided(f"warm_start.{name}.phases.{number}", phase, own)
