@@ -2,6 +2,7 @@
 
     python -m benchmarks                   # all; half an hour
     python -m benchmarks step machine      # some of them
+    python -m benchmarks gpu --help        # what only a GPU can show, apart from these
 
 Ratios are of one run: what is compared takes turns, and the median over the turns counts.
 """
@@ -14,6 +15,7 @@ import pandas as pd
 import torch
 
 from benchmarks import evaluator, models
+from benchmarks.gpu import command as gpu
 from benchmarks.timing import write
 from opmask.errors import UserError, main
 from study.spec.params import require
@@ -55,6 +57,8 @@ def _title(function: Callable) -> str:
 @main
 def run(argv: Sequence[str]) -> None:
     """Run the benchmarks that are named, or all; print each table, write `<--out>/<name>.csv`."""
+    if argv[:1] == ["gpu"]:
+        return gpu.run(argv[1:])
     options = parser().parse_args(argv)
     for name in options.names:
         require(name, BENCHMARKS, "benchmarks")

@@ -17,6 +17,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
+from opmask.integrity import write_durably
 from study.runs import provenance
 
 PACKAGES = ("torch", "torchvision", "numpy", "pycocotools", "hotcoco", "dvc")
@@ -62,7 +63,7 @@ def _processor() -> float:
 
 
 def write(results: pd.DataFrame, path: Path, device: str = "cpu") -> None:
-    """Write `results` with machine, versions, commit and date in every row."""
+    """Write `results` whole or not at all, each row with machine, versions, commit and date."""
     commit, dirty = provenance.current_commit()
     memory = round(psutil.virtual_memory().total / 2**30)
     system = f"{platform.system()} {platform.machine()}"
@@ -75,5 +76,5 @@ def write(results: pd.DataFrame, path: Path, device: str = "cpu") -> None:
         "commit": f"{commit}{'+changes' if dirty else ''}",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    results.assign(**origin).to_csv(path, index=False, float_format="%.4g")
+    text = results.assign(**origin).to_csv(index=False, float_format="%.4g")
+    write_durably(path, text)
