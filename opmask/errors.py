@@ -48,7 +48,7 @@ def main(function: Callable[[Sequence[str]], None]) -> CommandLine:
     @functools.wraps(function)
     def run(argv: Sequence[str] | None = None) -> None:
         arguments = sys.argv[1:] if argv is None else argv
-        if isinstance(sys.stdout, io.TextIOWrapper):  # into a pipe, too, lines come when they are due
+        if isinstance(sys.stdout, io.TextIOWrapper):  # lines come when due, into a pipe, too
             sys.stdout.reconfigure(line_buffering=True)
         try:
             with _sigterm_as_interrupt():
