@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import io
 import os
 import shutil
 import signal
@@ -47,6 +48,8 @@ def main(function: Callable[[Sequence[str]], None]) -> CommandLine:
     @functools.wraps(function)
     def run(argv: Sequence[str] | None = None) -> None:
         arguments = sys.argv[1:] if argv is None else argv
+        if isinstance(sys.stdout, io.TextIOWrapper):  # lines come when due, into a pipe, too
+            sys.stdout.reconfigure(line_buffering=True)
         try:
             with _sigterm_as_interrupt():
                 function(arguments)

@@ -249,6 +249,18 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [RECORD, "a"]
 
 
+def test_into_a_pipe_lines_come_when_they_are_due():
+    """Else what a stage says stands behind its progress bar, or all at the end."""
+    code = (
+        "import sys; from opmask.errors import main\n"
+        "main(lambda _: (print('first'), sys.stderr.write('second\\n')))([])\n"
+    )
+    here = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=here, **how)
+    assert done.stdout == "first\nsecond\n"
+
+
 def test_help_says_what_exit_codes_mean(capsys):
     with pytest.raises(SystemExit):
         predict.run(["--help"])
