@@ -48,7 +48,8 @@ def contradictions(params: Params) -> Iterator[str]:
             yield f"suites.{name}: has no run"
         yield from _once(f"suites.{name}", members)
         for run in members:
-            yield from _at(f"suites.{name}: ", _parts(run, params))
+            how = "repeated" if run in params["repeated"][name] else "once"
+            yield from _at(f"suites.{name}.{how}: ", _parts(run, params))
     for name, scale in params["scales"].items():
         yield from _at(f"scales.{name}.", _scale(scale, params["backbones"]))
     if params["suite"] in params["suites"] and params["scale"] in params["scales"]:
