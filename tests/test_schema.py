@@ -140,7 +140,7 @@ def test_the_whole_line_of_a_misspelt_or_missing_key(path, value, message):
         (
             "suites/mine",
             {"repeated": ["opmsk-R50-voc"]},
-            "mine.repeated: opmsk-R50-voc: method: 'opmsk'",
+            "mine.repeated: opmsk-R50-voc: method",
         ),
         (
             "suites/mine",
