@@ -141,7 +141,8 @@ def _row(resampler: Resampler, contrast: Contrast) -> dict[str, object]:
 def _oracle_row(oracle: Oracle, contrast: Contrast) -> dict[str, object]:
     row = asdict(contrast) | {"task": "oracle", "metric": IOU, "paper": NAN}
     ids = oracle.runs.classes(contrast.a, contrast.classes)
-    objects = oracle.objects(ids or oracle.runs.classes(contrast.b, contrast.classes))
+    ids = ids or oracle.runs.classes(contrast.b, contrast.classes)
+    objects = oracle.objects(ids)
     a, b = (oracle.scores(name) for name in (contrast.a, contrast.b))
     for side, one in (("a", a), ("b", b)):
         row[f"value_{side}"] = oracle.estimate(one, objects).value if one else NAN

@@ -51,6 +51,10 @@ class Scores:
         seeds = self.by_seed.columns.intersection(other.by_seed.columns)
         return Scores(self.mean - other.mean, self.by_seed[seeds] - other.by_seed[seeds])
 
+    def above(self, floor: "Scores") -> "Scores":
+        """What is above `floor`, which is the same for every seed."""
+        return Scores(self.mean - floor.mean, self.by_seed.sub(floor.mean, axis="index"))
+
 
 class Oracle:
     """The runs of a `Resampler` in true boxes; a configuration is METHOD-BACKBONE-SUPERVISED."""

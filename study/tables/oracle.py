@@ -120,6 +120,6 @@ def _above_floor(oracle: Oracle, supervised: str, scores: Scores, objects: pd.In
     if not found:
         return {}
     best = max(found, key=lambda name: found[name].mean[objects].mean())
-    above = oracle.estimate(scores - found[best], objects)
+    above = oracle.estimate(scores.above(found[best]), objects)
     row = {"above_floor": above.value, "above_low": above.low, "above_high": above.high}
     return {"floor": best, "side": above.side_of()} | row
