@@ -242,7 +242,7 @@ def test_closures_are_no_wider_than_they_need_be():
     assert {"opmask.model.roi_heads", "opmask.model.compat", "opmask.data.splits"} <= holds[
         "evaluate"
     ]
-    assert not any("opmask.miniature.build" in holds[name] for name in STAGES if name != "data")
+    assert stages("opmask.miniature.build") == {"data", "pretrain"}
     heavy = {
         name for name in STAGES if "torch" in code.PROJECT.digests(f"pipeline.{name}")["libraries"]
     }
