@@ -44,9 +44,7 @@ def timed(setting: Setting, job: Job, change: Callable[[Session], None] | None =
         change(session)
     started = time.perf_counter()
     done = session.train(1)
-    first, seconds = (
-        time.perf_counter() - started,
-        setting.seconds(partial(session.train, count), 1),
-    )
+    first = time.perf_counter() - started
+    seconds = setting.seconds(partial(session.train, count), 1)
     row = {"ms": 1000 * seconds / count, "images_per_s": count * done["images"] / seconds}
     return row | {"peak_memory_gib": session.train(0)["peak_memory_gib"], "first_s": first}
