@@ -18,7 +18,7 @@ from study.runs.measured import Measurement, collect
 from study.runs.store import measurements
 from study.spec.params import load_params
 from study.spec.paths import CONFIG, PER_CLASS, WEIGHTS, Paths, matches
-from study.spec.run import Run, all_runs
+from study.spec.run import Run, all_runs, components
 from study.tables.table2_rows import is_row
 
 
@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> None:
     wanted = [
         Measurement(
             one.key,
-            "pipeline.cam",
+            ["pipeline.cam", *components(params["methods"][one.method])],
             {"run": asdict(one), "splits": params["splits"], "cam": params["cam"]},
             [*(paths.train / one.key / name for name in (WEIGHTS, CONFIG)), paths.manifest],
             partial(measure, one, paths.train / one.key, manifest, params),

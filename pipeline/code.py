@@ -12,7 +12,7 @@ import yaml
 
 from pipeline import command
 from study.runs.dvc_files import mend_run_cache
-from study.spec.code import record, record_file
+from study.spec.code import record_file, stage_record
 from study.spec.codedigest import differences
 from study.spec.params import load_params
 
@@ -30,7 +30,7 @@ def run(argv: Sequence[str]) -> None:
     load_params()  # wrong ones are refused here, in our words, before DVC misses a file or key
     mend_run_cache()  # this stage is the first of every dvc repro
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    records = {stage: record(f"pipeline.{stage}") for stage in stages if stage != "code"}
+    records = {stage: stage_record(stage) for stage in stages if stage != "code"}
     if args.changed:
         print("\n".join(changes(records)) or "nothing has changed")
         return

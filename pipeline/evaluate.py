@@ -37,7 +37,7 @@ from study.spec.paths import (
     matches,
 )
 from study.spec.results import describe, read_json
-from study.spec.run import Run, all_runs, load_specification
+from study.spec.run import Run, all_runs, components, load_specification
 
 MODULE = "pipeline.evaluate"
 
@@ -67,7 +67,7 @@ def measurement(key: str, params: Mapping[str, Any], trained: Path) -> Measureme
     settings = {name: spec[name] for name in ("run", "splits", "method")}
     files = [trained / WEIGHTS, trained / CONFIG, paths.manifest]
     measure = partial(evaluate_run, key, settings, params, trained)
-    return Measurement(key, MODULE, settings, files, measure)
+    return Measurement(key, [MODULE, *components(spec["method"])], settings, files, measure)
 
 
 def _floors(runs: Sequence[Measurement], params: Mapping[str, Any]) -> list[Measurement]:
@@ -79,7 +79,7 @@ def _floors(runs: Sequence[Measurement], params: Mapping[str, Any]) -> list[Meas
             settings = {"supervised": spec["run"]["supervised"], "splits": spec["splits"]}
             key = floors(settings["supervised"])
             measure = partial(measure_floors, settings, paths.manifest)
-            found[key] = Measurement(key, MODULE, settings, [paths.manifest], measure)
+            found[key] = Measurement(key, [MODULE], settings, [paths.manifest], measure)
     return list(found.values())
 
 
@@ -130,7 +130,11 @@ def evaluate_run(
     table.to_csv(folder / PER_CLASS, index=False)
     (folder / LOG).write_text(json.dumps(headline(table), indent=2))
     counts = {"images": manifest.val.counts["images"], "detections": len(detections)}
-    about = {**counts, "seconds": found["seconds"], "code": code_of(MODULE)}
+    about = {
+        **counts,
+        "seconds": found["seconds"],
+        "code": code_of(MODULE, *components(spec["method"])),
+    }
     (folder / PROVENANCE).write_text(json.dumps(about, indent=2))
 
 

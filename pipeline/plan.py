@@ -47,7 +47,8 @@ def check_models(params: Mapping[str, Any]) -> None:
     scale = params["scales"][params["scale"]]
     others = any("timm" in params["backbones"][run.backbone] for run in all_runs(params))
     methods = [params["methods"][run.method] for run in all_runs(params)]
-    others |= any(m.get("config") or m["mask_head"] not in PAPERS_MASK_HEADS for m in methods)
+    own = ("config", "components", "roi_heads")
+    others |= any(any(map(m.get, own)) or m["mask_head"] not in PAPERS_MASK_HEADS for m in methods)
     if scale["config"] or scale["warm_start"] or others:
         from study.spec import overrides
 

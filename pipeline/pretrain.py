@@ -106,7 +106,7 @@ def pretrain(backbone: str, params: Mapping[str, Any]) -> list[Path]:
         works.append(phase_folder(MODULE, backbone, number, Path(weights), params))
         description = f"pretrain {backbone} {number}/{len(recipe['phases'])}"
         weights = trainer.train(cfg, data, works[-1], hardware, description=description)
-    about = provenance(cfg, hardware, works, MODULE, backbone=backbone)
+    about = provenance(cfg, hardware, works, [MODULE], backbone=backbone)
     out = paths.pretrain / backbone
     export.export_training(works[-1], out, about)
     (out / WEIGHTS).rename(paths.initial(backbone))

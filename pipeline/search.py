@@ -26,7 +26,7 @@ from study.runs.measured import Measurement, collect
 from study.runs.store import measurements
 from study.spec.params import load_params
 from study.spec.paths import CONFIG, HELD_OUT, SNAPSHOTS, Paths
-from study.spec.run import Run, all_runs
+from study.spec.run import Run, all_runs, components
 
 NAN = float("nan")
 
@@ -55,7 +55,8 @@ def _measurement(one: Run, params: Mapping[str, Any]) -> Measurement:
     files = [*snapshots(trained).values(), trained / HELD_OUT, trained / CONFIG, paths.manifest]
     measure = partial(measure_all, trained, manifest, groups, params)
     settings = {"groups": groups, "bootstrap": params["bootstrap"]}
-    return Measurement(one.key, "pipeline.search", settings, files, measure)
+    modules = ["pipeline.search", *components(params["methods"][one.method])]
+    return Measurement(one.key, modules, settings, files, measure)
 
 
 def snapshots(trained: Path) -> dict[int, Path]:

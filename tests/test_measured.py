@@ -44,7 +44,7 @@ def stage(tmp_path):
                     raise RuntimeError(key)
                 (folder / "result").write_text(str(value))
 
-            return Measurement(key, MODULE, value, [tmp_path / "weights"], measure)
+            return Measurement(key, [MODULE], value, [tmp_path / "weights"], measure)
 
         try:
             parts = [part(key, value) for key, value in settings.items()]
@@ -73,7 +73,7 @@ def test_only_what_changed_is_measured(stage):
 
 def test_other_code_measures_anew(stage, monkeypatch):
     stage(a=1)
-    monkeypatch.setattr(folders, "code_of", lambda module: f"{module}, edited")
+    monkeypatch.setattr(folders, "code_of", lambda *modules: f"{modules}, edited")
     assert stage(a=1) == ["a"] and stage(a=1) == []
 
 
@@ -117,7 +117,7 @@ def test_several_are_measured_in_processes_of_their_own(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
     parts = [
-        Measurement(key, MODULE, 1, [weights], partial(write_environment, key)) for key in "abc"
+        Measurement(key, [MODULE], 1, [weights], partial(write_environment, key)) for key in "abc"
     ]
     collect(parts, tmp_path / "out", Store(tmp_path / "cache"), HARDWARE)
     found = [(tmp_path / "out" / key / "result").read_text().split() for key in "abc"]
@@ -135,7 +135,7 @@ def fail(folder):
 def test_what_breaks_in_another_process_is_reported(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
-    parts = [Measurement(key, MODULE, 1, [weights], fail) for key in "ab"]
+    parts = [Measurement(key, [MODULE], 1, [weights], fail) for key in "ab"]
     with pytest.raises(UserError, match="partial: broken"):
         collect(parts, tmp_path / "out", Store(tmp_path / "cache"), HARDWARE)
     assert not (tmp_path / "out").exists()
@@ -151,7 +151,7 @@ def collect_lingering(root):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     weights = root / "weights"
     weights.touch()
-    parts = [Measurement(key, MODULE, 1, [weights], linger) for key in "ab"]
+    parts = [Measurement(key, [MODULE], 1, [weights], linger) for key in "ab"]
     collect(parts, root / "out", Store(root / "cache"), HARDWARE)
 
 
@@ -178,7 +178,8 @@ def test_a_killed_process_is_reported_as_killed(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
     parts = [
-        Measurement(key, MODULE, 1, [weights], be_killed if key == "a" else linger) for key in "ab"
+        Measurement(key, [MODULE], 1, [weights], be_killed if key == "a" else linger)
+        for key in "ab"
     ]
     with pytest.raises(
         UserError, match=r"a: killed by SIGKILL, as .* when memory runs out.*cache/logs/a.log"
@@ -222,7 +223,7 @@ def test_a_damaged_part_is_measured_again(damage, stage):
 def test_code_that_was_edited_meanwhile_is_refused(stage, monkeypatch):
     """Else what is measured by it would be kept under the name of the code before."""
     codes = iter(["before", "after"])
-    monkeypatch.setattr(folders, "code_of", lambda module: next(codes))
+    monkeypatch.setattr(folders, "code_of", lambda *modules: next(codes))
     with pytest.raises(UserError, match="changed meanwhile: repeat dvc repro"):
         stage(a=1)
     assert not list(stage.root.glob("cache/a*"))

@@ -391,6 +391,6 @@ def test_provenance_says_what_trained(monkeypatch):
 
     monkeypatch.setattr(provenance.subprocess, "run", driver)
     hardware = Hardware(gpus=4, machines=2)
-    about = json.loads(provenance.provenance(tiny_cfg(), hardware, [Path("w")], "pipeline.train"))
+    about = json.loads(provenance.provenance(tiny_cfg(), hardware, [Path("w")], ["pipeline.train"]))
     expected = {"gpu": "H100", "gpu_memory_gib": 80, "gpu_driver": "575.57.08"}
     assert {**expected, "gpus": 8, "processes": 8}.items() <= about["hardware"].items()

@@ -4,7 +4,9 @@ Values that all runs share are in `paper.yaml`.
 `load_config(path)` reads what a training left of one.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ CONTROLS = frozenset(  # switches of a method that are, in capitals, keys of MOD
     ("prior_kind", "prior_kind_at_test", "prior_min_max", "prior_combined", "class_gradients",
      "mask_rois")
 )  # fmt: skip
+COMPONENTS = re.compile(r"opmask\.rivals\.\w+", re.ASCII)  # modules that a method may name
 NO_MASK_HEAD = "none"  # `mask_head` of a method that finds boxes only
 
 
@@ -43,6 +46,8 @@ def add_opmask_config(cfg: CfgNode) -> None:
     cfg.MODEL.OPMASK.CLASS_GRADIENTS = False
     # On what the mask head learns: "proposals" that are positive, or "gt", ground-truth boxes only.
     cfg.MODEL.OPMASK.MASK_ROIS = "proposals"
+    # Module that registers what else the method is made of (`add_components`); "": nothing.
+    cfg.MODEL.OPMASK.COMPONENTS = ""
     # Contiguous ids, 0-based, of the classes whose masks supervise the mask head.
     cfg.MODEL.OPMASK.SUPERVISED_CLASSES = list(range(80))
     # Names and category ids of the data set's classes, by contiguous id; left with the trained
@@ -63,12 +68,35 @@ def add_opmask_config(cfg: CfgNode) -> None:
     cfg.SOLVER.PRECISION = "fp32"  # or "bf16": autocast of the forward pass
 
 
+def add_components(cfg: CfgNode, module: str) -> None:
+    """Register the components of `module`, one of `opmask.rivals`, with detectron2 and add their
+    keys to `cfg`: what its `add_config(cfg)` adds, if it has one.
+
+    A method's components are imported only where it is used, so that another method's results do
+    not rest on them.
+
+    Raises:
+        ValueError: it is no module of `opmask.rivals`, the only ones that a file may name.
+    """
+    if not COMPONENTS.fullmatch(module):
+        raise ValueError(f"components: {module!r} is no module of opmask.rivals")
+    try:
+        components = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise ValueError(f"components: there is no module {module}") from error
+    if hasattr(components, "add_config"):
+        components.add_config(cfg)
+    cfg.MODEL.OPMASK.COMPONENTS = module
+
+
 def load_config(path: Path | str) -> CfgNode:
     """A run's `config.yaml` over the present defaults, OPMask's keys included.
 
     `MODEL.DEVICE` is this machine's GPU, if there is one, wherever the run was trained.
 
-    Nothing in the file is ever run, unlike by detectron2's own `merge_from_file`, which obeys
+    Nothing in the file is ever run, and nothing but `opmask.rivals` imported, unlike by detectron2's own `merge_from_file`, which obeys
     YAML's tags for Python objects. Keys that an older or newer version had are kept.
 
     Raises:
@@ -81,6 +109,8 @@ def load_config(path: Path | str) -> CfgNode:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         if not content:
             raise ValueError("empty")
+        if module := content.get("MODEL", {}).get("OPMASK", {}).get("COMPONENTS"):
+            add_components(cfg, module)
         cfg.merge_from_other_cfg(CfgNode(content))
     except (
         *(OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError),
@@ -106,7 +136,8 @@ def paper_config(
     Args:
         method: named switches, as an entry of `methods` in paper.yaml: `mask_head`, a registered
             one (`opmask.model.roi_heads.mask_heads`) or "none", `mask_convs`, `prior`,
-            `mask_gradients`, those of `CONTROLS`, and `config`, detectron2 keys and values.
+            `mask_gradients`, those of `CONTROLS`, `components` (`add_components`), `roi_heads`, the
+            registered RoI heads, and `config`, detectron2 keys and values.
         backbone: an entry of `backbones` in paper.yaml: `resnet` (its depth) or `timm` (a name),
             `weights`, `sha256`.
         supervised: contiguous ids of the classes with masks.
@@ -114,7 +145,8 @@ def paper_config(
         overrides: detectron2 keys and values that a scale changes, over the method's.
 
     Raises:
-        KeyError: an override or the method names a key that detectron2 does not have.
+        KeyError: an override or the method names a key that detectron2 does not have;
+        ValueError: the method's components are not there.
     """
     cfg = get_cfg()
     add_opmask_config(cfg)
@@ -129,7 +161,10 @@ def paper_config(
 
 
 def _set_method(cfg: CfgNode, method: Mapping[str, Any]) -> None:
-    """The switches of `OPMaskROIHeads`."""
+    """The switches of `OPMaskROIHeads`, and what a method has instead."""
+    if "components" in method:
+        add_components(cfg, method["components"])
+    cfg.MODEL.ROI_HEADS.NAME = method.get("roi_heads", cfg.MODEL.ROI_HEADS.NAME)
     cfg.MODEL.MASK_ON = method["mask_head"] != NO_MASK_HEAD
     if cfg.MODEL.MASK_ON:
         cfg.MODEL.ROI_MASK_HEAD.NAME = method["mask_head"]

@@ -187,22 +187,34 @@ class OPMaskROIHeads(StandardROIHeads):
     def _forward_mask(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Adds the prior to the mask features; in training, on all positive proposals, or on the
-        ground-truth boxes among them."""
+        """The mask head on the instances found; in training, on those that it may learn from."""
         if not self.mask_on:
             return {} if self.training else without_box_features(instances)
         if self.training:
-            instances, _ = select_foreground_proposals(instances, self.num_classes)
-            if self.masks_on_gt:
-                instances = [image[is_ground_truth(image)] for image in instances]
-            for image in instances:
-                image.gt_has_mask = self._has_mask(image)
+            instances = self.positives(instances)
         boxes = [i.proposal_boxes if self.training else i.pred_boxes for i in instances]
         x = self.mask_pooler([features[f] for f in self.mask_in_features], boxes)
-        if self.prior:
-            prior = self.object_mask_prior(features, instances, x.shape[-2:])
-            x = self.combined(x, prior).to(x.dtype)
+        x = self.mask_features(x, features, instances)
         return self.mask_head(x, without_box_features(instances))
+
+    def positives(self, proposals: list[Instances]) -> list[Instances]:
+        """The positive ones of the sampled proposals, or the ground-truth boxes among them, with
+        `gt_has_mask`: which of them may teach the mask head."""
+        found, _ = select_foreground_proposals(proposals, self.num_classes)
+        if self.masks_on_gt:
+            found = [image[is_ground_truth(image)] for image in found]
+        for image in found:
+            image.gt_has_mask = self._has_mask(image)
+        return found
+
+    def mask_features(
+        self, x: Tensor, features: dict[str, Tensor], instances: list[Instances]
+    ) -> Tensor:
+        """What the mask head sees of the pooled `(N, C, H, W)` features: with the prior added."""
+        if not self.prior:
+            return x
+        prior = self.object_mask_prior(features, instances, (x.shape[2], x.shape[3]))
+        return self.combined(x, prior).to(x.dtype)
 
     def _has_mask(self, image: Instances) -> Tensor:
         """Which `(N,)` RoIs may teach the mask head: supervised class, annotated mask."""

@@ -11,10 +11,10 @@ from study.spec.code import code_of
 from study.spec.paths import Paths
 
 
-def key(module: str, content: Any, files: Sequence[Path]) -> str:
-    """64 hexadecimal digits, of `content`, the files that exist and the code `module` rests on."""
+def key(modules: Sequence[str], content: Any, files: Sequence[Path]) -> str:
+    """64 hexadecimal digits, of `content`, the files that exist and the code `modules` rest on."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    digest.update(code_of(module).encode())
+    digest.update(code_of(*modules).encode())
     for path in files:
         if path.is_file():
             digest.update(bytes.fromhex(sha256(path)))
@@ -22,11 +22,15 @@ def key(module: str, content: Any, files: Sequence[Path]) -> str:
 
 
 def folder(
-    name: str, module: str, content: Any, files: Sequence[Path], params: Mapping[str, Any]
+    name: str,
+    modules: Sequence[str],
+    content: Any,
+    files: Sequence[Path],
+    params: Mapping[str, Any],
 ) -> Path:
     """`work/<scale>-<name>-<key>`: a checkpoint is resumed only by the code that wrote it."""
     paths = Paths.of(params)
-    return paths.work / f"{paths.scale}-{name}-{key(module, content, files)[:12]}"
+    return paths.work / f"{paths.scale}-{name}-{key(modules, content, files)[:12]}"
 
 
 def phase_folder(
@@ -42,14 +46,14 @@ def phase_folder(
     files = [Paths.of(params).manifest, weights]
     if scenes := scale.get("warm_start_scenes"):
         content, files = [*content, scenes, scale["data"]["image_size"]], [weights]
-    return folder(f"pretrain-{backbone}-{number}", module, content, files, params)
+    return folder(f"pretrain-{backbone}-{number}", [module], content, files, params)
 
 
 def scenes_folder(module: str, params: Mapping[str, Any]) -> Path:
     """Where stage `pretrain` (`module`) draws the scenes that only the warm start learns from."""
     scale = params["scales"][params["scale"]]
     content = [scale["warm_start_scenes"], scale["data"]["image_size"]]
-    return folder("scenes", module, content, [], params)
+    return folder("scenes", [module], content, [], params)
 
 
 def deepened_file(backbone: str, params: Mapping[str, Any]) -> Path:

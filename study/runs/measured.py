@@ -21,13 +21,13 @@ PRELOADED = ["opmask.evaluation.inference", "opmask.evaluation.coco_ap"]  # seco
 class Measurement:
     """What a stage measures of one run.
 
-    key: of the run. module: whose code measures it. settings: JSON of all else that determines the
+    key: of the run. modules: whose code measures it. settings: JSON of all else that determines the
     result beside the contents of `files`. measure: writes the result into the empty folder that it
     is given; it may run in another process and is pickled then.
     """
 
     key: str
-    module: str
+    modules: Sequence[str]
     settings: Any
     files: Sequence[Path]
     measure: Callable[[Path], None]
@@ -37,7 +37,7 @@ class Measurement:
         for path in self.files:
             if not path.is_file():
                 raise UserError(f"{path}: no such file; run the stage that writes it (dvc repro)")
-        return f"{self.key}-{key(self.module, self.settings, self.files)[:16]}"
+        return f"{self.key}-{key(self.modules, self.settings, self.files)[:16]}"
 
 
 def collect(

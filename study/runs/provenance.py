@@ -21,11 +21,11 @@ from study.spec.params import CHOICES, PAPER, SCALES
 
 
 def provenance(
-    cfg: CfgNode, hardware: Hardware, works: Sequence[Path], module: str, **more: Any
+    cfg: CfgNode, hardware: Hardware, works: Sequence[Path], modules: Sequence[str], **more: Any
 ) -> str:
     """JSON that says what made a result: code, versions, machine, time spent in `works`.
 
-    `module` is the one whose code made it.
+    `modules` are those whose code made it.
     """
     commit, dirty = current_commit()
     sessions = [session for work in works for session in trainer.sessions(work)]
@@ -50,7 +50,7 @@ def provenance(
             "torch": torch.__version__,
             "detectron2": detectron2.__version__,
         },
-        "code": code_of(module),
+        "code": code_of(*modules),
         "commit": commit,
         "dirty": dirty,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -11,6 +11,7 @@ from study.runs.provenance import provenance
 from study.runs.work import MODULE, Planned, planned
 from study.spec.params import load_params
 from study.spec.paths import PUBLISHED
+from study.spec.run import components
 
 
 def train_planned(key: str, work: str) -> None:
@@ -38,5 +39,6 @@ def train(job: Planned, settings: Mapping[str, Any]) -> None:
     if hardware.machine_rank > 0:
         return  # the first machine has the results
     run = job.specification["run"]
-    about = provenance(cfg, hardware, [job.work], MODULE, run=run["name"], seed=run["seed"])
+    modules = [MODULE, *components(job.specification["method"])]
+    about = provenance(cfg, hardware, [job.work], modules, run=run["name"], seed=run["seed"])
     export.export_training(job.work, job.work / PUBLISHED, about)

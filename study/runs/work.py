@@ -14,7 +14,7 @@ from opmask.data.coco import Manifest, load_manifest
 from opmask.training.trunk import Trunk, log_period
 from study.runs.folders import folder
 from study.spec.paths import PROVENANCE, PUBLISHED, Paths
-from study.spec.run import Run, all_runs, load_specification, specification
+from study.spec.run import Run, all_runs, components, load_specification, specification
 
 MODULE = "study.runs.training"  # what a training rests on
 
@@ -76,16 +76,17 @@ def as_planned(run: Run, params: Mapping[str, Any]) -> Planned:
 def _planned(key: str, spec: dict[str, Any], params: Mapping[str, Any]) -> Planned:
     paths = Paths.of(params)
     weights = paths.initial(spec["run"]["backbone"])
+    modules = [MODULE, *components(spec["method"])]
     files = [paths.manifest, weights]  # the manifest has digests of annotations and images
     return Planned(
         key,
         spec,
         load_manifest(paths.manifest),
         str(weights) if weights.exists() else "",
-        folder(key, MODULE, spec, files, params),
+        folder(key, modules, spec, files, params),
         paths.train / key,
         Trunk(
-            folder("trunk", MODULE, trunk_specification(spec), files, params),
+            folder("trunk", modules, trunk_specification(spec), files, params),
             branch_points(spec, params),
         ),
     )

@@ -58,16 +58,37 @@ PROJECT = Project(
 )
 
 
+# The module that imports others by names which parameters give, and what may be so imported.
+IMPORTER, COMPONENTS = "opmask.model.config", "opmask.rivals."
+
+
 @functools.cache
-def record(module: str) -> str:
-    """What `module` rests on, as the JSON that stage `code` writes; of the code on disk when first
-    asked, which a process has loaded or is about to load."""
-    return json.dumps(PROJECT.digests(module), indent=1) + "\n"
+def record(*modules: str) -> str:
+    """What `modules` rest on, as JSON; of the code on disk when first asked, which a process has
+    loaded or is about to load."""
+    return json.dumps(PROJECT.digests(*modules), indent=1) + "\n"
 
 
-def code_of(module: str) -> str:
-    """`record` as one digest, 64 hexadecimal digits."""
-    return hashlib.sha256(record(module).encode()).hexdigest()
+def code_of(*modules: str) -> str:
+    """`record` as one digest, 64 hexadecimal digits.
+
+    What a run's method names as its `components` is to be among `modules`: then a change there
+    concerns that run alone.
+    """
+    return hashlib.sha256(record(*modules).encode()).hexdigest()
+
+
+@functools.cache
+def stage_record(stage: str) -> str:
+    """What `pipeline.<stage>` rests on, whatever the parameters: the JSON that stage `code` writes.
+
+    A stage that goes through the runs is repeated when any component changes; which runs are
+    concerned, their own digests say.
+    """
+    module = f"pipeline.{stage}"
+    if IMPORTER not in PROJECT.digests(module)["modules"]:
+        return record(module)
+    return record(module, *(name for name in PROJECT.files if name.startswith(COMPONENTS)))
 
 
 def record_file(stage: str) -> Path:
@@ -84,9 +105,8 @@ def require_recorded(stage: str) -> None:
     path = record_file(stage)
     if not path.is_file():  # run by hand, without DVC
         return
-    module = f"pipeline.{stage}"
-    if path.read_text() != record(module):
-        changed = differences(json.loads(path.read_text()), json.loads(record(module)))
+    if path.read_text() != stage_record(stage):
+        changed = differences(json.loads(path.read_text()), json.loads(stage_record(stage)))
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
             f"{', '.join(changed[:3]) or path}{more}: changed since stage `code` ran; "

@@ -58,14 +58,14 @@ class Project:
     hooks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exempt: Mapping[str, str] = field(default_factory=dict)
 
-    def digests(self, module: str) -> Digests:
-        """Digests, by name, of all that `module` may run or read.
+    def digests(self, *roots: str) -> Digests:
+        """Digests, by name, of all that the modules `roots` may run or read.
 
         Raises:
-            KeyError: the project has no such module.
+            KeyError: the project has no module of such a name.
             SyntaxError: one that it imports is not Python.
         """
-        modules, libraries = self._closure(module)
+        modules, libraries = self._closure(roots)
         data = {
             path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(self._data(modules))
@@ -86,11 +86,11 @@ class Project:
                 found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
         return found
 
-    def _closure(self, module: str) -> tuple[set[str], set[str]]:
-        """The project's modules that `module` leads to, and the libraries that count."""
+    def _closure(self, roots: Collection[str]) -> tuple[set[str], set[str]]:
+        """The project's modules that `roots` lead to, and the libraries that count."""
         reached: set[str] = set()
         libraries: set[str] = set()
-        waiting = [module]
+        waiting = list(roots)
         while waiting:
             name = waiting.pop()
             if name in reached or name in self.exempt:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from detectron2.config import get_cfg
-from detectron2.modeling import build_model
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import ROI_HEADS_REGISTRY, build_model
 from detectron2.solver import build_optimizer
 
 from opmask.errors import UserError
-from opmask.model.config import add_opmask_config, paper_config
+from opmask.model.config import add_components, add_opmask_config, paper_config
 from opmask.model.roi_heads import mask_heads
 from opmask.training import warm_start  # noqa: F401 - registers what phases name
 from opmask.training.schedule import build_exact_lr_scheduler
@@ -33,34 +33,54 @@ _WORDS = {
 
 
 def check_overrides(params: Mapping[str, Any]) -> None:
-    """Raises UserError unless detectron2, with OPMask's keys, has every setting of the methods, of
-    the scale in use and of its warm start, and takes the value, and there is every mask head;
-    names the key and the nearest that exists."""
-    cfg = get_cfg()
-    add_opmask_config(cfg)
-    known = dict(leaves(cfg))
+    """Raises UserError unless detectron2, with OPMask's keys and those of a method's components,
+    has every setting of the methods, of the scale in use and of its warm start, and takes the
+    value, and there are all components and heads; names the key and the nearest that exists."""
     found = [
-        in_file(f"{path}.{key}: {fault}")
-        for path, config in _configs(params)
-        for key, value in config.items()
-        if (fault := _fault(key, cfg._decode_cfg_value(value), known))
+        in_file(f"{path}: {fault}") for path, fault in (*_methods(params), *_of_the_scale(params))
     ]
-    found += map(in_file, _unknown_mask_heads(params["methods"]))
     if found:
         raise UserError(one_line(found))
 
 
-def _unknown_mask_heads(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    known = ["none", *mask_heads()]
-    for name, method in methods.items():
-        head = method["mask_head"]
-        if head not in known:
-            yield f"methods.{name}.mask_head: {unknown(f'{shown(head)} is unknown', head, known)}"
+def _methods(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, method in params["methods"].items():
+        cfg = _defaults()
+        if "components" in method:
+            try:
+                add_components(cfg, method["components"])
+            except ValueError as error:
+                yield f"methods.{name}", str(error)
+                continue
+        heads = [("mask_head", ["none", *mask_heads()])]
+        heads += [("roi_heads", [known for known, _ in ROI_HEADS_REGISTRY])]
+        for key, known in heads:
+            if key in method and method[key] not in known:
+                fault = unknown(f"{shown(method[key])} is unknown", method[key], known)
+                yield f"methods.{name}.{key}", fault
+        yield from _faults(f"methods.{name}.config", method.get("config", {}), cfg)
+
+
+def _of_the_scale(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    cfg = _defaults()
+    for path, config in _configs(params):
+        yield from _faults(path, config, cfg)
+
+
+def _defaults() -> CfgNode:
+    cfg = get_cfg()
+    add_opmask_config(cfg)
+    return cfg
+
+
+def _faults(path: str, config: Mapping[str, Any], cfg: CfgNode) -> Iterator[tuple[str, str]]:
+    known = dict(leaves(cfg))
+    for key, value in config.items():
+        if fault := _fault(key, cfg._decode_cfg_value(value), known):
+            yield f"{path}.{key}", fault
 
 
 def _configs(params: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, method in params["methods"].items():
-        yield f"methods.{name}.config", method.get("config", {})
     scale = params["scales"][params["scale"]]
     yield f"scales.{params['scale']}.config", scale["config"]
     for backbone, recipe in scale["warm_start"].items():

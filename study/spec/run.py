@@ -132,6 +132,12 @@ def specification(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def components(method: Mapping[str, Any]) -> tuple[str, ...]:
+    """Modules that a method's runs use beside those that all runs do."""
+    named = method.get("components")
+    return (named,) if named else ()
+
+
 def load_specification(path: Path) -> dict[str, Any]:
     """A file of the `plan` stage.
 
