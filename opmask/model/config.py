@@ -96,8 +96,9 @@ def load_config(path: Path | str) -> CfgNode:
 
     `MODEL.DEVICE` is this machine's GPU, if there is one, wherever the run was trained.
 
-    Nothing in the file is ever run, and nothing but `opmask.rivals` imported, unlike by detectron2's own `merge_from_file`, which obeys
-    YAML's tags for Python objects. Keys that an older or newer version had are kept.
+    Nothing in the file is ever run and nothing but `opmask.rivals` imported, unlike by detectron2's
+    own `merge_from_file`, which obeys YAML's tags for Python objects. Keys that an older or newer
+    version had are kept.
 
     Raises:
         UserError: it cannot be read, is no configuration, or has such a tag.
