@@ -136,7 +136,7 @@ def paper_config(
 
     Args:
         method: named switches, as an entry of `methods` in paper.yaml: `mask_head`, a registered
-            one (`opmask.model.roi_heads.mask_heads`) or "none", `mask_convs`, `prior`,
+            `opmask.model.roi_heads.PriorMaskHead` or "none", `mask_convs`, `prior`,
             `mask_gradients`, those of `CONTROLS`, `components` (`add_components`), `roi_heads`, the
             registered RoI heads, and `config`, detectron2 keys and values.
         backbone: an entry of `backbones` in paper.yaml: `resnet` (its depth) or `timm` (a name),

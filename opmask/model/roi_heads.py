@@ -101,12 +101,6 @@ class PriorMaskHead(MaskRCNNConvUpsampleHead):
         return over_all_ranks({"loss_mask": loss}, len(taught))
 
 
-def mask_heads() -> list[str]:
-    """Names of the registered mask heads that learn from RoIs with a mask alone."""
-    found = ((name, head) for name, head in ROI_MASK_HEAD_REGISTRY if isinstance(head, type))
-    return sorted(name for name, head in found if issubclass(head, PriorMaskHead))
-
-
 @ROI_HEADS_REGISTRY.register()
 class OPMaskROIHeads(StandardROIHeads):
     """Faster R-CNN, the Mask R-CNN baseline and OPMask, by `MASK_ON` and `OPMASK.PRIOR`.

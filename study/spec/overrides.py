@@ -9,12 +9,18 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import ROI_HEADS_REGISTRY, build_model
+from detectron2.modeling import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY, build_model
 from detectron2.solver import build_optimizer
 
 from opmask.errors import UserError
-from opmask.model.config import add_components, add_opmask_config, paper_config
-from opmask.model.roi_heads import mask_heads
+from opmask.model.config import (
+    COMPONENTS,
+    NO_MASK_HEAD,
+    add_components,
+    add_opmask_config,
+    paper_config,
+)
+from opmask.model.roi_heads import OPMaskROIHeads, PriorMaskHead
 from opmask.training import warm_start  # noqa: F401 - registers what phases name
 from opmask.training.schedule import build_exact_lr_scheduler
 from study.spec.dotted import leaves
@@ -52,13 +58,29 @@ def _methods(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             except ValueError as error:
                 yield f"methods.{name}", str(error)
                 continue
-        heads = [("mask_head", ["none", *mask_heads()])]
-        heads += [("roi_heads", [known for known, _ in ROI_HEADS_REGISTRY])]
-        for key, known in heads:
+        for key, base in (("mask_head", PriorMaskHead), ("roi_heads", OPMaskROIHeads)):
+            known = _heads(base, cfg.MODEL.OPMASK.COMPONENTS)
             if key in method and method[key] not in known:
                 fault = unknown(f"{shown(method[key])} is unknown", method[key], known)
                 yield f"methods.{name}.{key}", fault
         yield from _faults(f"methods.{name}.config", method.get("config", {}), cfg)
+
+
+def _heads(base: type, components: str) -> list[str]:
+    """Registered heads like `base`, which keep masks of novel classes out of training.
+
+    None that another method's components registered: they may not be there when this one trains,
+    and its results would rest on them unseen.
+    """
+    registry = ROI_MASK_HEAD_REGISTRY if base is PriorMaskHead else ROI_HEADS_REGISTRY
+    heads = [(name, one) for name, one in registry if isinstance(one, type)]
+    known = [
+        name
+        for name, head in heads
+        if issubclass(head, base)
+        and (head.__module__ == components or not COMPONENTS.fullmatch(head.__module__))
+    ]
+    return [*([NO_MASK_HEAD] if base is PriorMaskHead else []), *sorted(known)]
 
 
 def _of_the_scale(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
