@@ -8,7 +8,7 @@ import pandas as pd
 from pipeline import seeds as command
 from study.report.views import seeds
 
-THREE_SEEDS = Path(__file__).parents[1] / "reports/experiments/three_seeds"
+REPORTS = Path(__file__).parents[1] / "reports"
 
 
 def per_class(aps):
@@ -43,9 +43,26 @@ def test_gains_are_of_seeds_that_both_methods_have():
 
 
 def test_the_committed_pages_are_those_of_their_csv_files(tmp_path):
-    shutil.copytree(THREE_SEEDS, tmp_path / "made")
-    for page in (tmp_path / "made").glob("*.md"):
-        page.unlink()
-    command.run([str(tmp_path / "made")])
-    for page in [*THREE_SEEDS.glob("*.md"), THREE_SEEDS / "gains.csv"]:
-        assert (tmp_path / "made" / page.name).read_text() == page.read_text()
+    for folder in (REPORTS / "experiments").glob("*/"):
+        shutil.copytree(folder, tmp_path / folder.name)
+        for page in (tmp_path / folder.name).glob("*.md"):
+            page.unlink()
+        command.run([str(tmp_path / folder.name)])
+        for page in [*folder.glob("*.md"), folder / "gains.csv"]:
+            assert (tmp_path / folder.name / page.name).read_text() == page.read_text()
+
+
+def test_an_experiment_says_what_a_report_says_of_the_same_trainings(tmp_path):
+    tables = REPORTS / "miniature" / "tables"
+    for name in ("table1", "contrasts", "per_class"):
+        shutil.copy(tables / f"{name}.csv", tmp_path)
+    command.run([str(tmp_path)])
+    gains = pd.read_csv(tmp_path / "gains.csv")
+    table = pd.read_csv(tables / "table1.csv")
+    reported = table[(table["method"] == "difference") & (table["metric"] == "AP")]
+    for (split, backbone), own in gains.groupby(["supervised", "backbone"]):
+        row = reported.query("supervised == @split and backbone == @backbone")
+        assert round(own["gain"].mean(), 2) == round(row["ours"].item(), 2)
+        assert len(own) == row["seeds"].item()
+        if len(own) > 1:
+            assert round(own["gain"].std(), 2) == round(row["sd"].item(), 2)
