@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from pipeline import seeds as command
 from study.report.views import seeds
@@ -35,7 +36,6 @@ def test_gains_are_of_seeds_that_both_methods_have():
     text = seeds.seeds_page(everything, ["maskrcnn-R50-voc", "opmask-R50-voc"], "miniature")
     assert "runs=[maskrcnn-R50-voc,opmask-R50-voc]" in text
     assert "ahead of its baseline in 2 of 3 pairs of trainings (two-sided sign test, p = 1." in text
-    assert "it is in 1 of 2 pairs" in text and "voc → non-voc +0.25." in text
     row = next(line for line in text.splitlines() if line.startswith("| voc"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     # the standard deviation of 2, 1 and −0.5 is 1.258; Student's t of two degrees is 4.303
@@ -56,13 +56,15 @@ def test_an_experiment_says_what_a_report_says_of_the_same_trainings(tmp_path):
     tables = REPORTS / "miniature" / "tables"
     for name in ("table1", "contrasts", "per_class"):
         shutil.copy(tables / f"{name}.csv", tmp_path)
+    path = tmp_path / "per_class.csv"
+    pd.read_csv(path).query("backbone == 'R50' and schedule == '130k'").to_csv(path, index=False)
     command.run([str(tmp_path)])
     gains = pd.read_csv(tmp_path / "gains.csv")
-    table = pd.read_csv(tables / "table1.csv")
-    reported = table[(table["method"] == "difference") & (table["metric"] == "AP")]
-    for (split, backbone), own in gains.groupby(["supervised", "backbone"]):
-        row = reported.query("supervised == @split and backbone == @backbone")
-        assert round(own["gain"].mean(), 2) == round(row["ours"].item(), 2)
-        assert len(own) == row["seeds"].item()
-        if len(own) > 1:
-            assert round(own["gain"].std(), 2) == round(row["sd"].item(), 2)
+    rows = pd.read_csv(tables / "table1.csv").query("classes == 'novel' and task == 'segm'")
+    reported = rows[(rows["method"] == "difference") & (rows["metric"] == "AP")]
+    reported = reported[reported["backbone"] == "R50"].set_index("supervised")
+    assert set(gains["supervised"]) == set(reported.index)
+    for supervised, own in gains.groupby("supervised")["gain"]:
+        row = reported.loc[supervised]
+        found = [own.mean(), own.std(), len(own)]
+        assert found == pytest.approx([row["ours"], row["sd"], row["seeds"]], abs=0.01)

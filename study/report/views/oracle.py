@@ -21,7 +21,7 @@ def body(frame: pd.DataFrame) -> list[Block]:
     """The part for the report of the scale: novel classes, in the paper's directions if it has
     any."""
     novel = frame[frame["classes"].eq("novel")] if not frame.empty else frame
-    directed = novel[novel["direction"].notna()] if not novel.empty else novel
+    directed = novel[novel["direction"].fillna("").ne("")] if not novel.empty else novel
     shown = next((part for part in (directed, novel) if not part.empty), frame)
     more = [] if len(shown) == len(frame) else [WORDS["oracle"]["others"]]
     return [*blocks(shown), *more]
