@@ -22,7 +22,7 @@ def gains(per_class: pd.DataFrame, scale: str) -> pd.DataFrame:
     keys = ["backbone", "supervised", "method"]
     ap = novel.pivot_table(index=keys, columns="seed", values="AP")
     gap = ap.xs(OURS, level="method") - ap.xs(BASELINE, level="method")
-    gap = gap.dropna(axis="columns").reindex(DIRECTIONS, level="supervised")
+    gap = gap.reindex(DIRECTIONS, level="supervised").dropna(axis="columns")
     rows = gap.stack().rename("gain").reset_index()
     return rows.assign(scale=scale)[["scale", *keys[:2], "seed", "gain"]]
 
