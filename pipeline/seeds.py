@@ -19,7 +19,7 @@ from study.report.views import contrasts, seeds, table1
 def run(argv: Sequence[str]) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.seeds", description=__doc__)
-    parser.add_argument("folder", type=Path, help="for example reports/experiments/three_seeds")
+    parser.add_argument("folder", type=Path, help="for example reports/experiments/longer")
     parser.add_argument("--scale", default="miniature", help="of the runs (default: %(default)s)")
     args = parser.parse_args(argv)
     folder, scale = args.folder, args.scale

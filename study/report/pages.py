@@ -37,7 +37,7 @@ from study.report.words import WORDS
 CODE = "https://github.com/dbtimp/OPMask"
 _TABLES: dict[str, Callable[[pd.DataFrame], list[Block]]] = {
     "table1": table1.body,
-    "oracle": oracle.blocks,
+    "oracle": oracle.body,
     "table2": table2.body,
     "table3": table3.body,
 }

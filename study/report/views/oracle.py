@@ -17,6 +17,16 @@ def blocks(frame: pd.DataFrame) -> list[Block]:
     return [*map(sentence, _groups(frame)), WORDS["oracle"]["about"], *map(_table, _groups(frame))]
 
 
+def body(frame: pd.DataFrame) -> list[Block]:
+    """The part for the report of the scale: novel classes, in the paper's directions if it has
+    any."""
+    novel = frame[frame["classes"].eq("novel")] if not frame.empty else frame
+    directed = novel[novel["direction"].fillna("").ne("")] if not novel.empty else novel
+    shown = next((part for part in (directed, novel) if not part.empty), frame)
+    more = [] if len(shown) == len(frame) else [WORDS["oracle"]["others"]]
+    return [*blocks(shown), *more]
+
+
 def sentence(group: pd.DataFrame) -> str:
     """Which methods lie below the best floor of these objects, and which are not above it."""
     runs = group[~group["is_floor"].eq(True)]

