@@ -65,6 +65,9 @@ def add_opmask_config(cfg: CfgNode) -> None:
     cfg.MODEL.WARM_START.NEGATIVES_PER_IMAGE = 12
     cfg.SOLVER.SNAPSHOT_PERIOD = 0  # iterations between weights that are kept; 0: only the last
     cfg.TEST.IMS_PER_BATCH = 1  # images of unequal size are padded to the largest of a batch
+    # Options for speed (`opmask.training.options`), off until a GPU has shown what they gain.
+    cfg.SOLVER.COMPILE_BACKBONE = False
+    cfg.SOLVER.FUSED_STEP = False
     cfg.SOLVER.PRECISION = "fp32"  # or "bf16": autocast of the forward pass
 
 

@@ -56,6 +56,7 @@ from opmask.training.hooks import (
 )
 from opmask.training.launch import blocked_signals, launch
 from opmask.training.norms import synchronise_norms
+from opmask.training.options import use_options
 from opmask.training.schedule import build_exact_lr_scheduler
 from opmask.training.trunk import Trunk, log_period
 
@@ -188,6 +189,7 @@ def _worker(
     use_precision(model, cfg.SOLVER.PRECISION)
     synchronise_norms(model)
     optimizer = build_optimizer(cfg, model)
+    use_options(cfg, model, optimizer)
     scheduler = build_exact_lr_scheduler(cfg, optimizer)
     history = LogHistory()
     parts = {"optimizer": optimizer, "scheduler": scheduler, "history": history}
