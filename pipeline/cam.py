@@ -1,7 +1,9 @@
-"""Stage `cam`: mask AP of the class activation maps of the trained runs in Table 2.
+"""Stage `cam`: the class activation maps of the trained runs in Table 2 as masks.
 
 Writes `runs/<scale>/cam/<run>-<seed>/`: `per_class.csv` and `matches_segm.npz` as stage `evaluate`
-does; and `runs.json`, which runs these are.
+does; `refined.csv`, AP of maps made anew in the refined box, and `ellipse.csv`, of ellipses in the
+same detections; `oracle.csv.gz`, a row an object: every threshold, in true boxes; and `runs.json`,
+which runs these are.
 """
 
 import argparse
@@ -11,15 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from opmask.data.coco import Manifest, load_manifest
+from opmask.data.coco import Manifest, load_json, load_manifest
+from opmask.data.splits import resolve
 from opmask.integrity import verified
 from pipeline import stage
+from pipeline.evaluate import write_oracle
 from study.runs.measured import Measurement, collect
 from study.runs.store import measurements
 from study.spec.params import load_params
 from study.spec.paths import CONFIG, PER_CLASS, WEIGHTS, Paths, matches
+from study.spec.results import describe
 from study.spec.run import Run, all_runs, components
-from study.tables.table2_rows import is_row
+from study.tables.table2_rows import PER_CLASS_OF, is_row
 
 
 @stage
@@ -47,33 +52,27 @@ def run(argv: Sequence[str]) -> None:
 def measure(
     one: Run, trained: Path, manifest: Manifest, params: Mapping[str, Any], folder: Path
 ) -> None:
-    """Detect with a trained run whose masks are its maps, and evaluate them into `folder`."""
-    from opmask.data.splits import resolve
+    """What a trained run's maps are worth as masks, into `folder`. torch is imported only here."""
+    from opmask.evaluation import cam_masks
     from opmask.evaluation.coco_ap import evaluate
-    from study.spec.results import describe
-
-    found = detect(trained, manifest, params, f"{one.key} CAM")
-    split = resolve(one.supervised, manifest.categories, params["splits"])
-    result = evaluate(manifest.val.annotations, found, task="segm")
-    result.matches.save(folder / matches("segm"))
-    describe(result.per_class(), one, split).to_csv(folder / PER_CLASS, index=False)
-
-
-def detect(
-    trained: Path, manifest: Manifest, params: Mapping[str, Any], description: str
-) -> list[dict]:
-    """COCO results of a trained run whose masks are its class activation maps."""
-    from opmask.evaluation import inference
-    from opmask.evaluation.cam_masks import cam_config
     from opmask.model.config import load_config
     from opmask.training.hardware import hardware_here
 
-    cfg = load_config(verified(trained / CONFIG))
-    cfg = cam_config(cfg, params["cam"]["threshold"])
+    cfg = cam_masks.cam_config(load_config(verified(trained / CONFIG)), params["cam"]["threshold"])
     here = hardware_here(params["hardware"])
     cfg.MODEL.DEVICE = here.device
-    found = inference.detect_run(cfg, trained / WEIGHTS, manifest, here.workers, description)
-    return found["detections"]
+    source = (cfg, trained / WEIGHTS, manifest, here.workers)
+    found = cam_masks.detect_maps(*source, f"{one.key} CAM")
+    refined = [{**result, "segmentation": result["refined"]} for result in found]
+    ellipse = cam_masks.as_ellipses(found, load_json(manifest.val.annotations)["images"])
+    split = resolve(one.supervised, manifest.categories, params["splits"])
+    for file, results in zip(PER_CLASS_OF, (found, refined, ellipse), strict=True):
+        result = evaluate(manifest.val.annotations, results, task="segm")
+        if file == PER_CLASS:
+            result.matches.save(folder / matches("segm"))
+        describe(result.per_class(), one, split).to_csv(folder / file, index=False)
+    in_boxes = cam_masks.measure_maps(*source, f"{one.key} CAM, true boxes")
+    write_oracle(in_boxes, folder)
 
 
 if __name__ == "__main__":

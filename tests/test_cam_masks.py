@@ -4,17 +4,22 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from detectron2.modeling import build_model
+from pycocotools import mask as mask_util
 from tiny import CLASSES, IDS, tiny_cfg, write_images
 
+from opmask.data.coco import load_manifest
 from opmask.errors import UserError
+from opmask.evaluation import cam_masks
 from opmask.evaluation.cam_masks import cam_config
 from opmask.evaluation.coco_ap import Matches
 from pipeline import cam as stage
 from study.spec.run import Run
 from study.tables.table2 import read_cam
+from study.tables.table2_maps import best_thresholds
 
 FASTERRCNN = {"MODEL__MASK_ON": False, "MODEL__OPMASK__PRIOR": False}
 MASKRCNN = {"MODEL__OPMASK__PRIOR": False, "MODEL__ROI_MASK_HEAD__NUM_CONV": 4}
@@ -62,11 +67,12 @@ def image(height=96, width=128):
 
 @torch.no_grad()
 def detections(model, sample):
-    """Instances in output pixels, and what the heads said of each: CAM by a loop, refined box."""
-    seen = {}
+    """Instances in output pixels, and CAMs by a loop: of the proposal, and of the refined box."""
+    seen, maps = {}, []
     heads = model.roi_heads
     hooks = [
-        heads.box_head.register_forward_hook(lambda _, args, out: seen.update(maps=out)),
+        # of the proposals, and then of the refined boxes
+        heads.box_head.register_forward_hook(lambda _, args, out: maps.append(out)),
         heads.box_predictor.register_forward_hook(lambda _, args, out: seen.update(scores=out[0])),
     ]
     (output,) = model([sample])
@@ -75,11 +81,12 @@ def detections(model, sample):
     found = output["instances"]
     probabilities = seen["scores"].softmax(1)
     weights = heads.box_predictor.cls_score.weight
-    cams = []
-    for score, c in zip(found.scores, found.pred_classes, strict=True):
+    cams, refined = [], []
+    for n, (score, c) in enumerate(zip(found.scores, found.pred_classes, strict=True)):
         proposal = (probabilities[:, c] - score).abs().argmin()  # the one with this score
-        cams.append(sum(w * m for w, m in zip(weights[c], seen["maps"][proposal], strict=True)))
-    return found, torch.stack(cams).numpy()
+        cams.append(sum(w * m for w, m in zip(weights[c], maps[0][proposal], strict=True)))
+        refined.append(sum(w * m for w, m in zip(weights[c], maps[1][n], strict=True)))
+    return found, torch.stack(cams).numpy(), torch.stack(refined).numpy()
 
 
 def bilinear(grid, u, v):
@@ -92,12 +99,17 @@ def bilinear(grid, u, v):
     return top * (1 - du) + (grid[i + 1, j] * (1 - dv) + grid[i + 1, j + 1] * dv) * du
 
 
-def naive_values(cam, box, height, width):
-    """The normalised map laid on `box`: value of each pixel centre, NaN outside the 28 cells."""
+def naive_map(cam):
+    """The normalised map on 28 × 28 cells."""
     prior = (cam - cam.min()) / (cam.max() - cam.min())
-    fine = np.array(
+    return np.array(
         [[bilinear(prior, (y + 0.5) / 4, (x + 0.5) / 4) for x in range(28)] for y in range(28)]
     )
+
+
+def naive_values(cam, box, height, width):
+    """The normalised map laid on `box`: value of each pixel centre, NaN outside the 28 cells."""
+    fine = naive_map(cam)
     x0, y0, x1, y1 = box
     values = np.full((height, width), np.nan)
     for y in range(height):
@@ -112,7 +124,7 @@ def naive_values(cam, box, height, width):
 @pytest.mark.parametrize("threshold", [0.5, 0.2])
 def test_the_mask_is_the_thresholded_cam_on_the_refined_box(method, threshold):
     sample = image()
-    found, cams = detections(model_of(config(method), threshold), sample)
+    found, cams, _ = detections(model_of(config(method), threshold), sample)
     assert len(found) == 8
     compared = 0
     for mask, box, cam in zip(found.pred_masks, found.pred_boxes.tensor, cams, strict=True):
@@ -121,6 +133,13 @@ def test_the_mask_is_the_thresholded_cam_on_the_refined_box(method, threshold):
         assert np.array_equal(mask.numpy()[clear], values[clear] >= threshold)
         compared += clear.sum()
     assert compared > 1000 and 0 < found.pred_masks.float().mean() < 1
+
+
+def test_beside_it_the_map_made_anew_in_the_refined_box():
+    found, cams, refined = detections(model_of(config(), 0.2), image())
+    assert not np.allclose(cams, refined)
+    for ours, cam in zip(found.refined_masks[:, 0] * 0.2 / 0.5, refined, strict=True):
+        np.testing.assert_allclose(ours, naive_map(cam), atol=1e-5)
 
 
 def test_only_the_masks_differ_from_the_trained_model():
@@ -158,6 +177,7 @@ PARAMS = {
     "runs": ["fasterrcnn-R50-all", "maskrcnn7-R50-all"],
     "splits": {},
     "cam": {"threshold": 0.5},
+    "methods": {"fasterrcnn": {}, "maskrcnn7": {}},
     "hardware": {"gpus": 0, "workers": 0, "machines": 1, "machine_rank": 0, "dist_url": "auto"}
     | {"side_by_side": 1},
 }
@@ -203,11 +223,12 @@ def test_the_stage_evaluates_a_faster_rcnn_s_masks_and_no_others(project):
 def test_maps_are_measured_again_only_if_what_determines_them_changed(project, monkeypatch):
     measured = []
 
-    def detect(trained, manifest, params, description):
-        measured.append((description, params["cam"]["threshold"]))
+    def detect(cfg, weights, manifest, workers, description):
+        measured.append((description, cfg.MODEL.OPMASK.CAM_THRESHOLD))
         return []
 
-    monkeypatch.setattr(stage, "detect", detect)
+    monkeypatch.setattr(cam_masks, "detect_maps", detect)
+    monkeypatch.setattr(cam_masks, "measure_maps", lambda *_: pd.DataFrame())
     for threshold in (0.5, 0.5, 0.4):
         monkeypatch.setitem(PARAMS, "cam", {"threshold": threshold})
         stage.run([])
@@ -216,6 +237,73 @@ def test_maps_are_measured_again_only_if_what_determines_them_changed(project, m
     config.write_text(config.read_text() + "\n")
     stage.run([])
     assert len(measured) == 3
+
+
+def test_refined_maps_and_ellipses_are_evaluated_on_the_same_detections(project):
+    stage.run([])
+    folder = Path("runs/tiny/cam/fasterrcnn-R50-all-0")
+    tables = [
+        pd.read_csv(folder / name) for name in ("per_class.csv", "refined.csv", "ellipse.csv")
+    ]
+    assert len({tuple(table["category_id"]) for table in tables}) == 1
+    in_boxes = pd.read_csv(folder / "oracle.csv.gz")
+    assert len(in_boxes) == 8  # an object of each of four classes in two images
+    for few, many in ((20, 10), (50, 40), (90, 50)):  # a higher threshold covers less
+        assert (in_boxes[f"covered_{few}"] <= in_boxes[f"covered_{many}"]).all()
+    assert in_boxes["covered_10"].max() > in_boxes["covered_90"].max() > 0
+
+
+def test_maps_in_true_boxes_by_hand(project, monkeypatch):
+    """A map that rises from left to right lies on a half plane from each threshold on."""
+    ramp = ((torch.arange(28) + 0.5) / 28).expand(28, 28)
+
+    def segment(model, inputs, boxes, classes):
+        return [ramp.expand(2 * len(one), 28, 28) for one in boxes], None
+
+    monkeypatch.setattr(cam_masks, "segment", segment)
+    manifest = load_manifest(Path("data/tiny/manifest.json"))
+    weights = Path("runs/tiny/train/fasterrcnn-R50-all-0/model_final.pth")
+    cfg = cam_config(config("fasterrcnn"))
+    found = cam_masks.measure_maps(cfg, weights, manifest, 0, "x").set_index("annotation_id")
+    data = json.loads(Path("data/tiny/images/instances.json").read_text())
+    sizes = {one["id"]: (one["height"], one["width"]) for one in data["images"]}
+    for one in data["annotations"]:
+        height, width = sizes[one["image_id"]]
+        x, y, w, h = one["bbox"]
+        true = mask_util.decode(
+            mask_util.merge(mask_util.frPyObjects(one["segmentation"], height, width))
+        )
+        inside, row = np.zeros((height, width)), found.loc[one["id"]]
+        for v, u in np.ndindex(height, width):
+            if 0 <= (v + 0.5 - y) / h < 1 and 0 <= (u + 0.5 - x) / w < 1:
+                inside[v, u] = (u + 0.5 - x) / w
+        for percent in (20, 50, 80):
+            mask = inside >= percent / 100
+            # a column or row of pixels at each edge may fall to either side
+            edge = 2 * (h + w)
+            assert abs(row[f"covered_{percent}"] * true.sum() - (mask & (true > 0)).sum()) <= edge
+            assert row[f"iou_{percent}"] <= row[f"covered_{percent}"] + 1e-9
+        u, v = np.meshgrid((np.arange(width) + 0.5 - x) / w, (np.arange(height) + 0.5 - y) / h)
+        ellipse = (2 * u - 1) ** 2 + (2 * v - 1) ** 2 <= 1
+        both = (ellipse & (true > 0)).sum() / (ellipse | (true > 0)).sum()
+        assert row["iou_ellipse"] == pytest.approx(both, abs=1e-9)
+
+
+def test_the_best_threshold_is_chosen_on_the_other_half():
+    """Images 1 and 3 are best at 10 %, images 2 and 4 at 50 %."""
+    table = pd.DataFrame(
+        {
+            "image_id": [1, 2, 3, 4, 4],
+            "iou_10": [0.9, 0.1, 0.8, 0.2, 0.3],
+            "iou_50": [0.2, 0.6, 0.3, 0.7, 0.8],
+            "covered_10": [1.0, 0.9, 1.0, 0.9, 0.8],
+            "covered_50": [0.5, 0.4, 0.3, 0.2, 0.1],
+        },
+        index=[11, 12, 13, 14, 15],
+    )
+    chosen = best_thresholds(table)
+    assert chosen.to_dict() == {11: 50, 12: 10, 13: 50, 14: 10, 15: 10}
+    assert best_thresholds(table[table["image_id"] == 1]).to_dict() == {11: 10}
 
 
 @pytest.mark.parametrize("threshold", [0, -0.1, 1.5])

@@ -200,18 +200,6 @@ def masks_that_fail(table: Table, cell: str) -> Iterator[Estimate]:
     yield replace(found, over=RUNS)
 
 
-def pictured(table: Table, minus: Sequence[str], cell: str) -> Iterator[Estimate]:
-    """How much more of an object OPMask's map covers than another's, percentage points.
-
-    Mean over the objects of Figure 7, which are chosen by size alone, with Student's interval.
-    """
-    rows = table.rows(["covered"], ["pick", "method"])
-    by = 100 * rows.pivot_table(index="pick", columns="method", values="covered", sort=False)
-    for other in minus:
-        gaps = by["opmask"] - by[other] if {"opmask", other} <= set(by) else pd.Series(dtype=float)
-        yield replace(mean_over_classes(cell.format(minus=other), gaps), over="objects")
-
-
 def quoted_gap(
     _: Table,
     a: tuple[str, str],
@@ -257,6 +245,6 @@ def coco_overlap() -> pd.DataFrame:
 FUNCTIONS: dict[str, Callable[..., Iterator[Estimate]]] = {
     one.__name__: one
     for one in (class_means, named_classes, slopes, log_slope, box_against_mask_by_run,
-                box_against_mask_by_class, masks_that_fail, pictured, quoted_gap, overlap_ranks,
+                box_against_mask_by_class, masks_that_fail, quoted_gap, overlap_ranks,
                 facts)
 }  # fmt: skip

@@ -2,10 +2,14 @@
 
 from study import paper
 from study.labels import BASELINE, MODELS, OURS
+from study.spec.paths import PER_CLASS
 from study.spec.run import Run
 
 METHODS = {name: MODELS[name] for name in ("fasterrcnn", BASELINE, OURS)}
 BACKBONE = "R50"
+# Of a run, what stage `cam` leaves: AP of its maps; of maps made anew in the refined box; of
+# ellipses.
+PER_CLASS_OF = (PER_CLASS, "refined.csv", "ellipse.csv")
 
 
 def is_row(run: Run, schedule: str) -> bool:
