@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from opmask.data import checks, cleaning
+from opmask.data.records import load_json
 from opmask.errors import UserError
 
 NUMBERS = [0, 1, -1, 0.5, 1e-300, 5e-324, 39.999999, 40, 1e5, 1e6, -1e6, 1e9, -1e9, 2**31, 2**32]
@@ -140,7 +141,7 @@ def fuzz_use(folder: Path, examples: int) -> None:
         file.write_text(json.dumps(content))
         outcomes.append(accepted(file, images, evaluation, "skip"))
         if outcomes[-1]:
-            data = cleaning.renumber(cleaning.clean(checks.load_json(file)))
+            data = cleaning.renumber(cleaning.clean(load_json(file)))
             assert cleaning.clean(data) == data == cleaning.renumber(data)
             copied = folder / "copy.json"
             cleaning.write(data, copied)

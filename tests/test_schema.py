@@ -85,7 +85,8 @@ def test_the_committed_files_are_valid_at_every_scale_and_schedule():
             {"piror": True, "mask_head": "PriorMaskHead", "mask_convs": 7},
             "paper.yaml: methods.opmask.piror: unknown key; did you mean 'prior'? "
             "(there are mask_head, mask_convs, prior, mask_gradients, class_gradients, prior_kind, "
-            "prior_kind_at_test, prior_min_max, prior_combined, mask_rois, config)",
+            "prior_kind_at_test, prior_min_max, prior_combined, mask_rois, components, roi_heads, "
+            "config)",
         ),
         (
             "bootstrap",

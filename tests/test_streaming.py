@@ -115,3 +115,11 @@ def test_a_file_that_is_not_there_or_empty(tmp_path):
     assert same(tmp_path / "a.json")
     (tmp_path / "a.json").touch()
     assert same(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("last", [None, 3, "}", [{}]])
+def test_a_list_that_is_passed_over_gives_nothing_however_it_ends(last, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({**CONTENT, "annotations": [*CONTENT["annotations"], last]}))
+    found = streaming.read_lists(path, "images", "categories")
+    assert found == {key: CONTENT[key] for key in ("images", "categories")}

@@ -71,7 +71,8 @@ def _blocks(text: bytes, only: Collection[str]) -> Iterator[tuple[str, list[Any]
             at = last.end() - 1
         while text[at : at + 1] != b"]":
             records, at = _block(text, at)
-            yield key, records
+            if key in only:  # whose end was not found above
+                yield key, records
     content = _outermost(around + text[at:])
     if any(content.get(key) != [] for key in FIELDS):
         raise _Unusual
