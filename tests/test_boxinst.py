@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from rival_checks import (
@@ -158,6 +159,22 @@ def test_targets_of_a_roi(order):
                 seen = 9 + 2 * other_row < 64 * (1 - 10 / 480)
                 alike = (x < 32) == (5 + 2 * other_column < 32)
                 assert image.similar[0, k, row, column] == (there and seen and alike)
+
+
+def test_channels_are_in_the_models_order():
+    noise = 110 + 20 * torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    roi, found = Boxes(torch.tensor([[0.0, 0, 64, 64]])), {}
+    for order, image in (("BGR", noise), ("RGB", noise.flip(1)), ("RGB", noise)):
+        cfg = tiny_cfg(METHOD, INPUT__FORMAT=order)
+        heads = build_model(cfg).roi_heads
+        mean, std = (torch.tensor(x)[:, None, None] for x in (cfg.MODEL.PIXEL_MEAN, [1.0] * 3))
+        instances = Instances((64, 64), proposal_boxes=roi, gt_boxes=roi)
+        heads.add_targets((image - mean) / std, [instances], (28, 28))
+        found[order, image is noise] = instances.similar
+    same, other = (
+        (found["BGR", True] == found["RGB", is_noise]).float().mean() for is_noise in (False, True)
+    )
+    assert same > 0.999 and other < 0.98
 
 
 def test_colours_are_those_of_the_roi_in_the_image():
