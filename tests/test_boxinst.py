@@ -20,6 +20,7 @@ from rival_checks import (
     novel_masks_do_not_matter,
     reference,
     tiny_cfg,
+    trains_and_detects,
     without_objects,
 )
 from test_method import build, targets
@@ -322,6 +323,11 @@ def test_ddp_gets_every_gradient_it_waits_for(alone, tmp_path):  # noqa: F811
     assert all(torch.equal(one[name], ddp[name]) for name in one)
 
 
+@pytest.mark.slow
+def test_a_run(tmp_path):
+    trains_and_detects(tiny_cfg(GT), tmp_path)
+
+
 RANKS = 2
 
 
@@ -345,6 +351,7 @@ def _rank(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_losses_of_two_processes_are_means_over_all_rois(tmp_path):
     torch.multiprocessing.spawn(_rank, (tmp_path,), RANKS)
     parts = [torch.load(tmp_path / f"{rank}.pth") for rank in range(RANKS)]
