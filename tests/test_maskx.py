@@ -209,6 +209,12 @@ def test_ddp_gets_every_gradient_it_waits_for(alone, tmp_path):  # noqa: F811
     assert all(torch.equal(one[name], ddp[name]) for name in one)
 
 
+@pytest.mark.parametrize("other", ["PriorMaskHead", "none"])
+def test_another_mask_head_is_refused(other):
+    with pytest.raises(ValueError, match="needs mask_head: TransferMaskHead$"):
+        maskx(METHOD | {"mask_head": other})
+
+
 @pytest.mark.slow
 def test_a_run(tmp_path):
     trains_and_detects(tiny_cfg(PRIOR, MODEL__ROI_MASK_HEAD__CONV_DIM=4), tmp_path)

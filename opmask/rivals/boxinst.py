@@ -182,6 +182,8 @@ class BoxInstROIHeads(OPMaskROIHeads):
     @configurable
     def __init__(self, *, boxinst: CfgNode, pixels: dict[str, Any], **kwargs: Any):
         super().__init__(**kwargs)
+        if not isinstance(getattr(self, "mask_head", None), BoxInstMaskHead):
+            raise ValueError("roi_heads: BoxInstROIHeads needs mask_head: BoxInstMaskHead")
         self.boxinst = boxinst
         self.bgr = pixels["order"] == "BGR"
         for name in ("mean", "std"):

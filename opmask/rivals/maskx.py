@@ -108,6 +108,8 @@ class MaskXROIHeads(OPMaskROIHeads):
     @configurable
     def __init__(self, *, box_weights: bool, **kwargs: Any):
         super().__init__(**kwargs)
+        if not isinstance(getattr(self, "mask_head", None), TransferMaskHead):
+            raise ValueError("roi_heads: MaskXROIHeads needs mask_head: TransferMaskHead")
         self.box_weights = box_weights
         self.mask_head.embeddings = self.class_embeddings
 
