@@ -40,6 +40,10 @@ MODELS = {
     "maskrcnn_gt": "Mask R-CNN, masks on true boxes",
     "opmask_gt": "OPMask, masks on true boxes",
     "maskrcnn_specific": "Mask R-CNN, class-specific",
+    "maskx": "Mask^X R-CNN, no MLP",
+    "maskx_mlp": "Mask^X R-CNN",
+    "maskrcnn_boxinst": "Mask R-CNN, BoxInst's losses",
+    "opmask_boxinst": "OPMask, BoxInst's losses",
 }
 
 METRICS = {"IoU": "IoU in true boxes"}
