@@ -9,6 +9,7 @@ from study.analysis.contrasts import CONTRASTS, contrast_table, further_contrast
 from study.analysis.controls import control_contrasts
 from study.analysis.oracle import Oracle
 from study.analysis.resampling import Resampler
+from study.analysis.rivals import rival_contrasts
 from study.report.render import write_table
 from study.report.views import contrasts as view
 from study.spec.results import read_per_class
@@ -19,7 +20,8 @@ def run(scale: Scale) -> None:
     """Command line of the stage."""
     per_class = read_per_class(scale.paths.runs, scale.scheduled)
     resampler = Resampler(scale.paths.evaluate, per_class, **scale.params["bootstrap"])
-    wanted = (*CONTRASTS, *control_contrasts(scale.scheduled), *further_contrasts(scale.scheduled))
+    known = (*CONTRASTS, *control_contrasts(scale.scheduled), *further_contrasts(scale.scheduled))
+    wanted = (*known, *rival_contrasts(scale.scheduled, known))
     # rounded once, so that every page that is written from it says the same
     table = contrast_table(resampler, wanted, Oracle(resampler)).round(4)
     path = scale.paths.tables / "contrasts.csv"

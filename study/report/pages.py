@@ -72,7 +72,7 @@ def _shown(inputs: Inputs) -> Inputs:
     """Without the tables of which nothing was run, and without what does not apply to a data set
     that has not the paper's classes."""
     counts = {name: frame.filter(["seeds", "n"]) for name, frame in inputs.tables.items()}
-    ran = {name for name, one in counts.items() if one.empty or one.gt(0).any(axis=None)}
+    ran = {name for name, one in counts.items() if one.columns.empty or one.gt(0).any(axis=None)}
     if inputs.has_paper_classes:
         return replace(inputs, tables={n: f for n, f in inputs.tables.items() if n in ran})
     own = {

@@ -1,0 +1,40 @@
+"""Other systems on the paper's base: a table a direction and measure, best first."""
+
+import pandas as pd
+
+from study.analysis.controls import MEASURES
+from study.analysis.estimate import ALPHA
+from study.labels import DIRECTIONS
+from study.report.blocks import Block, Bullets, Table
+from study.report.render import lay_out, say
+from study.report.words import WORDS
+
+
+def blocks(frame: pd.DataFrame) -> list[Block]:
+    """The page. `frame` is `rivals.csv`, of `analysis.rivals.rivals_table`."""
+    if frame.empty:
+        return [WORDS["rivals"]["nothing"]]
+    groups = [
+        (direction, measure, rows)
+        for supervised, direction in DIRECTIONS.items()
+        for task, measure in MEASURES.items()
+        if len(rows := frame[(frame["supervised"] == supervised) & (frame["task"] == task)])
+    ]
+    return [
+        Bullets([sentence(*group) for group in groups]),
+        WORDS["rivals"]["about"],
+        *(
+            Table(lay_out("rivals", rows.to_dict("records")), f"**{direction}**, {measure}", left=1)
+            for direction, measure, rows in groups
+        ),
+    ]
+
+
+def sentence(direction: str, measure: str, rows: pd.DataFrame) -> str:
+    """Which methods are decided to be better than the baseline, and which than OPMask or worse."""
+    decided = {
+        "better": rows[(rows["gain_p_holm"] < ALPHA) & (rows["gain"] > 0)],
+        "ahead": rows[(rows["behind_p_holm"] < ALPHA) & (rows["behind"] < 0)],
+        "behind": rows[(rows["behind_p_holm"] < ALPHA) & (rows["behind"] > 0)],
+    }
+    return say("rivals", direction, measure, {k: list(v["method"]) for k, v in decided.items()})
