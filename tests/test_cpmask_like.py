@@ -81,6 +81,22 @@ def test_masks_teach_all_branches_and_no_classifier(method):
     assert bool(found["box_head.conv1.weight"]) == ("prior" in method)
 
 
+def test_losses_are_means_over_the_supervised_rois_of_all_ranks(monkeypatch):
+    """As `test_over_ranks` has it of the mask loss, whose RoIs they share."""
+    seen = {}
+
+    def halved(losses: dict, count: int) -> dict:
+        seen[tuple(losses)] = count
+        return {name: loss / 2 for name, loss in losses.items()}
+
+    usual = losses_of(cpmask_like())
+    monkeypatch.setattr("opmask.model.roi_heads.over_all_ranks", halved)
+    monkeypatch.setattr("opmask.rivals.cpmask_like.over_all_ranks", halved)
+    found = losses_of(cpmask_like())
+    assert all(torch.equal(found[name], usual[name] / 2) for name in LOSSES)
+    assert seen["loss_mask",] == seen["loss_boundary", "loss_affinity"] > 0
+
+
 def test_weights_are_the_configurations():
     usual = losses_of(cpmask_like())
     found = losses_of(
