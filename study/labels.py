@@ -44,6 +44,9 @@ MODELS = {
     "maskx_mlp": "Mask^X R-CNN",
     "maskrcnn_boxinst": "Mask R-CNN, BoxInst's losses",
     "opmask_boxinst": "OPMask, BoxInst's losses",
+    "deepmarc52": "Deep-MARC, hourglass-52",
+    "deepmarc20": "Deep-MARC, hourglass-20",
+    "cpmask_like": "CPMask-like",
 }
 
 METRICS = {"IoU": "IoU in true boxes"}
