@@ -206,7 +206,6 @@ def test_no_gradient_is_stopped(method, name):
     heads = heads_of(method, **AGNOSTIC)
     found = gradients(heads, losses_of(heads)[name])
     reached = [key for key in found if key.startswith("shapeprop")]
-    # The maps of classes without a positive RoI and what leads to all-negative ones learn nothing.
     assert all(found[key] for key in reached)
     prior = "prior" in method and name == "loss_mask"
     assert bool(found["box_head.conv1.weight"]) == prior
@@ -232,11 +231,9 @@ def test_the_activation_is_taught_the_objects_mask():
     taught = seen["a"][torch.cat([image.gt_classes for image in seen["i"][1]]) < 3]
     assert (len(taught), len(seen["a"])) == (6, 12)
     rows, columns = np.mgrid[:7, :7]
-    triangle = torch.from_numpy(columns >= rows).float().expand(6, 7, 7)
-    right, wrong = (
-        F.binary_cross_entropy_with_logits(taught, target) for target in (triangle, 1 - triangle)
-    )
-    assert abs(loss - right) < 0.25 * abs(wrong - right)
+    triangle = torch.from_numpy(columns > rows).float()  # COCO leaves the edge of a polygon out
+    expected = F.binary_cross_entropy_with_logits(taught, triangle.expand(6, 7, 7))
+    torch.testing.assert_close(loss, expected)
 
 
 def test_novel_masks_and_memory_layout_do_not_matter():
@@ -289,7 +286,9 @@ def test_bf16_is_near_float32():
 
 
 def test_oracle_masks_are_of_their_class():
-    masks = masks_of_given_boxes_stand_alone(tiny_cfg(PRIOR, MODEL__FPN__NORM="LN"))
+    masks = masks_of_given_boxes_stand_alone(
+        tiny_cfg(PRIOR, MODEL__FPN__NORM="GN", MODEL__FPN__OUT_CHANNELS=32)
+    )
     assert (masks[0] - masks[2]).abs().max() > 1e-3  # of one box
 
 

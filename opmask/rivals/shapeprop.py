@@ -161,9 +161,9 @@ class ShapePropMaskHead(PriorMaskHead):
 
     def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
         found = super().forward(x, instances)
-        if not self.training:
-            return found
-        return {**found, **self.propagating_loss(x[:, -1], instances)}
+        if isinstance(found, dict):
+            found.update(self.propagating_loss(x[:, -1], instances))
+        return found
 
     def propagating_loss(self, activation: Tensor, instances: list[Instances]) -> dict[str, Tensor]:
         """Of the RoIs with a mask, at the `(N, H, W)` activation's resolution."""
@@ -211,17 +211,25 @@ class ShapePropROIHeads(OPMaskROIHeads):
     def _forward_mask(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        if not self.training:
-            return super()._forward_mask(features, instances)
-        boxes = [image.proposal_boxes for image in instances]
+        activating = self.activate(features, instances) if self.training else {}
+        found = super()._forward_mask(features, instances)
+        if isinstance(found, dict):
+            found.update(activating)
+        return found
+
+    def activate(
+        self, features: dict[str, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor]:
+        """Gives all sampled proposals the `saliency` of their class; the loss of the maps."""
+        boxes = [image.proposal_boxes for image in proposals]
         x = self.mask_pooler([features[f] for f in self.mask_in_features], boxes)
         maps = self.shapeprop.class_saliency(x)
-        classes = cat([image.gt_classes for image in instances])
-        per_image = maps_of(maps, classes).split([len(image) for image in instances])
-        for image, own in zip(instances, per_image, strict=True):
+        classes = cat([image.gt_classes for image in proposals])
+        per_image = maps_of(maps, classes).split([len(image) for image in proposals])
+        for image, own in zip(proposals, per_image, strict=True):
             image.saliency = own
         loss = {"loss_activating": activating_loss(maps, classes) * self.activating_weight}
-        return {**over_all_ranks(loss, len(maps)), **super()._forward_mask(features, instances)}
+        return over_all_ranks(loss, len(maps))
 
     def mask_features(
         self, x: Tensor, features: dict[str, Tensor], instances: list[Instances]
