@@ -241,6 +241,21 @@ def test_novel_masks_and_memory_layout_do_not_matter():
     layout_does_not_matter(heads_of())
 
 
+def test_losses_are_means_over_the_rois_of_all_ranks(monkeypatch):
+    counted = {}
+
+    def count(losses: dict, number: int) -> dict:
+        counted.update(dict.fromkeys(losses, number))
+        return losses
+
+    monkeypatch.setattr("opmask.rivals.shapeprop.over_all_ranks", count)
+    heads = heads_of(METHOD | {"mask_rois": "gt"})
+    heads.shapeprop.classifier.register_forward_hook(lambda *args: counted.update(n=len(args[-1])))
+    losses_of(heads)
+    assert counted["loss_activating"] == counted["n"] > 12
+    assert counted["loss_propagating"] == 2 * 3
+
+
 @pytest.mark.parametrize("method", [METHOD, PRIOR | {"mask_rois": "gt"}])
 def test_nothing_supervised_teaches_nothing(method):
     heads = heads_of(method)
