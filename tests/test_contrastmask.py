@@ -1,5 +1,6 @@
 """ContrastMask against its authors' numbers, and on the common base."""
 
+import numpy as np
 import pytest
 import torch
 from rival_checks import (
@@ -18,6 +19,7 @@ from tiny import write_images
 from torch import nn
 
 from opmask.model.precision import use_precision
+from opmask.model.roi_heads import is_ground_truth
 from opmask.rivals.contrastmask import (
     contrast_loss,
     contrast_terms,
@@ -173,14 +175,36 @@ def test_contrast_is_of_all_positives_masks_of_ground_truth(monkeypatch):
     assert all(torch.equal(i.contrast_by_mask, i.gt_has_mask) for i in seen["instances"])
 
 
+@pytest.mark.parametrize("min_max", [True, False])
+def test_points_are_of_the_objects_masks_and_maps(min_max, monkeypatch):
+    heads, seen = heads_of(METHOD | {"prior_min_max": min_max}), {}
+
+    def spy(*args: torch.Tensor):
+        seen.update(zip(("cams", "masks", "edges", "has_mask"), args, strict=True))
+        return select_points(*args)
+
+    monkeypatch.setattr("opmask.rivals.contrastmask.select_points", spy)
+    heads.mask_head.register_forward_pre_hook(lambda _, args: seen.update(instances=args[1]))
+    losses_of(heads)
+    truth = torch.cat([is_ground_truth(image) for image in seen["instances"]])
+    classes = torch.cat([image.gt_classes for image in seen["instances"]])
+    rows, columns = np.mgrid[:14, :14]
+    triangle = torch.from_numpy(columns > rows)  # COCO leaves the edge of a polygon out
+    assert torch.equal(seen["has_mask"], classes < 3)
+    assert (seen["masks"][truth & (classes < 3)] == triangle).all()
+    assert not seen["masks"][classes >= 3].any()
+    assert torch.equal(seen["edges"], edge_map(seen["masks"]))
+    assert (seen["cams"].amin((1, 2)) == 0).all()
+    assert seen["cams"].amax((1, 2)).allclose(torch.ones(len(classes)))
+    assert not seen["cams"].requires_grad
+
+
 def test_the_prior_is_scaled_after_it_was_resized():
-    heads, seen = heads_of(ROI_MASK_HEAD__POOLER_RESOLUTION="14"), {}
+    heads = heads_of(ROI_MASK_HEAD__POOLER_RESOLUTION="14").eval()
     features, proposals = inputs()
-    heads.eval()
     with torch.no_grad():
         found = heads._forward_box(features, proposals)
         prior = heads.object_mask_prior(features, found, (14, 14))
-    assert not seen
     assert prior.amax((1, 2, 3)).allclose(torch.ones(len(prior)))
     assert not prior.amin((1, 2, 3)).any()
 
@@ -250,7 +274,10 @@ def test_bf16_is_near_float32():
 
 
 def test_oracle_masks_are_of_their_class():
-    cfg = tiny_cfg(METHOD, MODEL__FPN__NORM="GN", MODEL__FPN__OUT_CHANNELS=32)
+    cfg = tiny_cfg(
+        METHOD, MODEL__FPN__NORM="GN", MODEL__FPN__OUT_CHANNELS=32, MODEL__CONTRASTMASK__NUM_CONV=2,
+        MODEL__ROI_MASK_HEAD__POOLER_RESOLUTION=7,
+    )  # fmt: skip
     masks = masks_of_given_boxes_stand_alone(cfg)
     assert (masks[0] - masks[2]).abs().max() > 1e-3  # of one box
 

@@ -236,7 +236,7 @@ class ContrastMaskROIHeads(OPMaskROIHeads):
             "contrast_pooler": pooler,
             "share": keys.SAMPLED,
             "contrast_weight": keys.WEIGHT,
-            "ramp": keys.RAMP * cfg.SOLVER.MAX_ITER,
+            "ramp": max(keys.RAMP * cfg.SOLVER.MAX_ITER, 1),
         }
 
     def positives(self, proposals: list[Instances]) -> list[Instances]:

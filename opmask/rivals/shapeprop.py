@@ -175,7 +175,7 @@ class ShapePropMaskHead(PriorMaskHead):
             if len(image)
         ]
         if masks:
-            loss = F.binary_cross_entropy_with_logits(taught, cat(masks).to(taught.dtype))
+            loss = F.binary_cross_entropy_with_logits(taught, cat(masks).to(taught))
         else:
             loss = activation.sum() * 0
         return over_all_ranks({"loss_propagating": loss * self.propagating_weight}, len(taught))
