@@ -1,6 +1,7 @@
 """What must hold of every method that brings components of its own, on tiny models."""
 
 import copy
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 from test_method import SIZE, SUPERVISED, inputs
 from test_method import targets as all_targets
-from tiny import OVERRIDES
+from tiny import IDS, OVERRIDES, write_images
 
-from opmask.evaluation.oracle import segment
-from opmask.model.config import paper_config
+from opmask.evaluation.inference import detect, load_model
+from opmask.evaluation.oracle import measure_in_true_boxes, segment
+from opmask.model.config import load_config, paper_config
+from opmask.training.hardware import Hardware
+from opmask.training.trainer import train
 
 
 def reference(name: str) -> dict[str, torch.Tensor]:
@@ -109,3 +113,17 @@ def masks_of_given_boxes_stand_alone(cfg: CfgNode) -> torch.Tensor:
     (found,) = model([image])
     assert found["instances"].pred_masks.shape[1:] == (64, 64)
     return together
+
+
+def trains_and_detects(cfg: CfgNode, folder: Path) -> None:
+    """As a run does, in bf16: trained, loaded by what it left, judged in its own and true boxes."""
+    cfg.SOLVER.PRECISION, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = "bf16", 0.0
+    data = write_images(folder / "images", 2)
+    final = train(cfg, data, folder / "work", Hardware(), description="test")
+    loaded = load_config(folder / "work" / "config.yaml")
+    loaded.MODEL.DEVICE = "cpu"
+    model, known = load_model(loaded, final), json.loads(data.annotations.read_text())
+    found = detect(model, loaded, known["images"], data.images, IDS)
+    assert found and all("segmentation" in one for one in found)
+    table = measure_in_true_boxes(model, loaded, known, data.images, IDS)
+    assert len(table) == 8 and table["iou"].notna().all()

@@ -11,6 +11,7 @@ from rival_checks import (
     novel_masks_do_not_matter,
     reference,
     tiny_cfg,
+    trains_and_detects,
     without_objects,
 )
 from test_method import build, inputs
@@ -288,3 +289,13 @@ def test_ddp_gets_every_gradient_it_waits_for(alone, tmp_path):  # noqa: F811
     data = write_images(tmp_path / "images")
     one, ddp = (weights_after(cfg, data, 2, distributed=shared) for shared in (False, True))
     assert all(torch.equal(one[name], ddp[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_a_run_trains_and_is_judged(tmp_path):
+    trains_and_detects(tiny_cfg(GT, MODEL__CONTRASTMASK__NUM_CONV=2), tmp_path)
+
+
+def test_without_its_mask_head_it_says_so():
+    with pytest.raises(ValueError, match="ContrastMaskROIHeads needs mask_head: PriorMaskHead"):
+        heads_of(METHOD | {"mask_head": "none"})

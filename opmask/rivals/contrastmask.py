@@ -36,6 +36,7 @@ from opmask.model.precision import float32, use_float32_roi_align
 from opmask.model.ranks import over_all_ranks
 from opmask.model.roi_heads import (
     OPMaskROIHeads,
+    PriorMaskHead,
     is_ground_truth,
     object_mask_prior,
     without_box_features,
@@ -209,6 +210,8 @@ class ContrastMaskROIHeads(OPMaskROIHeads):
         contrast_weight: float, ramp: float, **kwargs: Any,
     ):  # fmt: skip
         super().__init__(**kwargs)
+        if not isinstance(getattr(self, "mask_head", None), PriorMaskHead):
+            raise ValueError("roi_heads: ContrastMaskROIHeads needs mask_head: PriorMaskHead")
         self.contrastive_head = contrastive_head
         self.contrast_pooler = contrast_pooler
         self.share = share

@@ -188,6 +188,8 @@ class ShapePropROIHeads(OPMaskROIHeads):
     @configurable
     def __init__(self, *, shapeprop: ShapeProp, activating_weight: float, **kwargs: Any):
         super().__init__(**kwargs)
+        if not isinstance(getattr(self, "mask_head", None), ShapePropMaskHead):
+            raise ValueError("roi_heads: ShapePropROIHeads needs mask_head: ShapePropMaskHead")
         self.shapeprop = shapeprop
         self.activating_weight = activating_weight
 
