@@ -46,6 +46,8 @@ MODELS = {
     "opmask_boxinst": "OPMask, BoxInst's losses",
     "deepmarc52": "Deep-MARC, hourglass-52",
     "deepmarc20": "Deep-MARC, hourglass-20",
+    "shapeprop": "ShapeProp",
+    "contrastmask": "ContrastMask on OPMask",
     "cpmask_like": "CPMask-like",
 }
 

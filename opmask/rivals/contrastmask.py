@@ -10,8 +10,8 @@ that contrasts foreground and background pixels, of masks where there are any, e
 activation map (detached), with keys near and far from the edge, and the positive below the line
 without temperature; self-similarity that enhances the encoded features, which are added to the
 mask features; the map scaled to [0, 1] after its resizing.
-Adapted: the base's box head and its batch normalisation in the mask head; the share of the schedule
-in which the loss grows, linearly, as its epochs are not ours; the shared queries are those of a
+Adapted: the base's box head and its batch normalisation in the mask head; the loss grows, linearly,
+for a number of warm-ups of the learning rate, not of epochs; the shared queries are those of a
 process, the loss weighted by its RoIs.
 Unconfirmed: how the map comes to 28x28 (here directly from the box head's 7x7); that RoIs with too
 few points are left out of the queries, too; the initial weights; whether the edges are always those
@@ -53,7 +53,9 @@ def add_config(cfg: CfgNode) -> None:
     cfg.MODEL.CONTRASTMASK.NUM_CONV = 8  # 3x3 convolutions of the encoder
     cfg.MODEL.CONTRASTMASK.SAMPLED = 0.3  # share of a RoI's points of each kind
     cfg.MODEL.CONTRASTMASK.WEIGHT = 0.1  # of the loss, at the end of its ramp
-    cfg.MODEL.CONTRASTMASK.RAMP = 1 / 3  # of the schedule: 4 of 12 epochs
+    # Length of this ramp, as a multiple of SOLVER.WARMUP_ITERS: by these, as schedules that differ
+    # in length share their beginning. It is 4 of the authors' 12 epochs, of 90,000 iterations.
+    cfg.MODEL.CONTRASTMASK.RAMP = 30.0
 
 
 class Points(NamedTuple):
@@ -239,7 +241,7 @@ class ContrastMaskROIHeads(OPMaskROIHeads):
             "contrast_pooler": pooler,
             "share": keys.SAMPLED,
             "contrast_weight": keys.WEIGHT,
-            "ramp": max(keys.RAMP * cfg.SOLVER.MAX_ITER, 1),
+            "ramp": max(keys.RAMP * cfg.SOLVER.WARMUP_ITERS, 1),
         }
 
     def positives(self, proposals: list[Instances]) -> list[Instances]:
