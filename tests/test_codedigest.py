@@ -246,7 +246,8 @@ def test_closures_are_no_wider_than_they_need_be():
     heavy = {
         name for name in STAGES if "torch" in code.PROJECT.digests(f"pipeline.{name}")["libraries"]
     }
-    assert heavy == {"plan", "pretrain", "train", "evaluate", "cam", "search", "gallery"}
+    with_models = {"plan", "pretrain", "train", "evaluate", "cam", "search", "gallery", "rivals"}
+    assert heavy == with_models
 
 
 def test_every_stage_depends_on_its_own_record_and_lists_no_code():
@@ -307,7 +308,12 @@ def recorded(tmp_path, monkeypatch):
 def test_stage_code_writes_one_record_a_stage(recorded):
     assert {path.stem for path in paths.CODE.iterdir()} == set(STAGES)
     found = json.loads(code.record_file("train").read_text())
-    assert found == code.PROJECT.digests("pipeline.train")
+    own = code.PROJECT.digests("pipeline.train")
+    assert {name: found["modules"].get(name) for name in own["modules"]} == own["modules"]
+    # and what parameters may have it import
+    others = found["modules"].keys() - own["modules"].keys()
+    assert "opmask.rivals.maskx" in others
+    assert all(name.startswith("opmask.rivals") for name in others)
     assert {"torch", "detectron2"} < found["libraries"].keys()
 
 
