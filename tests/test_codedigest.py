@@ -158,8 +158,19 @@ def test_another_python_finds_the_same():
 
 
 def digests_of(root: Path) -> dict[str, codedigest.Digests]:
-    project = replace(code.PROJECT, root=root)
-    return {name: project.digests(f"pipeline.{name}") for name in STAGES}
+    return stages_of(replace(code.PROJECT, root=root))
+
+
+def stages_of(project: codedigest.Project) -> dict[str, codedigest.Digests]:
+    """As stage `code` records them: with components, where these may be imported."""
+    found = {name: project.digests(f"pipeline.{name}") for name in STAGES}
+    named = [module for module in project.files if module.startswith(code.COMPONENTS)]
+    return {
+        name: project.digests(f"pipeline.{name}", *named)
+        if code.IMPORTER in one["modules"]
+        else one
+        for name, one in found.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +184,7 @@ def copy(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def before() -> dict[str, codedigest.Digests]:
-    return {name: code.PROJECT.digests(f"pipeline.{name}") for name in STAGES}
+    return stages_of(code.PROJECT)
 
 
 def functions(tree: ast.AST) -> list[ast.FunctionDef]:

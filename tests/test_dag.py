@@ -140,7 +140,16 @@ def clone(tmp_path_factory):
 
 
 ANALYSES = ["table1", "cam", "tables", "regression", "contrasts", "figure6", "search"]
-ANALYSES += ["controls", "schedule_search", "ambiguity", "oracle", "gallery", "claims", "report"]
+ANALYSES += [
+    "controls",
+    "rivals",
+    "schedule_search",
+    "ambiguity",
+    "oracle",
+    "gallery",
+    "claims",
+    "report",
+]
 
 
 def test_every_stage_ran_once(clone):
