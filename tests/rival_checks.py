@@ -12,6 +12,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 from test_method import SIZE, SUPERVISED, inputs
 from test_method import targets as all_targets
+from test_over_ranks import weights_after
 from tiny import IDS, OVERRIDES, write_images
 
 from opmask.evaluation.inference import detect, load_model
@@ -96,7 +97,7 @@ def without_objects() -> list[Instances]:
     return [novel, Instances(SIZE, gt_boxes=Boxes(torch.zeros(0, 4)), gt_classes=classes)]
 
 
-def masks_of_given_boxes_stand_alone(cfg: CfgNode) -> torch.Tensor:
+def masks_of_given_boxes_stand_alone(cfg: CfgNode, *, fit_norms: bool = False) -> torch.Tensor:
     """The `(2 N, 28, 28)` masks in oracle boxes, each as if its box were the only one."""
     torch.manual_seed(0)
     model = build_model(cfg).eval()
@@ -104,6 +105,12 @@ def masks_of_given_boxes_stand_alone(cfg: CfgNode) -> torch.Tensor:
     torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight)
     pixels = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
     image = {"image": pixels, "height": 64, "width": 64}
+    if fit_norms:  # else residual sums explode, and every mask is saturated
+        norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+        for layer in norms:
+            layer.train().momentum = 1.0
+        model([image])
+        model.eval()
     boxes = torch.tensor([[3.0, 5, 40, 60], [10, 10, 30, 20], [3, 5, 40, 60]])
     classes = torch.tensor([0, 1, 3])
     (together,), _ = segment(model, [image], [boxes], [classes])
@@ -113,6 +120,13 @@ def masks_of_given_boxes_stand_alone(cfg: CfgNode) -> torch.Tensor:
     (found,) = model([image])
     assert found["instances"].pred_masks.shape[1:] == (64, 64)
     return together
+
+
+def ddp_gets_every_gradient(cfg: CfgNode, folder: Path) -> None:
+    """The second step fails if a parameter had none. The test needs the fixture `alone`."""
+    data = write_images(folder / "images")
+    one, ddp = (weights_after(cfg, data, 2, distributed=shared) for shared in (False, True))
+    assert all(torch.equal(one[name], ddp[name]) for name in one)
 
 
 def trains_and_detects(cfg: CfgNode, folder: Path) -> None:

@@ -13,6 +13,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from rival_checks import (
+    ddp_gets_every_gradient,
     gradients,
     layout_does_not_matter,
     losses_of,
@@ -24,8 +25,7 @@ from rival_checks import (
     without_objects,
 )
 from test_method import build, targets
-from test_over_ranks import alone, weights_after  # noqa: F401 - `alone` is a fixture
-from tiny import write_images
+from test_over_ranks import alone  # noqa: F401 - a fixture
 from torch import nn
 from torch.nn import functional as F
 
@@ -317,10 +317,7 @@ def test_masks_of_oracle_boxes():
 
 
 def test_ddp_gets_every_gradient_it_waits_for(alone, tmp_path):  # noqa: F811
-    """The second step fails if a parameter had none."""
-    cfg, data = tiny_cfg(GT), write_images(tmp_path / "images")
-    one, ddp = (weights_after(cfg, data, 2, distributed=shared) for shared in (False, True))
-    assert all(torch.equal(one[name], ddp[name]) for name in one)
+    ddp_gets_every_gradient(tiny_cfg(GT), tmp_path)
 
 
 @pytest.mark.parametrize("other", ["PriorMaskHead", "none"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from rival_checks import (
+    ddp_gets_every_gradient,
     gradients,
     layout_does_not_matter,
     losses_of,
@@ -15,8 +16,7 @@ from rival_checks import (
     without_objects,
 )
 from test_method import build, inputs
-from test_over_ranks import alone, weights_after  # noqa: F401 - `alone` is a fixture
-from tiny import write_images
+from test_over_ranks import alone  # noqa: F401 - a fixture
 from torch import nn
 
 from opmask.model.precision import use_precision
@@ -284,11 +284,7 @@ def test_oracle_masks_are_of_their_class():
 
 
 def test_ddp_gets_every_gradient_it_waits_for(alone, tmp_path):  # noqa: F811
-    """The second step fails if a parameter had none."""
-    cfg = tiny_cfg(METHOD, MODEL__CONTRASTMASK__NUM_CONV=2)
-    data = write_images(tmp_path / "images")
-    one, ddp = (weights_after(cfg, data, 2, distributed=shared) for shared in (False, True))
-    assert all(torch.equal(one[name], ddp[name]) for name in one)
+    ddp_gets_every_gradient(tiny_cfg(METHOD, MODEL__CONTRASTMASK__NUM_CONV=2), tmp_path)
 
 
 @pytest.mark.slow

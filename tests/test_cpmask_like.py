@@ -4,20 +4,21 @@ import numpy as np
 import pytest
 import torch
 from rival_checks import (
+    ddp_gets_every_gradient,
     gradients,
     layout_does_not_matter,
     losses_of,
+    masks_of_given_boxes_stand_alone,
     novel_masks_do_not_matter,
     tiny_cfg,
     without_objects,
 )
-from test_deepmarc import masks_in_oracle_boxes
 from test_method import build
-from test_over_ranks import alone, weights_after  # noqa: F401 - `alone` is a fixture
-from tiny import write_images
+from test_over_ranks import alone  # noqa: F401 - a fixture
 from torch import nn
 
 from opmask.model.precision import use_precision
+from opmask.rivals import cpmask_like as cpmask_module
 from opmask.rivals.cpmask_like import boundary, dice_loss, same_side
 
 METHOD = {
@@ -97,6 +98,41 @@ def test_losses_are_means_over_the_supervised_rois_of_all_ranks(monkeypatch):
     assert seen["loss_mask",] == seen["loss_boundary", "loss_affinity"] > 0
 
 
+def test_branches_learn_the_masks_boundary_and_pairs(monkeypatch):
+    """Against losses worked out from the logits and the crops of the masks."""
+    heads, kept, crops = cpmask_like(), {}, []
+    layers, crop = heads.mask_head.layers, cpmask_module.cropped
+
+    def remembered(x):
+        found = layers(x)
+        kept["branches"] = heads.mask_head.branches
+        return found
+
+    def remembered_crop(instances, side):
+        crops.append(crop(instances, side))
+        return crops[-1]
+
+    monkeypatch.setattr(heads.mask_head, "layers", remembered)
+    monkeypatch.setattr(cpmask_module, "cropped", remembered_crop)
+    head, seen = heads.mask_head, []
+    head.register_forward_pre_hook(lambda _, args: seen.extend(i.gt_has_mask for i in args[1]))
+    losses = losses_of(heads)
+    taught = torch.cat(seen)
+    edges, affinity = (logits[taught].detach().numpy() for logits in kept["branches"])
+    target, coarse = boundary(crops[0]).numpy(), crops[1].flatten(1).numpy()
+    assert 0 < target.mean() < 0.5 and len(edges) == len(target)
+
+    def entropy(logits, wanted):
+        return np.mean(np.logaddexp(0, logits) - wanted * logits)
+
+    p = 1 / (1 + np.exp(-edges))
+    both, either = (p * target).sum((1, 2)), p.sum((1, 2)) + target.sum((1, 2))
+    dice = np.mean(1 - (2 * both + 1) / (either + 1))
+    assert losses["loss_boundary"].item() == pytest.approx(entropy(edges, target) + dice, rel=1e-4)
+    alike = (coarse[:, :, None] == coarse[:, None]).astype(float)
+    assert losses["loss_affinity"].item() == pytest.approx(entropy(affinity, alike), rel=1e-4)
+
+
 def test_weights_are_the_configurations():
     usual = losses_of(cpmask_like())
     found = losses_of(
@@ -136,13 +172,11 @@ def test_bf16_is_near_float32():
 
 
 def test_oracle_masks_are_of_their_class():
-    masks = masks_in_oracle_boxes(PRIOR)
+    cfg = tiny_cfg(PRIOR, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0)
+    masks = masks_of_given_boxes_stand_alone(cfg, fit_norms=True)
     assert masks.shape == (6, 28, 28) and masks.std() > 0.1
     assert (masks[0] - masks[2]).abs().max() > 1e-3  # of one box
 
 
 def test_ddp_gets_every_gradient_it_waits_for(alone, tmp_path):  # noqa: F811
-    """The second step fails if a parameter had none."""
-    cfg, data = tiny_cfg(METHOD), write_images(tmp_path / "images")
-    one, ddp = (weights_after(cfg, data, 2, distributed=shared) for shared in (False, True))
-    assert all(torch.equal(one[name], ddp[name]) for name in one)
+    ddp_gets_every_gradient(tiny_cfg(METHOD), tmp_path)

@@ -6,22 +6,22 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from rival_checks import (
+    ddp_gets_every_gradient,
     gradients,
     layout_does_not_matter,
     losses_of,
+    masks_of_given_boxes_stand_alone,
     novel_masks_do_not_matter,
     tiny_cfg,
     without_objects,
 )
 from test_method import build
 from test_method import targets as all_targets
-from test_over_ranks import alone, weights_after  # noqa: F401 - `alone` is a fixture
-from tiny import write_images
+from test_over_ranks import alone  # noqa: F401 - a fixture
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from opmask.errors import UserError
-from opmask.evaluation.oracle import segment
 from opmask.model.precision import use_precision
 
 METHOD = {
@@ -245,32 +245,9 @@ def test_bf16_is_near_float32():
         torch.testing.assert_close(loss, expected[name], rtol=0.03, atol=0)
 
 
-@torch.no_grad()
-def masks_in_oracle_boxes(method: dict) -> torch.Tensor:
-    """Each as if its box were the only one; normalised as data would be: by default residual sums
-    explode and every mask is saturated."""
-    torch.manual_seed(0)
-    model = build_model(tiny_cfg(method, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0)).eval()
-    nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight)
-    nn.init.normal_(model.roi_heads.mask_head.predictor.weight)
-    pixels = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
-    image = {"image": pixels, "height": 64, "width": 64}
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.train().momentum = 1.0
-    model([image])
-    model.eval()
-    boxes = torch.tensor([[3.0, 5, 40, 60], [10, 10, 30, 20], [3, 5, 40, 60]])
-    classes = torch.tensor([0, 1, 3])
-    (together,), _ = segment(model, [image], [boxes], [classes])
-    for k in range(3):
-        (one,), _ = segment(model, [image], [boxes[[k]]], [classes[[k]]])
-        torch.testing.assert_close(one, together[[k, k + 3]], rtol=1e-3, atol=1e-4)
-    return together
-
-
 def test_masks_in_oracle_boxes_are_of_their_class():
-    masks = masks_in_oracle_boxes(PRIOR)
+    cfg = tiny_cfg(PRIOR, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0)
+    masks = masks_of_given_boxes_stand_alone(cfg, fit_norms=True)
     assert masks.shape == (6, 64, 64) and masks.std() > 0.1
     assert (masks[0] - masks[2]).abs().max() > 1e-3  # of one box
 
@@ -284,8 +261,4 @@ def test_no_detection_has_no_mask():
 
 
 def test_ddp_gets_every_gradient_it_waits_for(alone, tmp_path):  # noqa: F811
-    """The second step fails if a parameter had none."""
-    cfg = tiny_cfg(METHOD, MODEL__DEEPMARC__DEPTH=52)
-    data = write_images(tmp_path / "images")
-    one, ddp = (weights_after(cfg, data, 2, distributed=shared) for shared in (False, True))
-    assert all(torch.equal(one[name], ddp[name]) for name in one)
+    ddp_gets_every_gradient(tiny_cfg(METHOD, MODEL__DEEPMARC__DEPTH=52), tmp_path)

@@ -6,6 +6,7 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.structures import BitMasks, Boxes, Instances
 from rival_checks import (
+    ddp_gets_every_gradient,
     gradients,
     layout_does_not_matter,
     losses_of,
@@ -17,8 +18,7 @@ from rival_checks import (
     without_objects,
 )
 from test_method import build, inputs
-from test_over_ranks import alone, weights_after  # noqa: F401 - `alone` is a fixture
-from tiny import write_images
+from test_over_ranks import alone  # noqa: F401 - a fixture
 from torch import nn
 from torch.nn import functional as F
 
@@ -309,11 +309,7 @@ def test_oracle_masks_are_of_their_class():
 
 
 def test_ddp_gets_every_gradient_it_waits_for(alone, tmp_path):  # noqa: F811
-    """The second step fails if a parameter had none."""
-    cfg = tiny_cfg(METHOD, MODEL__SHAPEPROP__LATENT_DIM=3)
-    data = write_images(tmp_path / "images")
-    one, ddp = (weights_after(cfg, data, 2, distributed=shared) for shared in (False, True))
-    assert all(torch.equal(one[name], ddp[name]) for name in one)
+    ddp_gets_every_gradient(tiny_cfg(METHOD, MODEL__SHAPEPROP__LATENT_DIM=3), tmp_path)
 
 
 @pytest.mark.slow

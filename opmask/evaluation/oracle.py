@@ -111,9 +111,9 @@ def segment(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """What a model makes of given boxes, `(N, 4)` an image of `inputs`, detectron2's model input.
 
-    Returns, an image each, on the CPU: masks in [0, 1], `(2 N, 28, 28)`, of `classes` and then of
-    the classes that the box head predicts in these boxes; and the classes' probabilities `(N, C)`,
-    whose rest to 1 is background.
+    Returns, an image each, on the CPU: masks in [0, 1], `(2 N, h, w)` as the mask head makes them,
+    of `classes` and then of the classes that the box head predicts in these boxes; and the classes'
+    probabilities `(N, C)`, whose rest to 1 is background.
     """
     batch = model.preprocess_image(inputs)
     features = model.backbone(batch.tensor)
