@@ -48,18 +48,6 @@ def test_gpus_are_shared_only_when_asked(machine):
     assert [place["CUDA_VISIBLE_DEVICES"] for place in shared] == ["0", "1"]
 
 
-def test_runs_of_one_gpu_each_take_turns_where_there_are_fewer(machine, monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
-    asked = {**CPU, "gpus": 1, "side_by_side": 3}
-    found = side_by_side.places_for(1, asked)
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in found] == ["6", "7", "6"]
-    assert {place["OMP_NUM_THREADS"] for place in found} == {"1"}
-    with pytest.raises(UserError, match="3 runs with 1 GPUs each need more than the 2"):
-        side_by_side.places_for(1, {**asked, "gpus": "auto"})  # all, shared out
-    assert len(side_by_side.places_for(1, {**asked, "side_by_side": 2})) == 2
-
-
 def test_few_planned_runs_have_more_cores_each_and_never_as_many_are_left(monkeypatch):
     def here(hardware):
         count = 4 if hardware["side_by_side"] == "auto" else hardware["side_by_side"]

@@ -29,29 +29,10 @@ def places_for(planned: int, hardware: Mapping[str, Any]) -> list[dict[str, str]
     """`places_here`; with `side_by_side: auto` no more than there are `planned` runs, each of which
     then has more cores. How many of them are left must not count: a run's bits depend on threads.
     """
-    if shared := _on_shared_gpus(hardware):
-        return shared
     found = places_here(hardware)
     if hardware["side_by_side"] == "auto" and len(found) > planned:
         found = places_here({**hardware, "side_by_side": max(1, planned)})
     return found
-
-
-def _on_shared_gpus(hardware: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Places of more runs side by side than there are GPUs, where each is to have one: they take
-    turns. A small detector's step is mostly Python, in which the GPU does nothing.
-    """
-    wanted = hardware["side_by_side"]
-    if hardware["gpus"] != 1 or not isinstance(wanted, int):
-        return []
-    import torch
-
-    present = torch.cuda.device_count()
-    if not 0 < present < wanted:
-        return []
-    one_each = places_here({**hardware, "side_by_side": present})
-    threads = max(1, (os.cpu_count() or 1) // wanted)  # PyTorch would take every core for each
-    return [{**one_each[n % present], "OMP_NUM_THREADS": str(threads)} for n in range(wanted)]
 
 
 @dataclass(frozen=True)
