@@ -254,7 +254,7 @@ def with_backbones(scale: str = "coco", **definitions):
 
 
 def test_a_backbone_with_weights_needs_no_warm_start():
-    for scale in ("miniature", "coco_small", "coco"):
+    for scale in ("miniature", "coco_small", "coco_small_gpu", "coco"):
         params = {**PARAMS, "scale": scale}
         run = parse_run("opmask-lite0-voc", 0, params)
         assert specification(run, params)["backbone"] == PARAMS["backbones"]["lite0"]

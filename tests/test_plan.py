@@ -89,7 +89,7 @@ def test_scale_and_schedule_are_checked_when_params_are_read(tmp_path):
         (
             "scale: miniature",
             "scale: huge",
-            "scale: 'huge' is unknown.*coco_small, miniature",
+            "scale: 'huge' is unknown.*coco_small, coco_small_gpu, miniature",
         ),
         ("schedule: 130k", "schedule: 9x", "schedule: '9x' is unknown.*1x, 130k, 3x"),
         ("suite: paper", "suite: papers", "suite: 'papers' is unknown.*paper, table1, headline"),
