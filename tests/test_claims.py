@@ -18,7 +18,7 @@ from statsmodels.stats.multitest import multipletests
 
 from opmask.errors import UserError
 from pipeline import claims as stage
-from study.analysis import overlap
+from study.analysis import overlap, rivals
 from study.analysis.ambiguity_effect import effect_table
 from study.analysis.class_points import class_points
 from study.analysis.contrasts import contrast_table
@@ -92,6 +92,7 @@ def empty():
         "tables/ambiguity": effect_table(instances, ap, [1, 2], **DRAWS),
         "tables/regression": regress(points, **DRAWS),
         "tables/schedule_search": search_table(none, read_curves(none, []), {}, 1.0, **DRAWS),
+        "tables/rivals": pd.DataFrame(columns=rivals.COLUMNS),
         "tables/per_class": per_class,
         "figures/figure3": points.assign(labelled=False),
         "figures/figure6": figure6_table(resampler),
@@ -383,7 +384,7 @@ def test_every_verdict_of_claims_read_from_one_column(tmp_path, empty, numbers, 
     """Every row is there under the names that the evidence looks for, and the sign counts."""
     graded = {one.claim.id: one for one in grade(write(tmp_path, filled(empty, *numbers)))}
     joined = {"stable", "less-severe-nonvoc", "box-best-at-3x", "cam-no-better", "perforated",
-              "often-below-half", "box-mask-correlation-runs"}  # fmt: skip
+              "often-below-half", "box-mask-correlation-runs", "others"}  # fmt: skip
     checked = 0
     for name, one in graded.items():
         simple = one.claim.evidence.source.removesuffix(".csv") in DIRECTIONAL
@@ -684,7 +685,6 @@ ARITHMETIC = {
     "no-overhead": HOLDS,
     "receptive-field": HOLDS,
     "person-and-cat-overlap": FAILS,
-    "others": HOLDS,
     "r50-competitive": HOLDS,
     "cpmask": HOLDS,
 }
@@ -750,8 +750,28 @@ def test_rows_as_cells(tmp_path):
     assert not absent.ran and absent.name == "8"
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_other_systems_are_compared_as_retrained_here_or_in_an_experiment(tmp_path, empty, here):
+    """Means 3 and 2 over three seeds, sd 0.1: far above 0. Weights: 9.5 − 8.25 million."""
+    ends = [(f"opmask-R50-{s}", f"shapeprop-R50-{s}") for s in ("nonvoc", "voc")]
+    rows = pd.DataFrame([{"a": a, "b": b, "task": "segm", "metric": "AP"} for a, b in ends])
+    rows = rows.assign(difference=[3.0, 2.0], low=[2.0, 1.5], high=[4.0, 2.5], seeds=3, sd=0.1)
+    costs = pd.DataFrame({"method": ["opmask", "shapeprop"], "parameters": [8.25, 9.5]})
+    own = {**empty, "tables/contrasts": pd.concat([empty["tables/contrasts"], rows])}
+    tables = write(tmp_path / "s", own | {"tables/rivals": costs} if here else empty)
+    if not here:
+        folder = tmp_path / "experiments" / "rivals"
+        found = {"gains": pd.DataFrame({"scale": ["s"]}), "contrasts": rows, "rivals": costs}
+        write(folder, found)
+    graded = {one.claim.id: one for one in grade(tables)}
+    assert [c.value for c in graded["others"].cells] == [3.0, 2.0]
+    assert graded["others"].verdict == graded["simpler"].verdict == HOLDS
+    assert [c.value for c in graded["simpler"].cells] == [1.25]
+    assert graded["others"].beside[0].startswith("OPMask R101 − ShapeMask R101")
+
+
 def test_what_is_no_evidence_is_refused():
-    with pytest.raises(ValueError, match=r"'tabel1' is none of evidence.yaml's contrasts, table2,"):
+    with pytest.raises(ValueError, match=r"'tabel1' is none of evidence.yaml's contrasts, retrained,"):
         evidence("tabel1")
 
 

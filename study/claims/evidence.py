@@ -25,7 +25,7 @@ from study.analysis.estimate import (
 )
 from study.claims import load
 from study.claims.sources import OF_REPORT, OURS, Pool, Rows, Table, Tables, points_of, with_noise
-from study.labels import BASELINE, DIFFERENCE, DIRECTIONS
+from study.labels import BASELINE, DIFFERENCE, DIRECTIONS, MODELS
 
 
 @dataclass(frozen=True)
@@ -200,6 +200,17 @@ def masks_that_fail(table: Table, cell: str) -> Iterator[Estimate]:
     yield replace(found, over=RUNS)
 
 
+def more_weights(table: Table, methods: Sequence[str], than: str) -> Iterator[Estimate]:
+    """How many millions of weights other systems, retrained here, have more than method `than`."""
+    for method in methods:
+        found = table.with_rows(method=method)
+        both = (
+            found.rows(["parameters"], method=one)["parameters"].max() for one in (method, than)
+        )
+        name = f"{MODELS.get(method, method)} − {MODELS.get(than, than)}"
+        yield exact(name, next(both) - next(both))
+
+
 def quoted_gap(
     _: Table,
     a: tuple[str, str],
@@ -245,6 +256,6 @@ def coco_overlap() -> pd.DataFrame:
 FUNCTIONS: dict[str, Callable[..., Iterator[Estimate]]] = {
     one.__name__: one
     for one in (class_means, named_classes, slopes, log_slope, box_against_mask_by_run,
-                box_against_mask_by_class, masks_that_fail, quoted_gap, overlap_ranks,
-                facts)
+                box_against_mask_by_class, masks_that_fail, more_weights, quoted_gap,
+                overlap_ranks, facts)
 }  # fmt: skip

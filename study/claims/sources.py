@@ -82,6 +82,14 @@ class Table:
             raise self.error(f"{len(rows)} rows with {where}, not one")
         return rows.iloc[0].to_dict()
 
+    def with_rows(self, **wanted: str) -> "Table":
+        """This table, or else that of the same name of an experiment at its scale, whichever has
+        such rows; one that is not there if none has."""
+        source = f"{self.path.parent.name}/{self.path.name}"
+        tables = self.tables.repeated(source) if self.tables else [self]
+        found = (one for one in tables if not one.rows(**wanted).empty)
+        return next(found, Table(self.path / "none", self.schedule, self.tables))
+
     def error(self, what: str) -> UserError:
         """That something is wrong with this file."""
         return UserError(f"{self.path}: {what}; repeat its stage")
@@ -179,6 +187,7 @@ class Rows:
     over: str = IMAGES
     several: bool = False
     optional: bool = False
+    anywhere: bool = False
     times: float = 1.0
     noise: Sequence[Mapping[str, Any]] = ()
 
@@ -188,11 +197,12 @@ class Rows:
         each = [[one] if isinstance(one, str) else one for one in wanted.values()]
         for values in product(*each):
             where = dict(zip(wanted, values, strict=True))
-            if self.optional and table.rows(**where).empty:
+            of = table.with_rows(**where) if self.anywhere else table
+            if self.optional and of.rows(**where).empty:
                 continue
-            cell = self._one(table, where)
+            cell = self._one(of, where)
             if self.less:
-                cell = self._difference(table, cell, where, where | self.less)
+                cell = self._difference(of, cell, where, where | self.less)
             yield (-cell if self.turned else cell).scaled(self.factor)
 
     def _one(self, table: Table, where: dict[str, str]) -> Estimate:
