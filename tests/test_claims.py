@@ -771,7 +771,9 @@ def test_other_systems_are_compared_as_retrained_here_or_in_an_experiment(tmp_pa
 
 
 def test_what_is_no_evidence_is_refused():
-    with pytest.raises(ValueError, match=r"'tabel1' is none of evidence.yaml's contrasts, retrained,"):
+    with pytest.raises(
+        ValueError, match=r"'tabel1' is none of evidence.yaml's contrasts, retrained,"
+    ):
         evidence("tabel1")
 
 
