@@ -1,6 +1,6 @@
 """Measures speed and memory: prints tables and writes them as CSV, with machine and commit.
 
-    python -m benchmarks                   # all; half an hour
+    python -m benchmarks                   # all; an hour
     python -m benchmarks step machine      # some of them
     python -m benchmarks gpu --help        # what only a GPU can show, apart from these
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks import coco_size, evaluator, models
+from benchmarks import coco_repro, coco_size, evaluator, models
 from benchmarks.gpu import command as gpu
 from benchmarks.timing import write
 from opmask.errors import UserError, main
@@ -24,7 +24,10 @@ from study.spec.params import require
 OF_A_MODEL = (models.step, models.machine)
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], pd.DataFrame]] = {
     function.__name__: function
-    for function in (*OF_A_MODEL, evaluator.evaluator, evaluator.bootstrap, coco_size.coco_size)
+    for function in (
+        *(*OF_A_MODEL, evaluator.evaluator, evaluator.bootstrap),
+        *(coco_size.coco_size, coco_repro.coco_repro),
+    )
 }
 
 
@@ -43,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("names", nargs="*", metavar="NAME", help="of the benchmarks below; default: all")
     add("--out", type=Path, default=Path("benchmarks/results"), help="folder of the CSV files")
-    add("--boxes", type=Path, help="of coco_size: folder of boxes_{train,val}2017.npz with COCO's")
+    add("--boxes", type=Path, help="of coco_*: folder of boxes_{train,val}2017.npz with COCO's")
     add("--repeats", type=int, default=0, help="turns of each; default: the benchmark's own")
     add("--scale", default="miniature", help="of models: miniature, smoke or coco")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="of models")

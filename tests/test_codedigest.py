@@ -192,16 +192,16 @@ def functions(tree: ast.AST) -> list[ast.FunctionDef]:
 
 
 def mutations() -> list[tuple[str, int]]:
-    """(module, number of a function in it): one of each sub-package, and others at random."""
+    """(module, number of a function in it): one of each package, and others at random."""
     found = {}
     for name, path in sorted(code.PROJECT.files.items()):
         count = len(functions(ast.parse(path.read_text())))
         found[name] = [(name, number) for number in range(count)]
     rng = random.Random(14)
     chosen = []
-    for package in sorted({".".join(name.split(".")[:2]) for name in found}):
+    for package in sorted({name.rpartition(".")[0] for name in found}):
         inside = [
-            one for name in found if f"{name}.".startswith(f"{package}.") for one in found[name]
+            one for name in found if name.rpartition(".")[0] == package for one in found[name]
         ]
         chosen += rng.sample(inside, 1) if inside else []
     rest = [one for name in found for one in found[name] if one not in chosen]

@@ -2,19 +2,15 @@
 
 import importlib.util
 import json
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from benchmarks.gpu.setting import Row, Setting
-from study.spec.params import CHOICES, PAPER, SCALES
+from benchmarks.project import call, copy_project, repro
+from study.spec.params import CHOICES
 
 STAGES = ("plan", "inputs", "data", "splits", "pretrain", "train", "evaluate", "cam")
 RUN = "opmask-R50-voc"
@@ -30,16 +26,13 @@ def smoke(setting: Setting) -> Iterator[Row]:
     which GPU the training says that it used."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        _copy_project(root, setting.on_gpu)
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for DVC's python
+        copy_project(root, {CHOICES: _choices(setting.on_gpu)})
         dvc = importlib.util.find_spec("dvc") is not None
-        by_dvc = [(name, "dvc", "repro", "--single-item", name) for name in ("code", *STAGES)]
+        by_dvc = [(name, *repro(name)) for name in ("code", *STAGES)]
         alone = [(name, f"pipeline.{name}") for name in STAGES]
         for name, module, *arguments in (*(by_dvc if dvc else alone), *OTHERS):
-            command, started = [sys.executable, "-m", module, *arguments], time.perf_counter()
-            done = subprocess.run(
-                command, cwd=root, env=os.environ | {"PATH": path}, capture_output=True, text=True
-            )
+            started = time.perf_counter()
+            done = call(root, module, *arguments)
             row = {"what": name, "dvc": dvc, "seconds": time.perf_counter() - started}
             if done.returncode:
                 yield {**row, "error": (done.stdout + done.stderr)[-400:]}
@@ -49,15 +42,7 @@ def smoke(setting: Setting) -> Iterator[Row]:
         yield {"what": "trained on", **json.loads(about.read_text())["hardware"]}
 
 
-def _copy_project(root: Path, on_gpu: bool) -> None:
-    """What the stages need, with parameters for two runs; to DVC, no repository of git's."""
-    for name in ("opmask", "study", "pipeline", SCALES):
-        shutil.copytree(name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (CHOICES, PAPER, "dvc.yaml"):
-        shutil.copy(name, root)
-    params = yaml.safe_load((root / CHOICES).read_text())
-    params |= {"scale": "smoke", "runs": [RUN, "fasterrcnn-R50-all"]}
-    params["hardware"]["gpus"] = 1 if on_gpu else 0
-    (root / CHOICES).write_text(yaml.safe_dump(params))
-    (root / ".dvc").mkdir()
-    (root / ".dvc/config").write_text("[core]\nno_scm = true\nanalytics = false\n")
+def _choices(on_gpu: bool) -> Mapping[str, Any]:
+    """Parameters for two runs."""
+    hardware = {"gpus": 1 if on_gpu else 0}
+    return {"scale": "smoke", "runs": [RUN, "fasterrcnn-R50-all"], "hardware": hardware}
