@@ -1,7 +1,8 @@
 """Stage `rivals`: other systems retrained on the paper's base, ranked, with what they cost.
 
-Reads `reports/<scale>/tables/contrasts.csv` and `runs/<scale>/{train,evaluate}/`; writes
-`reports/<scale>/tables/rivals.csv` and `rivals.md`.
+Reads `reports/<scale>/tables/contrasts.csv` and `runs/<scale>/{train,evaluate}/` or, if no other
+system is among the runs, the table of an experiment at this scale, of `reports/experiments/`;
+writes `reports/<scale>/tables/rivals.csv` and `rivals.md`.
 """
 
 from collections import defaultdict
@@ -10,9 +11,9 @@ from statistics import median
 
 from opmask.integrity import verified
 from pipeline.reporting import Scale, report_stage
-from study.analysis.rivals import BACKBONE, rivals_table
+from study.analysis.rivals import BACKBONE, has_rivals, rivals_table
 from study.labels import BASELINE, DIRECTIONS
-from study.report.inputs import read_csv
+from study.report.inputs import read_csv, read_repeated
 from study.report.render import write_table
 from study.report.views import rivals as view
 from study.spec.paths import CONFIG, PROVENANCE
@@ -23,10 +24,10 @@ from study.spec.results import read_json
 def run(scale: Scale) -> None:
     """Command line of the stage."""
     contrasts = read_csv(scale.paths.tables / "contrasts.csv")
-    table = rivals_table(contrasts, {})
-    if len(table):
-        table = rivals_table(contrasts, costs(scale))
-    table = table.round(4)
+    if has_rivals(contrasts):
+        table = rivals_table(contrasts, costs(scale)).round(4)
+    else:
+        table = next(iter(read_repeated(scale.paths, "rivals").values()), rivals_table(contrasts))
     write_table(scale.paths.tables / "rivals.csv", table, "Other systems", view.blocks(table))
 
 

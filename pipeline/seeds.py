@@ -1,8 +1,9 @@
 """Pages of an experiment with several seeds, from the csv files of its folder (no DVC stage).
 
-Reads `{table1,contrasts,per_class}.csv`; writes `table1.md`, `contrasts.md`, `README.md` and
-`gains.csv` beside them. The report of the scale links to every folder of reports/experiments/ that
-has a `gains.csv` of it.
+Reads `{table1,contrasts,per_class}.csv` and, if it is there, `rivals.csv`; writes `table1.md`,
+`contrasts.md`, `README.md` and `gains.csv` beside them, `rivals.md`, and of an experiment with
+controls their figure. The report of the scale links to every folder of reports/experiments/ that
+has a `gains.csv` of it, and shows controls and other systems that are not among its own runs.
 """
 
 import argparse
@@ -10,9 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opmask.errors import main
+from study.analysis.controls import controls_table
+from study.figures import style
+from study.figures.controls import draw
 from study.report.inputs import read_csv
 from study.report.render import write_page
-from study.report.views import contrasts, seeds, table1
+from study.report.views import contrasts, controls, rivals, seeds, table1
 
 
 @main
@@ -30,7 +34,13 @@ def run(argv: Sequence[str]) -> None:
     write_page(folder / "contrasts.md", "Contrasts between runs", contrasts.blocks(pairs))
     found = seeds.gains(per_class, scale)
     found.round(4).to_csv(folder / "gains.csv", index=False)
-    page = seeds.seeds_page(found, sorted(per_class["run"].unique()), scale)
+    drawn = controls_table(pairs).round(4)
+    if len(drawn):
+        style.save(draw(drawn), folder, "controls")
+    if (path := folder / "rivals.csv").is_file():
+        write_page(path.with_suffix(".md"), "Other systems", rivals.blocks(read_csv(path)))
+    below = controls.paragraphs(pairs)
+    page = seeds.seeds_page(found, sorted(per_class["run"].unique()), scale, below, path.is_file())
     (folder / "README.md").write_text(page, encoding="utf-8")
 
 

@@ -18,9 +18,10 @@ from study.analysis.controls import CONTROLS, USUAL, control_contrasts, controls
 from study.analysis.estimate import Estimate
 from study.figures.controls import draw
 from study.labels import MODELS
+from study.report.inputs import read_csv
 from study.report.markdown import markdown
 from study.report.views.controls import answer, paragraphs
-from study.report.views.figures import _shows
+from study.report.views.figures import _shows, caption
 from study.spec.params import load_params
 from study.spec.run import Run, all_runs
 
@@ -154,6 +155,17 @@ def test_stage(tmp_path, monkeypatch):
         stage.run([])
         found = pd.read_csv(tables.with_name("figures") / "controls.csv")
         assert len(found) == count
+    other = tmp_path / "reports" / "experiments" / "why"  # has the controls that the report lacks
+    other.mkdir(parents=True)
+    pd.DataFrame({"scale": [PARAMS["scale"]]}).to_csv(other / "gains.csv", index=False)
+    ROWS.to_csv(other / "contrasts.csv", index=False)
+    stage.run([])
+    found = read_csv(tables.with_name("figures") / "controls.csv")
+    assert set(found["experiment"]) == {"why"} and len(found) == 4
+    assert "experiment why](../experiments/why/README.md)" in caption(found)
+    ROWS.to_csv(tables / "contrasts.csv", index=False)
+    stage.run([])  # its own come first
+    assert "experiment" not in read_csv(tables.with_name("figures") / "controls.csv")
     assert all(
         (tables.with_name("figures") / f"controls.{kind}").is_file() for kind in ("png", "svg")
     )

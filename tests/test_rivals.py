@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from parameters import PARAMS, write_params
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from pipeline import rivals as stage
 from study.analysis.contrasts import CONTRASTS
 from study.analysis.rivals import rival_contrasts, rivals_table
 from study.report.render import page
@@ -100,8 +102,25 @@ def test_without_a_rival_there_is_nothing():
     assert "suite=rivals" in page("x", view.blocks(rivals_table(alone, {})))
 
 
+def test_a_report_without_rivals_shows_those_of_an_experiment(tmp_path, monkeypatch):
+    write_params(PARAMS, tmp_path)
+    tables = tmp_path / "reports" / PARAMS["scale"] / "tables"
+    other = tmp_path / "reports" / "experiments" / "others"
+    for folder in (tables, other):
+        folder.mkdir(parents=True)
+    table()[:1].to_csv(tables / "contrasts.csv", index=False)
+    pd.DataFrame({"scale": [PARAMS["scale"]]}).to_csv(other / "gains.csv", index=False)
+    found = rivals_table(table(), {"maskx": {"parameters": 3.5, "training": 1.5, "test": 1.25}})
+    found.to_csv(other / "rivals.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    stage.run([])
+    shown = pd.read_csv(tables / "rivals.csv")
+    pd.testing.assert_frame_equal(shown, pd.read_csv(other / "rivals.csv"))
+    assert "BoxInst" in (tables / "rivals.md").read_text()
+
+
 def test_every_rival_is_a_method_and_documented():
-    from parameters import PARAMS, ROOT
+    from parameters import ROOT
 
     from study.analysis.rivals import RIVALS
 

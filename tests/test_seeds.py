@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline import seeds as command
+from study.analysis.rivals import COLUMNS
 from study.report.views import seeds
 
 REPORTS = Path(__file__).parents[1] / "reports"
@@ -40,6 +41,26 @@ def test_gains_are_of_seeds_that_both_methods_have():
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     # the standard deviation of 2, 1 and −0.5 is 1.258; Student's t of two degrees is 4.303
     assert cells[1:] == ["+2.00", "+1.00", "−0.50", "+0.83 ± 1.26", "−2.29 to +3.96"]
+
+
+def test_controls_and_other_systems_are_shown_where_there_are_some(tmp_path):
+    frame = per_class({("voc", 0): (10, 12), ("voc", 1): (10, 11), ("voc", 2): (10, 12)})
+    frame = frame.assign(schedule="130k")
+    tables = REPORTS / "miniature" / "tables"
+    shutil.copy(tables / "table1.csv", tmp_path)
+    frame.to_csv(tmp_path / "per_class.csv", index=False)
+    pairs = pd.read_csv(tables / "contrasts.csv").query("task == 'segm'")
+    pairs.to_csv(tmp_path / "contrasts.csv", index=False)
+    command.run([str(tmp_path)])
+    assert "Why it works" not in (tmp_path / "README.md").read_text()
+    one = pairs[pairs["a"].eq("opmask-R50-voc") & pairs["b"].eq("maskrcnn-R50-voc")]
+    more = [one.assign(a="opmask_gaussian-R50-voc"), one.assign(b="opmask_gaussian-R50-voc")]
+    pd.concat([pairs, *more]).to_csv(tmp_path / "contrasts.csv", index=False)
+    pd.DataFrame(columns=COLUMNS).to_csv(tmp_path / "rivals.csv", index=False)
+    command.run([str(tmp_path)])
+    text = (tmp_path / "README.md").read_text()
+    assert "![Why it works" in text and "(controls.png)" in text and "(rivals.md)" in text
+    assert (tmp_path / "controls.png").is_file() and (tmp_path / "rivals.md").is_file()
 
 
 def test_the_committed_pages_are_those_of_their_csv_files(tmp_path):

@@ -42,6 +42,17 @@ def control_contrasts(
     return tuple(found.values())
 
 
+def with_controls(
+    own: pd.DataFrame, repeated: Mapping[str, pd.DataFrame]
+) -> tuple[pd.DataFrame, str]:
+    """The `contrasts.csv` that has controls, and the experiment that it is of: a report's `own`
+    (""), or else the first of `repeated`, by experiment; `own` if none has."""
+    for name, frame in {"": own, **repeated}.items():
+        if _has_controls(frame.loc[frame["difference"].notna(), "a"]):
+            return frame, name
+    return own, ""
+
+
 def controls_table(contrasts: pd.DataFrame) -> pd.DataFrame:
     """The figure's: a row a task × control × direction that was run, empty without a real control.
 

@@ -6,6 +6,7 @@ with the noise between trainings (`study.analysis.estimate`), and corrected for 
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,15 @@ def rival_contrasts(
     return tuple(found)
 
 
-def rivals_table(contrasts: pd.DataFrame, costs: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+def has_rivals(contrasts: pd.DataFrame) -> bool:
+    """Whether some of contrasts.csv are of another system that was run."""
+    ran = contrasts.loc[contrasts["difference"].notna(), "a"]
+    return _has_rivals(name.partition("-")[0] for name in ran)
+
+
+def rivals_table(
+    contrasts: pd.DataFrame, costs: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+) -> pd.DataFrame:
     """A row a measure of a method in a direction, best first; empty if no rival was run.
 
     Args:
@@ -60,10 +69,10 @@ def rivals_table(contrasts: pd.DataFrame, costs: Mapping[str, Mapping[str, float
         more; each with _low, _high (95 %, over images and trainings), _p and _p_holm (over all
         gains and distances of this task); seeds; quoted (AP of Table 1, R-50, on COCO); COSTS.
     """
+    if not has_rivals(contrasts):
+        return pd.DataFrame(columns=COLUMNS)
     ran = contrasts[contrasts["difference"].notna()]
     rows = {(row["task"], row["a"], row["b"]): row for row in ran.to_dict("records")}
-    if not _has_rivals(name.partition("-")[0] for _, name, _ in rows):
-        return pd.DataFrame(columns=COLUMNS)
     table = pd.DataFrame(
         [
             {"supervised": supervised, "method": method, "task": task}

@@ -69,10 +69,6 @@ def read_inputs(paths: Paths, schedule: str, runs: Sequence[Run]) -> Inputs:
     Raises UserError for a csv or json that cannot be read.
     """
     claims, drawings = paths.reports / "claims.csv", paths.data / "CREDITS.txt"
-    experiments = read_experiments(paths.all_reports).get(paths.scale, {})
-    repeated = {
-        name: paths.all_reports / f"experiments/{name}/contrasts.csv" for name in experiments
-    }
     return Inputs(
         scale=paths.scale,
         schedule=schedule,
@@ -86,9 +82,19 @@ def read_inputs(paths: Paths, schedule: str, runs: Sequence[Run]) -> Inputs:
         splits=read_json(paths.splits),
         manifest=read_json(paths.manifest),
         credits=drawings.read_text(encoding="utf-8") if drawings.is_file() else "",
-        experiments=experiments,
-        repeated={name: read_csv(path) for name, path in repeated.items() if path.is_file()},
+        experiments=read_experiments(paths.all_reports).get(paths.scale, {}),
+        repeated=read_repeated(paths),
     )
+
+
+def read_repeated(paths: Paths, name: str = "contrasts") -> dict[str, pd.DataFrame]:
+    """`<name>.csv` of the scale's experiments that have it, by experiment."""
+    folders = (
+        paths.all_reports / "experiments" / one
+        for one in read_experiments(paths.all_reports).get(paths.scale, {})
+    )
+    files = {folder.name: folder / f"{name}.csv" for folder in folders}
+    return {one: read_csv(path) for one, path in files.items() if path.is_file()}
 
 
 def read_experiments(all_reports: Path) -> dict[str, dict[str, pd.DataFrame]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from study.analysis.controls import with_controls
 from study.report.blocks import Block
 from study.report.embedded import embed
 from study.report.inputs import Inputs
@@ -46,7 +47,7 @@ _BELOW: dict[str, tuple[str, Callable[[pd.DataFrame], list[Block]]]] = {
     "figure3": ("regression", regression.tests),
     "ambiguity": ("ambiguity", ambiguity.findings),
     "schedule_search": ("schedule_search", schedule_search.blocks),
-    "controls": ("contrasts", controls.paragraphs),
+    "controls": ("controls", controls.paragraphs),
 }
 
 
@@ -92,15 +93,18 @@ def _context(inputs: Inputs, shown: Inputs) -> dict[str, Any]:
     counts = claims.counts(shown.claims)
     linked = {"index", *shown.tables, *(["claims"] if counts else [])}
     pages = WORDS["pages" if papers else "own_pages"]
+    below = dict(shown.tables)
+    if "contrasts" in below:
+        below["controls"], _ = with_controls(below["contrasts"], inputs.repeated)
     return {
         "scale": inputs.scale,
         **summary.first_screen(inputs),
         "tables": {name: (titles[name], blocks) for name, blocks in tables.items()},
         "figures": drawn,
         "below": {
-            figure: view(shown.tables[table])
+            figure: view(below[table])
             for figure, (table, view) in _BELOW.items()
-            if figure in there and table in shown.tables
+            if figure in there and table in below
         },
         "kept_out": figures.kept_out(shown),
         "left_out": [titles[n].partition(":")[0] for n in titles if papers and n not in there],

@@ -92,6 +92,9 @@ def caption(data: pd.DataFrame | None) -> str:
         parts.append(f"n = {data[['maskrcnn', 'opmask']].notna().any(axis=1).sum()} classes.")
     elif column := next((c for c in _PICKED if c in data), None):
         parts.append(f"n = {data[column].replace('', None).nunique()}.")
+    if "experiment" in data:
+        name = data["experiment"].iloc[0]
+        parts.append(f"Of the [experiment {name}](../experiments/{name}/README.md).")
     if names := _runs(data):
         parts.append(f"Runs: {', '.join(names)}.")
     if "seeds" in data:

@@ -1,5 +1,6 @@
 """Trainings repeated with other seeds: how much of a gain is the training's own noise."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -8,8 +9,9 @@ from scipy import stats
 from study.analysis.estimate import student_half
 from study.format import interval, number, p_text, signed
 from study.labels import BASELINE, DIRECTIONS, OURS
-from study.report.blocks import Table
+from study.report.blocks import Block, Table
 from study.report.render import render
+from study.report.words import WORDS
 
 
 def gains(per_class: pd.DataFrame, scale: str) -> pd.DataFrame:
@@ -44,8 +46,18 @@ def spread(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return found.rename(columns={"std": "sd"}).reset_index().to_dict("records")
 
 
-def seeds_page(rows: pd.DataFrame, runs: list[str], scale: str) -> str:
-    """The page of an experiment. `rows`: of `gains`; `runs`: names of those that were trained."""
+def seeds_page(
+    rows: pd.DataFrame,
+    runs: list[str],
+    scale: str,
+    controls: Sequence[Block] = (),
+    rivals: bool = False,
+) -> str:
+    """The page of an experiment.
+
+    rows: of `gains`. runs: names of those that were trained. controls: what stands below their
+    figure, if there are any. rivals: whether `rivals.md` is beside it.
+    """
     return render(
         "seeds.md.j2",
         scale=scale,
@@ -53,6 +65,9 @@ def seeds_page(rows: pd.DataFrame, runs: list[str], scale: str) -> str:
         runs=runs,
         ahead=ahead(rows),
         gains=_table(rows),
+        controls=controls,
+        rivals=rivals,
+        words=WORDS["figures"]["controls"],
     )
 
 
