@@ -7,11 +7,11 @@ import torch
 
 from benchmarks.session import Job, Session, synthetic_batch
 
+LOSSES = {"loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc"}
 
-@pytest.mark.slow
-def test_a_training_step_and_an_inference():
-    """Of the largest model that the paper has."""
-    session = Session(Job("opmask", "R101", "coco", precision="bf16", batch=1))
+
+def step_and_inference(session: Session) -> set[str]:
+    """What must hold of both; the names of the losses besides Mask R-CNN's."""
     model, (image,) = session.model, synthetic_batch(1)
     # Untrained, without ImageNet weights, it moves all boxes beyond the image: keep the anchors.
     torch.nn.init.zeros_(model.proposal_generator.rpn_head.anchor_deltas.weight)
@@ -25,6 +25,13 @@ def test_a_training_step_and_an_inference():
     assert found.pred_masks.shape == (100, 400, 533)
     before = model.roi_heads.mask_head.predictor.weight.clone()
     losses = session.step()
-    assert set(losses) == {"loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc"}
+    assert losses.keys() >= LOSSES
     assert all(math.isfinite(loss) for loss in losses.values())
     assert not torch.equal(before, model.roi_heads.mask_head.predictor.weight)
+    return losses.keys() - LOSSES
+
+
+@pytest.mark.slow
+def test_a_training_step_and_an_inference():
+    """Of the largest model that the paper has."""
+    assert not step_and_inference(Session(Job("opmask", "R101", "coco", precision="bf16", batch=1)))
