@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -217,6 +218,16 @@ def test_the_plan_says_that_all_is_done(clone):
 
 def test_nothing_reruns(clone):
     assert stages_run(clone.dvc("repro")) == []
+
+
+def test_the_command_in_a_report_makes_that_report(clone):
+    page = clone.path / "reports/smoke/README.md"
+    before = page.read_text()
+    (command,) = re.findall(r"uv run dvc (exp run .+)", before)
+    page.unlink()
+    again = clone.dvc(*shlex.split(command))
+    assert stages_run(again) in ([], ["report"]) and page.read_text() == before
+    clone.run("git", "checkout", "-q", "params.yaml")
 
 
 def test_editing_a_schedule_that_no_run_uses_trains_nothing(clone):

@@ -44,6 +44,28 @@ def test_gains_in_the_readme_are_those_of_the_report():
     assert rows == wanted and len(rows) == 4
 
 
+def test_what_the_readme_says_of_the_control_is_in_the_report():
+    page = (ROOT / "reports/miniature/README.md").read_text()
+    (said,) = re.findall(r"non-voc → voc is not decided \((.+?)\)", " ".join(README.split()))
+    gain, interval = said.split(", ")
+    wanted = f"non-voc → voc: the prior, at equal depth, gives {gain} AP ({interval}, not decided)"
+    assert wanted in page
+    assert f"{re.search(r'in small: ([0-9]+) trainings', README)[1]} trainings, seeds" in page
+
+
+def test_every_suite_and_scale_is_named_where_people_choose():
+    suites = list(yaml.safe_load((ROOT / "paper.yaml").read_text())["suites"])
+    scales = sorted(path.stem for path in (ROOT / "scales").glob("*.yaml"))
+    remarks = dict(
+        re.findall(r"^(suite|scale): \w+ # (.+)", (ROOT / "params.yaml").read_text(), re.M)
+    )
+    assert re.split(", | or ", remarks["suite"]) == suites
+    assert sorted(re.split(", | or ", remarks["scale"])) == scales
+    running = (ROOT / "docs/running.md").read_text()
+    assert [name for name in suites if f"`{name}`" not in running] == []
+    assert [name for name in scales if f"`{name}`" not in README] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
