@@ -20,10 +20,10 @@ from PIL import Image
 from benchmarks.coco_size import HEIGHT, IMAGES, WIDTH, write_set
 from benchmarks.project import call, copy_project, repro
 from opmask.errors import UserError
-from study.spec.params import CHOICES, PAPER, SCALES
+from study.spec.params import CHOICES, PAPER, SCALES, load_params
 
 STAGES = ("code", "plan", "inputs", "data", "splits", "pretrain", "train", "evaluate", "table1")
-ITERATIONS, OF_SCHEDULE = 20, 130_000
+ITERATIONS = 20  # of a run
 LINKS = 30_000  # of one file: file systems allow 65,000 or so
 
 
@@ -65,7 +65,7 @@ def make_project(root: Path, data: Path, official: bool = True, **more: Any) -> 
     choices["hardware"] = hardware
     choices |= more
     scale = {
-        "schedule_factor": ITERATIONS / OF_SCHEDULE,
+        "schedule_factor": ITERATIONS / load_params()["schedules"]["130k"]["max_iter"],
         "data": {"official": official},
         "held_out_images": 5000 if official else 5,
         "config": model,

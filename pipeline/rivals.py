@@ -9,9 +9,11 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
+import pandas as pd
+
 from opmask.integrity import verified
 from pipeline.reporting import Scale, report_stage
-from study.analysis.rivals import BACKBONE, has_rivals, rivals_table
+from study.analysis.rivals import BACKBONE, COLUMNS, has_rivals, rivals_table
 from study.labels import BASELINE, DIRECTIONS
 from study.report.inputs import read_csv, read_repeated
 from study.report.render import write_table
@@ -27,7 +29,8 @@ def run(scale: Scale) -> None:
     if has_rivals(contrasts):
         table = rivals_table(contrasts, costs(scale)).round(4)
     else:
-        table = next(iter(read_repeated(scale.paths, "rivals").values()), rivals_table(contrasts))
+        others = read_repeated(scale.paths, "rivals").values()
+        table = next(iter(others), pd.DataFrame(columns=COLUMNS))
     write_table(scale.paths.tables / "rivals.csv", table, "Other systems", view.blocks(table))
 
 

@@ -6,7 +6,6 @@ with the noise between trainings (`study.analysis.estimate`), and corrected for 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,9 +54,7 @@ def has_rivals(contrasts: pd.DataFrame) -> bool:
     return _has_rivals(name.partition("-")[0] for name in ran)
 
 
-def rivals_table(
-    contrasts: pd.DataFrame, costs: Mapping[str, Mapping[str, float]] = MappingProxyType({})
-) -> pd.DataFrame:
+def rivals_table(contrasts: pd.DataFrame, costs: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """A row a measure of a method in a direction, best first; empty if no rival was run.
 
     Args:

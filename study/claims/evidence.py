@@ -203,12 +203,9 @@ def masks_that_fail(table: Table, cell: str) -> Iterator[Estimate]:
 def more_weights(table: Table, methods: Sequence[str], than: str) -> Iterator[Estimate]:
     """How many millions of weights other systems, retrained here, have more than method `than`."""
     for method in methods:
-        found = table.with_rows(method=method)
-        both = (
-            found.rows(["parameters"], method=one)["parameters"].max() for one in (method, than)
-        )
-        name = f"{MODELS.get(method, method)} − {MODELS.get(than, than)}"
-        yield exact(name, next(both) - next(both))
+        rows = table.with_rows(method=method).rows(["parameters"], ["method"])
+        weights = rows.groupby("method")["parameters"].max().reindex([method, than])
+        yield exact(f"{MODELS[method]} − {MODELS[than]}", weights[method] - weights[than])
 
 
 def quoted_gap(
