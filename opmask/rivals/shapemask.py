@@ -72,12 +72,11 @@ def frames(instances: list[Instances], scale: float) -> tuple[Tensor, Tensor]:
 def resample(
     maps: Tensor, source: Tensor, target: Tensor, size: int, padding: str = "zeros"
 ) -> Tensor:
-    """What `(N, C, H, W)` maps, each over its `source` box, show in `target`: `(N, C, size, size)`.
+    """What `(N, C, H, W)` maps of `source` show in `target`, `(N, 4)` boxes: `(N, C, size, size)`.
 
-    Bilinear between the cells' middles; outside is zero or, with `padding` "border", what is at the
-    rim. Boxes: `(N, 4)`.
+    Bilinear between cells' middles; outside is zero or, with `padding` "border", what the rim has.
     """
-    cells = (torch.arange(size, device=maps.device) + 0.5) / size
+    cells = (torch.arange(size, device=target.device, dtype=target.dtype) + 0.5) / size
     at = torch.lerp(target[:, :2, None], target[:, 2:, None], cells)
     low, side = source[:, :2, None], (source[:, 2:] - source[:, :2])[..., None].clamp_min(1e-3)
     x, y = ((at - low) / side * 2 - 1).to(maps.dtype).unbind(1)
@@ -125,10 +124,7 @@ class ShapeMaskHead(PriorMaskHead):
     """Class-agnostic masks of features of outer boxes, which `ShapeMaskROIHeads` gives it.
 
     Its convolutions, half of `CONV_DIM` wide, are first those of the coarse mask, then as many of
-    the fine. Its buffers are the shapes and the masks that they are made of, needed to resume.
-
-    Raises:
-        UserError: `MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK` is false.
+    the fine. Its buffers are the shapes and, to resume, the masks that they are made of.
     """
 
     @configurable
@@ -152,7 +148,7 @@ class ShapeMaskHead(PriorMaskHead):
             c2_xavier_fill(layer)
         self.coarse = nn.Conv2d(width, 1, 1)
         nn.init.normal_(self.coarse.weight, std=0.001)
-        nn.init.constant_(self.coarse.bias, -math.log(99))  # a probability of 0.01
+        self.coarse.bias = nn.Parameter(torch.full((1,), -math.log(99)))  # a probability of 0.01
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -167,14 +163,13 @@ class ShapeMaskHead(PriorMaskHead):
         self.collecting = first < room
         if not self.collecting:
             return
-        given = torch.cat(comm.all_gather(masks.cpu())).to(self.masks.device)[: room - first]
-        self.masks[first : first + len(given)] = given
+        given = torch.cat(comm.all_gather(masks.cpu()))[: room - first]
+        self.masks[first : first + len(given)] = given.to(self.masks.device)
         self.count += len(given)
         known = self.masks[: first + len(given)].cpu()
-        if not len(known):
-            return
-        shapes = known.float().mean(0).expand_as(self.priors)
-        if len(known) == room or get_event_storage().iter + 1 >= self.collected_iterations:
+        shapes = (known.sum(0) / max(len(known), 1)).expand_as(self.priors)
+        ends = len(known) == room or get_event_storage().iter + 1 >= self.collected_iterations
+        if ends and len(known):
             # By one process: another machine's sums need not have the same bits.
             made = shape_priors(known, len(self.priors)) if comm.is_main_process() else None
             shapes = comm.all_gather(made)[0]
@@ -246,18 +241,15 @@ class ShapeMaskROIHeads(OPMaskROIHeads):
     """The RoI heads that show a `ShapeMaskHead` each RoI with its surroundings, and at first the
     masks of all supervised objects."""
 
-    @configurable
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        if not isinstance(getattr(self, "mask_head", None), ShapeMaskHead):
-            raise ValueError("roi_heads: ShapeMaskROIHeads needs mask_head: ShapeMaskHead")
-
     @classmethod
     def _init_mask_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = cfg.MODEL.SHAPEMASK.GRID
-        return super()._init_mask_head(cfg, input_shape)
+        found = super()._init_mask_head(cfg, input_shape)
+        if not isinstance(found.get("mask_head"), ShapeMaskHead):
+            raise ValueError("roi_heads: ShapeMaskROIHeads needs mask_head: ShapeMaskHead")
+        return found
 
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]
