@@ -70,18 +70,24 @@ def frames(instances: list[Instances], scale: float) -> tuple[Tensor, Tensor]:
 
 
 def resample(
-    maps: Tensor, source: Tensor, target: Tensor, size: int, padding: str = "zeros"
+    maps: Tensor, source: Tensor, target: Tensor, size: int, *, repeat_rim: bool = False
 ) -> Tensor:
-    """What `(N, C, H, W)` maps of `source` show in `target`, `(N, 4)` boxes: `(N, C, size, size)`.
+    """What `(N, C, G, G)` maps of `source` show in `target`, `(N, 4)` boxes: `(N, C, size, size)`.
 
-    Bilinear between cells' middles; outside is zero or, with `padding` "border", what the rim has.
+    Bilinear between cells' middles, beyond which are zeros or what the rim has. Two matrix products
+    with the same bits each time, unlike `grid_sample`'s gradient on a GPU.
     """
-    cells = (torch.arange(size, device=target.device, dtype=target.dtype) + 0.5) / size
-    at = torch.lerp(target[:, :2, None], target[:, 2:, None], cells)
+    cells, pixels = (
+        torch.arange(n, device=maps.device, dtype=maps.dtype) for n in (size, maps.shape[-1])
+    )
+    source, target = source.to(maps.dtype), target.to(maps.dtype)
+    at = torch.lerp(target[:, :2, None], target[:, 2:, None], (cells + 0.5) / size)
     low, side = source[:, :2, None], (source[:, 2:] - source[:, :2])[..., None].clamp_min(1e-3)
-    x, y = ((at - low) / side * 2 - 1).to(maps.dtype).unbind(1)
-    grid = torch.stack(torch.broadcast_tensors(x[:, None], y[..., None]), dim=3)
-    return F.grid_sample(maps, grid, padding_mode=padding, align_corners=False)
+    at = (at - low) / side * len(pixels) - 0.5
+    if repeat_rim:
+        at = at.clamp(0, len(pixels) - 1)
+    columns, rows = (1 - (at[..., None] - pixels).abs()).clamp_min(0).unbind(1)
+    return rows[:, None] @ maps @ columns[:, None].mT
 
 
 def instance_embedding(features: Tensor, probabilities: Tensor) -> Tensor:
@@ -209,7 +215,8 @@ class ShapeMaskHead(PriorMaskHead):
         if self.training:
             return self.losses(maps, inner, outer, instances)
         fine = maps[2][:, None]
-        mask_rcnn_inference(resample(fine, outer, inner, fine.shape[-1], "border"), instances)
+        in_box = resample(fine, outer, inner, fine.shape[-1], repeat_rim=True)
+        mask_rcnn_inference(in_box, instances)
         return instances
 
     def losses(
