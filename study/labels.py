@@ -47,6 +47,7 @@ MODELS = {
     "deepmarc52": "Deep-MARC, hourglass-52",
     "deepmarc20": "Deep-MARC, hourglass-20",
     "shapeprop": "ShapeProp",
+    "shapemask": "ShapeMask",
     "contrastmask": "ContrastMask on OPMask",
     "cpmask_like": "CPMask-like",
 }

@@ -19,6 +19,7 @@ METHODS = {
     "deepmarc52": (21.0, set()),
     "deepmarc20": (3.1, set()),
     "shapeprop": (7.2, {"loss_activating", "loss_propagating"}),
+    "shapemask": (-1.1, {"loss_prior", "loss_coarse"}),
     "contrastmask": (5.0, {"loss_contrast"}),
     "cpmask_like": (2.9, {"loss_boundary", "loss_affinity"}),
 }
