@@ -21,7 +21,7 @@ from opmask.errors import UserError, main
 from study.spec.params import require
 
 # These depend on --scale and --device, whence a file of their own for another scale or a GPU.
-OF_A_MODEL = (models.step, models.machine)
+OF_A_MODEL = (models.step, models.machine, models.costs)
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], pd.DataFrame]] = {
     function.__name__: function
     for function in (

@@ -20,10 +20,13 @@ import pandas as pd
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from benchmarks import timing
-from benchmarks.session import VARIANTS, Job, Session, miniature_images
+from benchmarks.session import VARIANTS, Job, Session, miniature_images, variant
 from opmask.errors import UserError
 from opmask.training.hardware import KEEP_MEMORY
+from study.analysis.rivals import BACKBONE, RIVALS
+from study.labels import BASELINE, OURS
 from study.spec.params import load_params, require
+from study.spec.paths import WEIGHTS, Paths
 
 
 class Worker(ProcessPoolExecutor):
@@ -33,7 +36,7 @@ class Worker(ProcessPoolExecutor):
     """
 
     def __init__(self, job: Job, threads: int):
-        tuned = VARIANTS[job.variant].tuned and job.device == "cpu"
+        tuned = variant(job.variant).tuned and job.device == "cpu"
         own = {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
         super().__init__(1, env=own | (KEEP_MEMORY if tuned else {}))
         self.job = job
@@ -84,6 +87,37 @@ def machine(options: Namespace) -> pd.DataFrame:
     return contest(options, teams, steps=6, repeats=9)
 
 
+def costs(options: Namespace) -> pd.DataFrame:
+    """A training step and detection of every other system, against the baseline, once trained.
+
+    With the weights of a run, as an untrained model finds nothing whose mask it would have to draw.
+
+    Raises:
+        UserError: some of them are not trained at this scale.
+    """
+    params = {**load_params(), "scale": options.scale}
+    if params["scales"][options.scale]["data"]["kind"] != "miniature":
+        raise UserError(f"--scale: {options.scale} needs images of yours; there is miniature")
+    weights = {
+        method: str(Paths.of(params).train / f"{method}-{BACKBONE}-voc-0" / WEIGHTS)
+        for method in (BASELINE, OURS, *(one["method"] for one in RIVALS))
+    }
+    there = {method: path for method, path in weights.items() if Path(path).is_file()}
+    if BASELINE not in there:
+        raise UserError(f"{weights[BASELINE]} is missing: train `-S suite=rivals` first")
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        miniature_images(params["scales"][options.scale]["data"], Path(folder))
+        job = Job("", BACKBONE, options.scale, options.device, "", options.batch, folder)
+        workers = {
+            name: [stack.enter_context(Worker(replace(job, variant=name, weights=path), 1))]
+            for name, path in there.items()
+        }
+        rows = race(workers, 3, options.repeats or 9)
+        tested = race(workers, 3, options.repeats or 9, "detect")
+    parts = ["wall_s", "cpu_s", "ratio", "cpu_ratio"]
+    return rows.join(tested[parts].add_prefix("test_")).reset_index().assign(scale=options.scale)
+
+
 def contest(
     options: Namespace, teams: Mapping[str, Team], *, steps: int, repeats: int, starts: int = 1
 ) -> pd.DataFrame:
@@ -127,15 +161,19 @@ def contest(
     return rows.assign(**about, repeats=repeats, steps=steps, starts=starts)
 
 
-def race(teams: Mapping[str, Sequence[Worker]], steps: int, repeats: int) -> pd.DataFrame:
+def race(
+    teams: Mapping[str, Sequence[Worker]], steps: int, repeats: int, what: str = "train"
+) -> pd.DataFrame:
     """Of every team, by name: median seconds of one of its `steps`, images a second, what it said.
+
+    `what` a session does in a step.
 
     `ratio` and `cpu_ratio` are of the seconds an image, to the first team's.
     """
 
     def act(team: Sequence[Worker]) -> dict[str, float]:
         """What all, at the same time, answer: sums."""
-        started = [worker.start("train", steps) for worker in team]
+        started = [worker.start(what, steps) for worker in team]
         return pd.DataFrame([future.result() for future in started]).sum().to_dict()
 
     about = [{**t[0].start("ready").result(), "processes": len(t)} for t in teams.values()]

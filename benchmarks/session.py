@@ -1,8 +1,9 @@
 """One model as its own trainer would build it, ready to train.
 
-VARIANTS are compared: `opmask` is as trained by this project, `maskrcnn7` the same without the
-prior. `detectron2` is its own StandardROIHeads with the same layers and our settings,
-`detectron2-stock` without these. `plain` is a plain float32 transcription of the method.
+VARIANTS are compared, or methods by their names in paper.yaml: `opmask` is as trained by this
+project, `maskrcnn7` the same without the prior. `detectron2` is its own StandardROIHeads with the
+same layers and our settings, `detectron2-stock` without these. `plain` is a plain float32
+transcription of the method.
 """
 
 import itertools
@@ -63,6 +64,11 @@ VARIANTS = {
 }
 
 
+def variant(name: str) -> Variant:
+    """One of VARIANTS, or a method of paper.yaml on our heads."""
+    return VARIANTS.get(name) or Variant(name)
+
+
 @dataclass(frozen=True)
 class Job:
     """One model to build; plain values, so that another process can be told."""
@@ -79,14 +85,14 @@ class Job:
     def config(self, manifest: Manifest) -> tuple[CfgNode, dict[str, Any]]:
         """The run's own detectron2 config at this scale, with the heads of its variant; the run's
         specification. UserError if scale or backbone is unknown."""
-        params, variant = {**load_params(), "scale": self.scale}, VARIANTS[self.variant]
-        spec = specification(parse_run(f"{variant.method}-{self.backbone}-voc", 0, params), params)
+        params, own = {**load_params(), "scale": self.scale}, variant(self.variant)
+        spec = specification(parse_run(f"{own.method}-{self.backbone}-voc", 0, params), params)
         cfg = run_config(spec, manifest, self.weights)
         cfg.MODEL.DEVICE = self.device
         if self.device == "cpu" or torch.cuda.device_count() < 2:  # SyncBN needs several GPUs
             cfg.MODEL.ROI_BOX_HEAD.NORM = cfg.MODEL.ROI_MASK_HEAD.NORM = "BN"
-        use_heads(cfg, variant.heads)
-        cfg.SOLVER.PRECISION = variant.precision or self.precision or cfg.SOLVER.PRECISION
+        use_heads(cfg, own.heads)
+        cfg.SOLVER.PRECISION = own.precision or self.precision or cfg.SOLVER.PRECISION
         cfg.SOLVER.IMS_PER_BATCH = self.batch or cfg.SOLVER.IMS_PER_BATCH
         cfg.SOLVER.BASE_LR = 1e-4  # the models are to stay what they are while they are timed
         return cfg, spec
@@ -129,7 +135,7 @@ class Session:
         self.job, self.iteration, self.manifest = job, 0, job.manifest()
         self.cfg, self.specification = job.config(self.manifest)
         self.batch = self.cfg.SOLVER.IMS_PER_BATCH
-        self.model = build(self.cfg, tuned=VARIANTS[job.variant].tuned)
+        self.model = build(self.cfg, tuned=variant(job.variant).tuned)
         if job.weights:
             SafeCheckpointer(self.model).load(job.weights)
         elif job.scale == "coco":  # a deep frozen network without ImageNet's weights overflows
@@ -141,7 +147,7 @@ class Session:
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
         if not self.job.data:
-            masks = SharedPolygonMasks if VARIANTS[self.job.variant].tuned else PolygonMasks
+            masks = SharedPolygonMasks if variant(self.job.variant).tuned else PolygonMasks
             return itertools.repeat(synthetic_batch(self.batch, masks=masks))
         train = training_data(self.specification, self.manifest)
         dicts, _ = load_training_dicts(train.annotations, train.images, train.supervised_ids)
@@ -174,6 +180,16 @@ class Session:
             torch.cuda.synchronize()
             peak = torch.cuda.max_memory_allocated()
         return {"images": count * self.batch, "peak_memory_gib": peak / 2**30}
+
+    @torch.no_grad()
+    def detect(self, count: int) -> dict[str, float]:
+        """Detections with masks on `count` batches, loading included."""
+        self.model.eval()
+        for _ in range(count):
+            self.model(
+                [{k: v for k, v in one.items() if k != "instances"} for one in next(self.batches)]
+            )
+        return {"images": count * self.batch}
 
 
 def miniature_images(settings: dict[str, Any], folder: Path) -> None:

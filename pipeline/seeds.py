@@ -1,9 +1,10 @@
 """Pages of an experiment with several seeds, from the csv files of its folder (no DVC stage).
 
-Reads `{table1,contrasts,per_class}.csv` and, if it is there, `rivals.csv`; writes `table1.md`,
-`contrasts.md`, `README.md` and `gains.csv` beside them, `rivals.md`, and of an experiment with
-controls their figure. The report of the scale links to every folder of reports/experiments/ that
-has a `gains.csv` of it, and shows controls and other systems that are not among its own runs.
+Reads `{table1,contrasts,per_class}.csv` and, if there, `{rivals,combinations,costs}.csv`; writes
+`table1.md`, `contrasts.md`, `README.md` and `gains.csv` beside them, `rivals.md`, and of an
+experiment with controls their figure. The report of the scale links to every folder of
+reports/experiments/ that has a `gains.csv` of it, and shows controls and other systems that are not
+among its own runs.
 """
 
 import argparse
@@ -38,7 +39,9 @@ def run(argv: Sequence[str]) -> None:
     if len(drawn):
         style.save(draw(drawn), folder, "controls")
     if (path := folder / "rivals.csv").is_file():
-        write_page(path.with_suffix(".md"), "Other systems", rivals.blocks(read_csv(path)))
+        beside = (folder / f"{name}.csv" for name in ("combinations", "costs"))
+        known = (read_csv(one) if one.is_file() else None for one in beside)
+        write_page(path.with_suffix(".md"), "Other systems", rivals.blocks(read_csv(path), *known))
     below = controls.paragraphs(pairs)
     page = seeds.seeds_page(found, sorted(per_class["run"].unique()), scale, below, path.is_file())
     (folder / "README.md").write_text(page, encoding="utf-8")

@@ -49,6 +49,9 @@ MODELS = {
     "shapeprop": "ShapeProp",
     "shapemask": "ShapeMask",
     "contrastmask": "ContrastMask on OPMask",
+    "opmask_gt_boxinst": "OPMask, BoxInst's losses, true boxes",
+    "shapeprop_opmask": "ShapeProp with OPMask's prior",
+    "deepmarc20_opmask": "Deep-MARC, hourglass-20, with OPMask's prior",
     "cpmask_like": "CPMask-like",
 }
 

@@ -10,8 +10,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from pipeline import rivals as stage
+from study.analysis.combinations import combinations_table
 from study.analysis.contrasts import CONTRASTS
-from study.analysis.rivals import rival_contrasts, rivals_table
+from study.analysis.rivals import rival_contrasts, rivals_table, with_times
 from study.report.render import page
 from study.report.views import rivals as view
 from study.spec.run import Run
@@ -56,7 +57,7 @@ def student(gain, sd):
 
 
 def test_best_first_with_intervals_over_trainings_too():
-    found = rivals_table(table(), {"maskx": {"parameters": 2.4, "training": 1.1, "test": 1.0}})
+    found = rivals_table(table(), {"maskx": 2.4})
     assert found["method"].tolist() == ["maskrcnn_boxinst", "opmask", "maskx", "maskrcnn"]
     assert found.set_index("method")["value"].to_dict() == VALUES
     maskx = found.set_index("method").loc["maskx"]
@@ -64,7 +65,7 @@ def test_best_first_with_intervals_over_trainings_too():
     assert (maskx["gain"], maskx["behind"]) == (1, 5)
     assert (maskx["gain_low"], maskx["gain_high"]) == pytest.approx((1 - half, 1 + half))
     assert maskx["gain_p"] == pytest.approx(student(1, 2))
-    assert maskx["training"] == 1.1 and np.isnan(found.set_index("method").loc["opmask", "test"])
+    assert maskx["parameters"] == 2.4 and np.isnan(found.loc[1, "parameters"])  # of opmask
     assert maskx["quoted"] == 23.7  # voc → non-voc, of Table 1
 
 
@@ -96,6 +97,19 @@ def test_the_page_says_who_is_better_than_whom():
                         "Mask R-CNN"]  # fmt: skip
 
 
+def test_times_are_of_the_benchmark_by_method():
+    costs = pd.DataFrame(
+        {"variant": ["maskrcnn", "maskx"], "ratio": [1, 1.5], "test_ratio": [1, 2]}
+    )
+    found = with_times(rivals_table(table(), {}), costs).set_index("method")
+    assert found.loc["maskx", ["training", "test"]].tolist() == [1.5, 2]
+    assert np.isnan(found.loc["opmask", "training"])
+    text = page("x", view.blocks(rivals_table(table(), {}), costs=costs))
+    assert "1.50× |" in text and "2.00× |" in text
+    for nothing in (None, costs[:0]):
+        assert with_times(rivals_table(table(), {}), nothing)["test"].isna().all()
+
+
 def test_without_a_rival_there_is_nothing():
     alone = table()[:1]
     assert rivals_table(alone, {}).empty
@@ -110,7 +124,7 @@ def test_a_report_without_rivals_shows_those_of_an_experiment(tmp_path, monkeypa
         folder.mkdir(parents=True)
     table()[:1].to_csv(tables / "contrasts.csv", index=False)
     pd.DataFrame({"scale": [PARAMS["scale"]]}).to_csv(other / "gains.csv", index=False)
-    found = rivals_table(table(), {"maskx": {"parameters": 3.5, "training": 1.5, "test": 1.25}})
+    found = rivals_table(table(), {"maskx": 3.5})
     found.to_csv(other / "rivals.csv", index=False)
     monkeypatch.chdir(tmp_path)
     stage.run([])
@@ -131,3 +145,61 @@ def test_every_rival_is_a_method_and_documented():
     assert "cpmask_like" not in names  # a reconstruction takes no part in a ranking
     assert with_components - {"cpmask_like"} <= names
     assert all(f"`{name}`" in text for name in with_components)
+
+
+def curve(method, supervised, value, seed=100, **changes):
+    return {
+        "method": method, "supervised": supervised, "schedule": "held_out", "seed": seed,
+        "key": f"{method}-{supervised}-{seed}", "iteration": 650, "classes": "novel",
+        "task": "segm", "metric": "AP", "value": value, "low": value - 2, "high": value + 2,
+    } | changes  # fmt: skip
+
+
+def test_the_best_combination_has_the_highest_mean_on_held_out_images():
+    curves = pd.DataFrame(
+        [
+            curve("opmask_gt", "voc", 30.0),
+            curve("opmask_gt", "nonvoc", 20.0),
+            curve("opmask_boxinst", "voc", 29.0),
+            curve("opmask_boxinst", "nonvoc", 23.0),
+            # none of these may count
+            curve("opmask_gt", "voc", 90.0, classes="supervised"),
+            curve("opmask_gt", "voc", 90.0, task="bbox"),
+            curve("opmask_gt", "voc", 90.0, metric="AP50"),
+            curve("opmask", "voc", 90.0, schedule="search"),
+            curve("shapeprop_opmask", "voc", 90.0),  # of one direction alone
+        ]
+    )
+    found = combinations_table(curves)
+    assert found["method"].tolist() == ["opmask_boxinst", "opmask_gt"]
+    assert found["mean"].tolist() == [26.0, 25.0] and found["chosen"].tolist() == [True, False]
+    assert found.loc[0, ["nonvoc_low", "nonvoc_high"]].tolist() == [21, 25]
+    assert found["seeds"].tolist() == ["100", "100"]
+    twice = combinations_table(pd.concat([curves, curves.assign(seed=101, value=0.0)]))
+    assert twice.loc[0, "voc"] == 14.5 and np.isnan(twice.loc[0, "voc_low"])
+    assert combinations_table(curves[:0]).empty
+
+
+def test_the_page_names_the_best_combination_and_what_it_gave():
+    held = combinations_table(
+        pd.DataFrame(
+            [curve("opmask_gt", "voc", 30.0), curve("opmask_gt", "nonvoc", 20.0)]
+            + [curve("maskrcnn_boxinst", side, 26.0) for side in ("voc", "nonvoc")]
+        )
+    )
+    text = page("Other systems", view.blocks(rivals_table(table(), {}), held))
+    assert "**Best combination: Mask R-CNN, BoxInst's losses**" in text
+    assert "(seed 100, of which no result here is): 26.00, of 2 combinations; next OPMask" in text
+    assert "AP over the baseline: +8.00 (voc → non-voc); over OPMask: +2.00." in text
+    alone = page("Other systems", view.blocks(rivals_table(table()[:1], {}), held))
+    assert "Best combination" in alone and "On validation images" not in alone
+    assert "Best combination" not in page("x", view.blocks(rivals_table(table(), {})))
+
+
+def test_a_combination_is_never_chosen_on_validation_images_or_a_seed_of_results():
+    suite = PARAMS["suites"]["combinations"]
+    assert suite and all(name.endswith("-held_out") for name in suite)
+    schedule = PARAMS["schedules"]["held_out"]
+    assert schedule["hold_out"] and schedule["snapshot_period"] == schedule["max_iter"]
+    usual = PARAMS["schedules"]["130k"]
+    assert all(schedule[key] == usual[key] for key in ("max_iter", "steps"))

@@ -23,11 +23,11 @@ from study.spec.run import Run
 BACKBONE = "R50"
 RIVALS: Sequence[Mapping[str, Any]] = load("rivals")
 _METHODS = (BASELINE, OURS, *(one["method"] for one in RIVALS))
-COSTS = ("parameters", "training", "test")  # millions; times the baseline's
+TIMES = {"training": "ratio", "test": "test_ratio"}  # times the baseline's, of benchmark `costs`
 _PAIRS = {"gain": BASELINE, "behind": OURS}  # by column: what it is compared with
 COLUMNS = ["supervised", "method", "task", "value",
            *(f"{pair}{part}" for pair in _PAIRS for part in ("", "_low", "_high", "_p", "_p_holm")),
-           "seeds", "quoted", *COSTS]  # fmt: skip
+           "seeds", "quoted", "parameters"]  # fmt: skip
 
 
 def rival_contrasts(
@@ -54,17 +54,17 @@ def has_rivals(contrasts: pd.DataFrame) -> bool:
     return _has_rivals(name.partition("-")[0] for name in ran)
 
 
-def rivals_table(contrasts: pd.DataFrame, costs: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+def rivals_table(contrasts: pd.DataFrame, millions: Mapping[str, float]) -> pd.DataFrame:
     """A row a measure of a method in a direction, best first; empty if no rival was run.
 
     Args:
-        contrasts: contrasts.csv. costs: by method, COSTS.
+        contrasts: contrasts.csv. millions: of parameters, by method.
 
     Returns:
         Columns: supervised, method, task (segm: mask AP | oracle: mask IoU in true boxes), value
         (percent, novel classes, mean over seeds); gain over the baseline, behind: what OPMask has
         more; each with _low, _high (95 %, over images and trainings), _p and _p_holm (over all
-        gains and distances of this task); seeds; quoted (AP of Table 1, R-50, on COCO); COSTS.
+        gains and distances of this task); seeds; quoted (AP of Table 1, R-50, on COCO); parameters.
     """
     if not has_rivals(contrasts):
         return pd.DataFrame(columns=COLUMNS)
@@ -74,8 +74,7 @@ def rivals_table(contrasts: pd.DataFrame, costs: Mapping[str, Mapping[str, float
         [
             {"supervised": supervised, "method": method, "task": task}
             | _compared(rows, task, method, supervised)
-            | {"quoted": _quoted(method, supervised)}
-            | dict(costs.get(method, {}))
+            | {"quoted": _quoted(method, supervised), "parameters": millions.get(method, NAN)}
             for supervised in DIRECTIONS
             for task in MEASURES
             for method in _METHODS
@@ -86,6 +85,16 @@ def rivals_table(contrasts: pd.DataFrame, costs: Mapping[str, Mapping[str, float
         _correct(table, table["task"] == task)
     order = ["supervised", "task", "value"]
     return table.sort_values(order, ascending=[True, False, False], ignore_index=True)
+
+
+def with_times(table: pd.DataFrame, costs: pd.DataFrame | None) -> pd.DataFrame:
+    """`rivals_table` with TIMES; `costs` is `costs.csv` of `python -m benchmarks costs`, None or
+    without a method: NaN."""
+    times = pd.DataFrame() if costs is None or costs.empty else costs.set_index("variant")
+    known = {name: times.get(column, {}) for name, column in TIMES.items()}
+    return table.assign(
+        **{name: [float(one.get(m, NAN)) for m in table["method"]] for name, one in known.items()}
+    )
 
 
 def _compared(

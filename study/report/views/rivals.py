@@ -4,16 +4,24 @@ import pandas as pd
 
 from study.analysis.controls import MEASURES
 from study.analysis.estimate import ALPHA
+from study.analysis.rivals import with_times
 from study.labels import DIRECTIONS
 from study.report.blocks import Block, Bullets, Table
 from study.report.render import lay_out, say
 from study.report.words import WORDS
 
 
-def blocks(frame: pd.DataFrame) -> list[Block]:
-    """The page. `frame` is `rivals.csv`, of `analysis.rivals.rivals_table`."""
+def blocks(
+    frame: pd.DataFrame,
+    combinations: pd.DataFrame | None = None,
+    costs: pd.DataFrame | None = None,
+) -> list[Block]:
+    """The page. `frame` is `rivals.csv`, of `analysis.rivals.rivals_table`; `combinations` is
+    `combinations.csv`, of `analysis.combinations.combinations_table`; `costs` of the benchmark."""
+    frame = with_times(frame, costs)
+    chosen = [] if combinations is None or combinations.empty else _chosen(frame, combinations)
     if frame.empty:
-        return [WORDS["rivals"]["nothing"]]
+        return [WORDS["rivals"]["nothing"], *chosen]
     groups = [
         (direction, measure, rows)
         for supervised, direction in DIRECTIONS.items()
@@ -27,6 +35,18 @@ def blocks(frame: pd.DataFrame) -> list[Block]:
             Table(lay_out("rivals", rows.to_dict("records")), f"**{direction}**, {measure}", left=1)
             for direction, measure, rows in groups
         ),
+        *chosen,
+    ]
+
+
+def _chosen(frame: pd.DataFrame, combinations: pd.DataFrame) -> list[Block]:
+    """Which combination is best, what it gave on validation images, and how it was chosen."""
+    rows = combinations.to_dict("records")
+    own = frame[(frame["method"] == rows[0]["method"]) & (frame["task"] == "segm")]
+    return [
+        say("combinations", rows, own.to_dict("records")),
+        Table(lay_out("combinations", rows), "How the combination was chosen", left=1),
+        WORDS["rivals"]["combinations"],
     ]
 
 
