@@ -752,11 +752,18 @@ def test_rows_as_cells(tmp_path):
 
 @pytest.mark.parametrize("here", [True, False])
 def test_other_systems_are_compared_as_retrained_here_or_in_an_experiment(tmp_path, empty, here):
-    """Means 3 and 2 over three seeds, sd 0.1: far above 0. Weights: 9.5 − 8.25 million."""
-    ends = [(f"opmask-R50-{s}", f"shapeprop-R50-{s}") for s in ("nonvoc", "voc")]
+    """Three seeds, sd 0.1: all far above 0. Weights: 9.5 − 8.25 million, and 8.5 − 8.25."""
+    ends = [
+        (f"opmask-R50-{s}", f"{other}-R50-{s}")
+        for other in ("shapeprop", "shapemask")
+        for s in ("nonvoc", "voc")
+    ]
     rows = pd.DataFrame([{"a": a, "b": b, "task": "segm", "metric": "AP"} for a, b in ends])
-    rows = rows.assign(difference=[3.0, 2.0], low=[2.0, 1.5], high=[4.0, 2.5], seeds=3, sd=0.1)
-    costs = pd.DataFrame({"method": ["opmask", "shapeprop"], "parameters": [8.25, 9.5]})
+    gains = np.array([3.0, 2.0, 4.0, 5.0])
+    rows = rows.assign(difference=gains, low=gains - 0.5, high=gains + 0.5, seeds=3, sd=0.1)
+    costs = pd.DataFrame(
+        {"method": ["opmask", "shapeprop", "shapemask"], "parameters": [8.25, 9.5, 8.5]}
+    )
     own = {**empty, "tables/contrasts": pd.concat([empty["tables/contrasts"], rows])}
     tables = write(tmp_path / "s", own | {"tables/rivals": costs} if here else empty)
     if not here:
@@ -764,9 +771,9 @@ def test_other_systems_are_compared_as_retrained_here_or_in_an_experiment(tmp_pa
         found = {"gains": pd.DataFrame({"scale": ["s"]}), "contrasts": rows, "rivals": costs}
         write(folder, found)
     graded = {one.claim.id: one for one in grade(tables)}
-    assert [c.value for c in graded["others"].cells] == [3.0, 2.0]
+    assert [c.value for c in graded["others"].cells] == [3.0, 2.0, 4.0, 5.0]
     assert graded["others"].verdict == graded["simpler"].verdict == HOLDS
-    assert [c.value for c in graded["simpler"].cells] == [1.25]
+    assert [c.value for c in graded["simpler"].cells] == [1.25, 0.25]
     assert graded["others"].beside[0].startswith("OPMask R101 − ShapeMask R101")
 
 
