@@ -15,7 +15,7 @@ from opmask.integrity import verified
 from pipeline.reporting import Scale, report_stage
 from study.analysis.combinations import combinations_table
 from study.analysis.held_out import read_curves
-from study.analysis.rivals import BACKBONE, COLUMNS, has_rivals, rivals_table
+from study.analysis.rivals import BACKBONE, COLUMNS, has_rivals, rivals_table, with_times
 from study.labels import DIRECTIONS
 from study.report.inputs import read_csv, read_repeated
 from study.report.render import write_table
@@ -31,11 +31,12 @@ def run(scale: Scale) -> None:
         table = rivals_table(contrasts, millions(scale)).round(4)
     else:
         table = _of_an_experiment(scale, "rivals", COLUMNS)
+    table = with_times(table, _of_an_experiment(scale, "costs", []))
     tried = combinations_table(read_curves(scale.paths.search, scale.runs)).round(4)
     if tried.empty:
         tried = _of_an_experiment(scale, "combinations", list(tried))
     tried.to_csv(scale.paths.tables / "combinations.csv", index=False)
-    blocks = view.blocks(table, tried, _of_an_experiment(scale, "costs", []))
+    blocks = view.blocks(table, tried)
     write_table(scale.paths.tables / "rivals.csv", table, "Other systems", blocks)
 
 

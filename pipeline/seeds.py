@@ -13,6 +13,7 @@ from pathlib import Path
 
 from opmask.errors import main
 from study.analysis.controls import controls_table
+from study.analysis.rivals import with_times
 from study.figures import style
 from study.figures.controls import draw
 from study.report.inputs import read_csv
@@ -41,7 +42,9 @@ def run(argv: Sequence[str]) -> None:
     if (path := folder / "rivals.csv").is_file():
         beside = (folder / f"{name}.csv" for name in ("combinations", "costs"))
         known = (read_csv(one) if one.is_file() else None for one in beside)
-        write_page(path.with_suffix(".md"), "Other systems", rivals.blocks(read_csv(path), *known))
+        tried, costs = known
+        ranked = with_times(read_csv(path), costs)
+        write_page(path.with_suffix(".md"), "Other systems", rivals.blocks(ranked, tried))
     below = controls.paragraphs(pairs)
     page = seeds.seeds_page(found, sorted(per_class["run"].unique()), scale, below, path.is_file())
     (folder / "README.md").write_text(page, encoding="utf-8")

@@ -349,7 +349,8 @@ def test_figures_are_shown_by_relative_path_with_their_rule():
     assert "figure3.png" not in page  # was not made
     assert "Figure 5 show photographs" in page and "`runs/mine/figures/`" in page
     missing = (
-        "Table 1, Table 2, Table 3, Masks in true boxes (not in the paper), Figure 3, Figure 4"
+        "Table 1, Table 2, Table 3, Masks in true boxes (not in the paper), "
+        "Other systems on the same base (not in the paper), Figure 3, Figure 4"
     )
     assert f"left out: {missing}, Figure 6" in page
     assert "## Figures" not in readme_of()

@@ -13,7 +13,7 @@ SCHEDULE = (
 )
 _PARTS = {"value": "", "low": "_low", "high": "_high"}
 COLUMNS = ["method", *(f"{one}{part}" for one in DIRECTIONS for part in _PARTS.values()),
-           "mean", "seeds", "chosen"]  # fmt: skip
+           "mean", "seed", "chosen"]  # fmt: skip
 
 
 def combinations_table(curves: pd.DataFrame) -> pd.DataFrame:
@@ -25,7 +25,7 @@ def combinations_table(curves: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns: method; nonvoc and voc (mask AP of novel classes on the held-out images, percent,
         mean over seeds), each with _low and _high (95 %, over these images; NaN of several seeds);
-        mean, of both; seeds, as text; chosen.
+        mean, of both; seed, as text; chosen.
     """
     rows = curves[(curves["schedule"] == SCHEDULE) & (curves["classes"] == "novel")]
     rows = rows[(rows["task"] == "segm") & (rows["metric"] == "AP")]
@@ -35,7 +35,7 @@ def combinations_table(curves: pd.DataFrame) -> pd.DataFrame:
         sides = {side: part for side, part in own.groupby("supervised") if side in DIRECTIONS}
         if len(sides) < len(DIRECTIONS):
             continue
-        one = {"method": method, "seeds": ", ".join(map(str, sorted(own["seed"].unique())))}
+        one = {"method": method, "seed": ", ".join(map(str, sorted(own["seed"].unique())))}
         for side, part in sides.items():
             alone = len(part) == 1
             one |= {

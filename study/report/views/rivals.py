@@ -4,39 +4,36 @@ import pandas as pd
 
 from study.analysis.controls import MEASURES
 from study.analysis.estimate import ALPHA
-from study.analysis.rivals import with_times
 from study.labels import DIRECTIONS
 from study.report.blocks import Block, Bullets, Table
 from study.report.render import lay_out, say
 from study.report.words import WORDS
 
 
-def blocks(
-    frame: pd.DataFrame,
-    combinations: pd.DataFrame | None = None,
-    costs: pd.DataFrame | None = None,
-) -> list[Block]:
-    """The page. `frame` is `rivals.csv`, of `analysis.rivals.rivals_table`; `combinations` is
-    `combinations.csv`, of `analysis.combinations.combinations_table`; `costs` of the benchmark."""
-    frame = with_times(frame, costs)
+def blocks(frame: pd.DataFrame, combinations: pd.DataFrame | None = None) -> list[Block]:
+    """The page. `frame` is `rivals.csv`, of `analysis.rivals.rivals_table` and `with_times`;
+    `combinations` is `combinations.csv`, of `analysis.combinations.combinations_table`."""
     chosen = [] if combinations is None or combinations.empty else _chosen(frame, combinations)
     if frame.empty:
         return [WORDS["rivals"]["nothing"], *chosen]
     groups = [
-        (direction, measure, rows)
-        for supervised, direction in DIRECTIONS.items()
-        for task, measure in MEASURES.items()
+        (supervised, task, rows)
+        for supervised in DIRECTIONS
+        for task in MEASURES
         if len(rows := frame[(frame["supervised"] == supervised) & (frame["task"] == task)])
     ]
     return [
-        Bullets([sentence(*group) for group in groups]),
-        WORDS["rivals"]["about"],
-        *(
-            Table(lay_out("rivals", rows.to_dict("records")), f"**{direction}**, {measure}", left=1)
-            for direction, measure, rows in groups
-        ),
+        Bullets([sentence(DIRECTIONS[one], MEASURES[task], rows) for one, task, rows in groups]),
+        WORDS["rivals"]["about"].format(seeds=int(frame["seeds"].max())),
+        *(_table(*group) for group in groups),
         *chosen,
     ]
+
+
+def _table(supervised: str, task: str, rows: pd.DataFrame) -> Table:
+    columns = "rivals_more" if task == "segm" else "rivals"
+    caption = f"**{DIRECTIONS[supervised]}**, {MEASURES[task]}"
+    return Table(lay_out(columns, rows.to_dict("records")), caption, wrap=True)
 
 
 def _chosen(frame: pd.DataFrame, combinations: pd.DataFrame) -> list[Block]:
@@ -45,7 +42,7 @@ def _chosen(frame: pd.DataFrame, combinations: pd.DataFrame) -> list[Block]:
     own = frame[(frame["method"] == rows[0]["method"]) & (frame["task"] == "segm")]
     return [
         say("combinations", rows, own.to_dict("records")),
-        Table(lay_out("combinations", rows), "How the combination was chosen", left=1),
+        Table(lay_out("combinations", rows), "How the combination was chosen"),
         WORDS["rivals"]["combinations"],
     ]
 
