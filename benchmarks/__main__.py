@@ -25,8 +25,8 @@ OF_A_MODEL = (models.step, models.machine, models.costs)
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], pd.DataFrame]] = {
     function.__name__: function
     for function in (
-        *(*OF_A_MODEL, evaluator.evaluator, evaluator.bootstrap),
-        *(coco_size.coco_size, coco_repro.coco_repro),
+        *(models.step, models.machine, evaluator.evaluator, evaluator.bootstrap),
+        *(coco_size.coco_size, coco_repro.coco_repro, models.costs),
     )
 }
 

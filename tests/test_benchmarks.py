@@ -6,6 +6,7 @@ import json
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from benchmarks.models import Worker
 from benchmarks.session import Job, build, miniature_images, use_heads
 from opmask.data.coco import load_training_dicts
 from opmask.data.loader import build_loader
+from opmask.errors import UserError
 from study.spec.params import load_params
 
 
@@ -212,6 +214,31 @@ def test_medians_are_over_processes_started_anew(monkeypatch):
         4,
         3,
     ]
+
+
+def test_costs_are_of_what_was_trained_to_the_baseline(tmp_path, monkeypatch):
+    """A step of the baseline takes 2 s, of Mask^X 3; each has its own weights."""
+    now, asked = [0.0], {}
+    runs = tmp_path / "runs" / "miniature" / "train"
+    monkeypatch.setattr(models, "Paths", SimpleNamespace(of=lambda _: SimpleNamespace(train=runs)))
+    options = command_line.parser().parse_args(["--repeats", "2"])
+    with pytest.raises(UserError, match=r"maskrcnn-R50-voc-0.*is missing: train `-S suite=rivals`"):
+        models.costs(options)
+    for name in ("maskx", "maskrcnn"):
+        (runs / f"{name}-R50-voc-0").mkdir(parents=True)
+        (runs / f"{name}-R50-voc-0" / "model_final.pth").touch()
+
+    def worker(job, threads):
+        asked[job.variant] = job.weights
+        return FakeWorker(now, {"maskrcnn": 2, "maskx": 3}[job.variant])
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(models, "Worker", worker)
+    monkeypatch.setattr(models, "miniature_images", lambda settings, folder: None)
+    rows = models.costs(options)
+    assert rows["variant"].tolist() == ["maskrcnn", "maskx"]
+    assert rows["ratio"].tolist() == rows["test_ratio"].tolist() == [1, 1.5]
+    assert asked["maskx"].endswith("maskx-R50-voc-0/model_final.pth")
 
 
 def test_csv_says_where_it_was_measured(tmp_path, monkeypatch):
