@@ -42,7 +42,8 @@ def run(scale: Scale) -> None:
     (paths.reports / README).write_text(readme(inputs), encoding="utf-8")
     (paths.reports / "index.html").write_text(html_page(inputs), encoding="utf-8")
     tables = {path.parts[-3]: read_csv(path) for path in paths.all_reports.glob(TABLE1)}
-    index = render_index(tables, read_experiments(paths.all_reports))
+    claims = {path.parts[-2]: read_csv(path) for path in paths.all_reports.glob("*/claims.csv")}
+    index = render_index(tables, read_experiments(paths.all_reports), claims)
     (paths.all_reports / README).write_text(index, encoding="utf-8")
     for line in headline(inputs):
         print(line)

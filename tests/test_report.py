@@ -21,10 +21,12 @@ from study.analysis.comparison import comparisons
 from study.analysis.contrasts import contrast_table
 from study.analysis.estimate import Estimate
 from study.analysis.resampling import Resampler
+from study.claims.rules import FAILS, HOLDS, UNDECIDED
+from study.claims.sources import OURS
 from study.report.command import command
 from study.report.curves import loss_curves
 from study.report.inputs import Inputs, TrainedRun
-from study.report.overview import metrics, render_index
+from study.report.overview import agreement, metrics, render_index
 from study.report.pages import readme
 from study.spec.params import load_params
 from study.spec.results import METRICS, read_per_class, summarise
@@ -239,6 +241,27 @@ def test_scales_side_by_side(project):
     assert header.index("miniature") < header.index("coco") < header.index("mine")
     assert "13.0" in text and "none of the 4 comparisons" in text
     assert "No scale has been run." in render_index({})
+
+
+def test_what_two_scales_decide_of_the_same_claims():
+    def ledger(**verdicts):
+        rows = [(key, f"Of {key}.", OURS, verdict) for key, verdict in verdicts.items()]
+        return pd.DataFrame(rows, columns=["id", "reading", "kind", "verdict"])
+
+    small = ledger(a=HOLDS, b=HOLDS, c=FAILS, d=HOLDS, e=UNDECIDED, f=FAILS)
+    large = ledger(a=HOLDS, b=FAILS, c=FAILS, d=UNDECIDED, e=HOLDS, f=HOLDS)
+    arithmetic = pd.DataFrame({"id": ["x"], "reading": ["X."], "kind": ["?"], "verdict": [HOLDS]})
+    large = pd.concat([large, arithmetic])
+    assert agreement(small, pd.concat([large, arithmetic])) == {
+        "both": ["Of a."], "neither": ["Of c."], "first": ["Of b."], "second": ["Of f."],
+        "one": ["Of d."], "other": ["Of e."],
+    }  # fmt: skip
+    tables = {"miniature": NO_TABLE1, "coco_small": NO_TABLE1}
+    text = render_index(tables, claims={"miniature": small, "coco_small": large})
+    assert "`miniature` and `coco_small` both decide 4 of them, 2 alike and 2 not." in text
+    assert "Hold at `miniature` and not at `coco_small`: Of b." in text
+    assert "Decided at `miniature` alone: 1; at `coco_small` alone: 1 (Of e.)." in text
+    assert "decide" not in render_index(tables, claims={"miniature": small})
 
 
 def test_scales_with_other_backbones_side_by_side():
