@@ -93,11 +93,11 @@ def test_holm_is_over_every_difference_once():
 def test_the_page_says_who_is_better_than_whom():
     text = page("Other systems", view.blocks(shown(table())))
     assert (
-        "voc → non-voc, mask AP: better than the baseline: Mask R-CNN, BoxInst's losses, OPMask; "
-        "better than OPMask: Mask R-CNN, BoxInst's losses; worse than OPMask: none." in text
+        "voc → non-voc, mask AP: better than the baseline: Mask R-CNN + BoxInst's losses, OPMask; "
+        "better than OPMask: Mask R-CNN + BoxInst's losses; worse than OPMask: none." in text
     )
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
-    assert rows[1:] == ["Mask R-CNN, BoxInst's losses", "OPMask", "Mask^X R-CNN, no MLP",
+    assert rows[1:] == ["Mask R-CNN + BoxInst's losses", "OPMask", "Mask^X R-CNN (no MLP)",
                         "Mask R-CNN"]  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def test_the_page_names_the_best_combination_and_what_it_gave():
         )
     )
     text = page("Other systems", view.blocks(shown(table()), held))
-    assert "**Best combination: Mask R-CNN, BoxInst's losses**" in text
+    assert "**Best combination: Mask R-CNN + BoxInst's losses**" in text
     assert "(seed 100, of which no result here is): 26.00, of 2 combinations; next OPMask" in text
     assert "AP over the baseline: +8.00 (voc → non-voc); over OPMask: +2.00." in text
     alone = page("Other systems", view.blocks(shown(table()[:1]), held))
