@@ -93,12 +93,21 @@ def test_holm_is_over_every_difference_once():
 def test_the_page_says_who_is_better_than_whom():
     text = page("Other systems", view.blocks(shown(table())))
     assert (
-        "voc → non-voc, mask AP: better than the baseline: Mask R-CNN + BoxInst's losses, OPMask; "
+        "voc → non-voc, mask AP, decided: better than the baseline: "
+        "Mask R-CNN + BoxInst's losses, OPMask; "
         "better than OPMask: Mask R-CNN + BoxInst's losses; worse than OPMask: none." in text
     )
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
     assert rows[1:] == ["Mask R-CNN + BoxInst's losses", "OPMask", "Mask^X R-CNN (no MLP)",
                         "Mask R-CNN"]  # fmt: skip
+
+
+def test_the_page_of_everything_leaves_tables_of_iou_to_a_page_of_their_own():
+    both = pd.concat([table(), table().assign(task="oracle")])
+    found = page("x", view.body(shown(both)))
+    assert "**voc → non-voc**, mask AP" in found and "**voc → non-voc**, mask IoU" not in found
+    assert "[rivals.md](tables/rivals.md)" in found
+    assert "**voc → non-voc**, mask IoU" in page("x", view.blocks(shown(both)))
 
 
 def test_times_are_of_the_benchmark_by_method():

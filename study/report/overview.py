@@ -65,9 +65,10 @@ def render_index(
     ]
     lines = [(scale, scale_in_words(scale), headline(found[scale], scale)) for scale in scales]
     gains = [Table(pd.DataFrame(rows), left=2)] if rows else []
+    ledgers = {scale: claims[scale] for scale in scales if claims and scale in claims}
     pairs = [
-        say("agreement", *pair, agreement(*(claims[scale] for scale in pair)))
-        for pair in combinations([scale for scale in scales if scale in (claims or {})], 2)
+        say("agreement", *pair, agreement(*(ledgers[scale] for scale in pair)))
+        for pair in combinations(ledgers, 2)
     ]
     return render("reports.md.j2", scales=lines, gains=gains, pairs=pairs)
 

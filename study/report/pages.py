@@ -40,7 +40,7 @@ CODE = "https://github.com/dbtimp/OPMask"
 _TABLES: dict[str, Callable[[pd.DataFrame], list[Block]]] = {
     "table1": table1.body,
     "oracle": oracle.body,
-    "rivals": rivals.blocks,
+    "rivals": rivals.body,
     "table2": table2.body,
     "table3": table3.body,
 }
@@ -91,7 +91,7 @@ def _context(inputs: Inputs, shown: Inputs) -> dict[str, Any]:
         name: view(shown.tables[name]) for name, view in _TABLES.items() if name in shown.tables
     }
     if {"rivals", "combinations"} <= shown.tables.keys():
-        tables["rivals"] = rivals.blocks(shown.tables["rivals"], shown.tables["combinations"])
+        tables["rivals"] = rivals.body(shown.tables["rivals"], shown.tables["combinations"])
     titles = WORDS["tables"] | {name: one["title"] for name, one in WORDS["figures"].items()}
     there = {*tables, *(one.name for one in drawn), *figures.photographs(shown)}
     counts = claims.counts(shown.claims)

@@ -10,6 +10,14 @@ from study.report.render import lay_out, say
 from study.report.words import WORDS
 
 
+def body(frame: pd.DataFrame, combinations: pd.DataFrame | None = None) -> list[Block]:
+    """`blocks` without the tables of mask IoU, for the page of everything."""
+    further = MEASURES["oracle"]
+    found = blocks(frame, combinations)
+    short = [one for one in found if not (isinstance(one, Table) and further in one.caption)]
+    return short if len(short) == len(found) else [*short, WORDS["rivals"]["further"]]
+
+
 def blocks(frame: pd.DataFrame, combinations: pd.DataFrame | None = None) -> list[Block]:
     """The page. `frame` is `rivals.csv`, of `analysis.rivals.rivals_table` and `with_times`;
     `combinations` is `combinations.csv`, of `analysis.combinations.combinations_table`."""
