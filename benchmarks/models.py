@@ -27,6 +27,7 @@ from study.analysis.rivals import BACKBONE, RIVALS
 from study.labels import BASELINE, OURS
 from study.spec.params import load_params, require
 from study.spec.paths import WEIGHTS, Paths
+from study.spec.run import parse_run
 
 
 class Worker(ProcessPoolExecutor):
@@ -93,13 +94,13 @@ def costs(options: Namespace) -> pd.DataFrame:
     With the weights of a run, as an untrained model finds nothing whose mask it would have to draw.
 
     Raises:
-        UserError: some of them are not trained at this scale.
+        UserError: the baseline is not trained at this scale, or its images are not drawn.
     """
     params = {**load_params(), "scale": options.scale}
     if params["scales"][options.scale]["data"]["kind"] != "miniature":
         raise UserError(f"--scale: {options.scale} needs images of yours; there is miniature")
     weights = {
-        method: str(Paths.of(params).train / f"{method}-{BACKBONE}-voc-0" / WEIGHTS)
+        method: str(Paths.of(params).train / _run_key(method, params) / WEIGHTS)
         for method in (BASELINE, OURS, *(one["method"] for one in RIVALS))
     }
     there = {method: path for method, path in weights.items() if Path(path).is_file()}
@@ -116,6 +117,10 @@ def costs(options: Namespace) -> pd.DataFrame:
         tested = race(workers, 3, options.repeats or 9, "detect")
     parts = ["wall_s", "cpu_s", "ratio", "cpu_ratio"]
     return rows.join(tested[parts].add_prefix("test_")).reset_index().assign(scale=options.scale)
+
+
+def _run_key(method: str, params: Mapping[str, Any]) -> str:
+    return parse_run(f"{method}-{BACKBONE}-voc", 0, params).key
 
 
 def contest(

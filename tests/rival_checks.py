@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tiny import IDS, OVERRIDES, write_images
 from opmask.evaluation.inference import detect, load_model
 from opmask.evaluation.oracle import measure_in_true_boxes, segment
 from opmask.model.config import load_config, paper_config
+from opmask.model.precision import use_precision
 from opmask.training.hardware import Hardware
 from opmask.training.trainer import train
 
@@ -87,6 +89,23 @@ def layout_does_not_matter(heads: torch.nn.Module) -> None:
     before, after = losses_of(heads), losses_of(other, features=features)
     for name, loss in before.items():
         torch.testing.assert_close(after[name], loss, rtol=1e-4, atol=1e-6)
+
+
+def bf16_is_near_float32(
+    heads: torch.nn.Module, layers: Sequence[torch.nn.Module], dtypes: Sequence[torch.dtype]
+) -> None:
+    """Losses in bf16 are near those in float32; `layers` compute in `dtypes`."""
+    expected = losses_of(heads)
+    use_precision(torch.nn.ModuleDict({"roi_heads": heads}), "bf16")
+    seen: list[torch.dtype] = []
+    for layer in layers:
+        layer.register_forward_hook(lambda *args: seen.append(args[-1].dtype))
+    maps = {name: value.bfloat16() for name, value in inputs()[0].items()}
+    found = losses_of(heads, features=maps)
+    assert seen == list(dtypes)
+    for name, loss in found.items():
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, expected[name], rtol=0.03, atol=0)
 
 
 def without_objects() -> list[Instances]:

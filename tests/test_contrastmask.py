@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from rival_checks import (
+    bf16_is_near_float32,
     ddp_gets_every_gradient,
     gradients,
     layout_does_not_matter,
@@ -19,7 +20,6 @@ from test_method import build, inputs
 from test_over_ranks import alone  # noqa: F401 - a fixture
 from torch import nn
 
-from opmask.model.precision import use_precision
 from opmask.model.roi_heads import is_ground_truth
 from opmask.rivals.contrastmask import (
     contrast_loss,
@@ -261,17 +261,8 @@ def test_any_grid_and_prior(grid, combined):
 
 def test_bf16_is_near_float32():
     heads = heads_of(CONTRASTMASK__SAMPLED="1.0")
-    expected = losses_of(heads)
-    use_precision(nn.ModuleDict({"roi_heads": heads}), "bf16")
-    seen = []
-    for layer in (heads.contrastive_head.encoder, heads.contrastive_head.fuse):
-        layer.register_forward_hook(lambda *args: seen.append(args[-1].dtype))
-    maps = {name: value.bfloat16() for name, value in inputs()[0].items()}
-    found = losses_of(heads, features=maps)
-    assert seen == [torch.bfloat16, torch.float32]
-    for name, loss in found.items():
-        assert loss.dtype == torch.float32
-        torch.testing.assert_close(loss, expected[name], rtol=0.03, atol=0)
+    layers = (heads.contrastive_head.encoder, heads.contrastive_head.fuse)
+    bf16_is_near_float32(heads, layers, [torch.bfloat16, torch.float32])
 
 
 def test_oracle_masks_are_of_their_class():

@@ -10,6 +10,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from rival_checks import (
+    bf16_is_near_float32,
     ddp_gets_every_gradient,
     gradients,
     layout_does_not_matter,
@@ -29,7 +30,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from opmask.errors import UserError
 from opmask.model.config import paper_config
-from opmask.model.precision import use_precision
 from opmask.rivals import shapemask
 from opmask.rivals.shapemask import (
     ShapeMaskHead,
@@ -454,17 +454,8 @@ def test_it_combines_with_the_prior_on_any_grid(grid, combined):
 def test_bf16_is_near_float32():
     heads = heads_of()
     heads.mask_head.priors, heads.mask_head.collecting = torch.rand(5, 8, 8), False
-    expected = losses_of(heads)
-    use_precision(nn.ModuleDict({"roi_heads": heads}), "bf16")
-    seen = []
-    for layer in (heads.mask_head.mask_fcn1, heads.mask_head.weigh):
-        layer.register_forward_hook(lambda *args: seen.append(args[-1].dtype))
-    maps = {name: value.bfloat16() for name, value in inputs()[0].items()}
-    found = losses_of(heads, features=maps)
-    assert seen == [torch.float32, torch.bfloat16]
-    for name, loss in found.items():
-        assert loss.dtype == torch.float32
-        torch.testing.assert_close(loss, expected[name], rtol=0.03, atol=0)
+    layers = (heads.mask_head.mask_fcn1, heads.mask_head.weigh)
+    bf16_is_near_float32(heads, layers, [torch.float32, torch.bfloat16])
 
 
 def test_oracle_masks_stand_alone():

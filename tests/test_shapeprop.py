@@ -6,6 +6,7 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.structures import BitMasks, Boxes, Instances
 from rival_checks import (
+    bf16_is_near_float32,
     ddp_gets_every_gradient,
     gradients,
     layout_does_not_matter,
@@ -22,7 +23,6 @@ from test_over_ranks import alone  # noqa: F401 - a fixture
 from torch import nn
 from torch.nn import functional as F
 
-from opmask.model.precision import use_precision
 from opmask.rivals.shapeprop import (
     ShapeProp,
     ShapePropMaskHead,
@@ -288,17 +288,8 @@ def test_it_combines_with_the_prior_on_any_grid(grid, combined):
 
 def test_bf16_is_near_float32():
     heads = heads_of(PRIOR)
-    expected = losses_of(heads)
-    use_precision(nn.ModuleDict({"roi_heads": heads}), "bf16")
-    seen = []
-    for layer in (heads.shapeprop.activating, heads.shapeprop.encoder):
-        layer.register_forward_hook(lambda *args: seen.append(args[-1].dtype))
-    maps = {name: value.bfloat16() for name, value in inputs()[0].items()}
-    found = losses_of(heads, features=maps)
-    assert seen == [torch.bfloat16, torch.float32]
-    for name, loss in found.items():
-        assert loss.dtype == torch.float32
-        torch.testing.assert_close(loss, expected[name], rtol=0.03, atol=0)
+    layers = (heads.shapeprop.activating, heads.shapeprop.encoder)
+    bf16_is_near_float32(heads, layers, [torch.bfloat16, torch.float32])
 
 
 def test_oracle_masks_are_of_their_class():

@@ -11,10 +11,9 @@ from study.report.words import WORDS
 
 
 def body(frame: pd.DataFrame, combinations: pd.DataFrame | None = None) -> list[Block]:
-    """`blocks` without the tables of mask IoU, for the page of everything."""
-    further = MEASURES["oracle"]
+    """`blocks` with the tables of mask AP alone, for the page of everything."""
     found = blocks(frame, combinations)
-    short = [one for one in found if not (isinstance(one, Table) and further in one.caption)]
+    short = [one for one in found if not isinstance(one, Table) or MEASURES["segm"] in one.caption]
     return short if len(short) == len(found) else [*short, WORDS["rivals"]["further"]]
 
 
