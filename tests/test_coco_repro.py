@@ -1,6 +1,7 @@
 """Scale `coco` by DVC, from data in COCO's layout to Table 1; few images, a small model."""
 
 import json
+import subprocess
 
 import pandas as pd
 import pytest
@@ -30,6 +31,18 @@ def test_scale_coco_reaches_its_first_table(tmp_path, monkeypatch):
     table = pd.read_csv(project / "reports/coco/tables/table1.csv")
     found = table[(table["backbone"] == "R50") & table["ours"].notna()]
     assert set(found["supervised"]) == {"voc"} and found["method"].nunique() == 3
+
+
+def test_a_lost_process_is_no_end(monkeypatch, tmp_path):
+    """A stage whose error says that repeating it resumes is repeated, once, and that is counted."""
+    lost = subprocess.CompletedProcess([], 2, "", "it was lost; repeat the command to resume")
+    said = [lost, *[subprocess.CompletedProcess([], 0, "", "")] * len(coco_repro.STAGES)]
+    monkeypatch.setattr(coco_repro, "call", lambda *_: said.pop(0))
+    done = pd.DataFrame(coco_repro.stages(tmp_path))
+    assert list(done["repeats"]) == [1] + [0] * (len(coco_repro.STAGES) - 1) and not said
+    monkeypatch.setattr(coco_repro, "call", lambda *_: lost)
+    with pytest.raises(coco_repro.UserError, match="stage code: it was lost"):
+        list(coco_repro.stages(tmp_path))
 
 
 def test_what_fails_is_said(tmp_path, monkeypatch):

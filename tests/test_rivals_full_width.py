@@ -22,6 +22,9 @@ METHODS = {
     "shapemask": (-1.1, {"loss_prior", "loss_coarse"}),
     "contrastmask": (5.0, {"loss_contrast"}),
     "cpmask_like": (2.9, {"loss_boundary", "loss_affinity"}),
+    "opmask_gt_boxinst": (1.8, {"loss_projection", "loss_pairwise"}),
+    "shapeprop_opmask": (9.0, {"loss_activating", "loss_propagating"}),
+    "deepmarc20_opmask": (3.1, set()),
 }
 
 

@@ -32,7 +32,9 @@ METHODS = {name: one for name, one in PARAMS["methods"].items() if "components" 
 TAUGHT_BY_BOXES = {
     "maskrcnn_boxinst": {"mask_head"},
     "opmask_boxinst": {"mask_head"},
+    "opmask_gt_boxinst": {"mask_head"},
     "shapeprop": {"shapeprop"},
+    "shapeprop_opmask": {"shapeprop"},
     "contrastmask": {"contrastive_head"},
 }
 
