@@ -20,8 +20,9 @@ def run(scale: Scale) -> None:
     """Command line of the stage."""
     per_class = read_per_class(scale.paths.runs, scale.scheduled)
     resampler = Resampler(scale.paths.evaluate, per_class, **scale.params["bootstrap"])
-    known = (*CONTRASTS, *control_contrasts(scale.scheduled), *further_contrasts(scale.scheduled))
-    wanted = (*known, *rival_contrasts(scale.scheduled, known))
+    known = (*CONTRASTS, *control_contrasts(scale.scheduled))
+    rivals = rival_contrasts(scale.scheduled, known)
+    wanted = (*known, *further_contrasts(scale.scheduled, (*known, *rivals)), *rivals)
     # rounded once, so that every page that is written from it says the same
     table = contrast_table(resampler, wanted, Oracle(resampler)).round(4)
     path = scale.paths.tables / "contrasts.csv"

@@ -19,7 +19,7 @@ from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_cfg, write_images
 
-from opmask.data.loader import TrainingBatches, build_loader
+from opmask.data.loader import build_loader
 from opmask.errors import UserError
 from opmask.model.config import load_config
 from opmask.training import trainer
@@ -248,33 +248,6 @@ def test_detectron2_loads_what_a_run_leaves(data, tmp_path):
     found = DefaultPredictor(cfg)(image)["instances"]
     assert found.pred_masks.shape == (len(found), 64, 64)
     assert len(found) > 0
-
-
-def test_batches_do_not_depend_on_where_one_starts():
-    landscape = [True, False, True, True, False, True, False]
-    whole = iter(TrainingBatches(landscape, 2, seed=3))
-    expected = [next(whole) for _ in range(20)]
-    later = iter(TrainingBatches(landscape, 2, seed=3, start=8))
-    assert [next(later) for _ in range(12)] == expected[8:]
-    for batch in expected:
-        assert len({landscape[index] for index, _ in batch}) == 1
-    assert {index for batch in expected for index, _ in batch} == set(range(7))
-    other = iter(TrainingBatches(landscape, 2, seed=4))
-    assert [next(other) for _ in range(20)] != expected
-
-
-def test_processes_share_every_batch(monkeypatch):
-    whole = iter(TrainingBatches([True] * 5, 4, seed=0))
-    expected = [next(whole) for _ in range(5)]
-    monkeypatch.setattr("opmask.data.loader.comm.get_world_size", lambda: 2)
-    shares = []
-    for rank in range(2):
-        monkeypatch.setattr("opmask.data.loader.comm.get_rank", lambda rank=rank: rank)
-        batches = iter(TrainingBatches([True] * 5, 4, seed=0))
-        shares.append([next(batches) for _ in range(5)])
-    for first, second, whole_batch in zip(*shares, expected, strict=True):
-        assert len(first) == len(second) == 2
-        assert sorted(first + second) == sorted(whole_batch)
 
 
 def test_loader_processes_change_nothing(data):

@@ -15,12 +15,13 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from detectron2.utils import comm
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from opmask.data import images
 from opmask.data.coco import TrainingDicts
 from opmask.data.polygon_masks import SharedPolygonMasks
-from opmask.data.shared import RLE
+from opmask.data.shared import POLYGONS, RLE
 from opmask.errors import UserError
 
 NO_MASK = [[0.0] * 6]  # stands in for a polygon that does not exist; `gt_has_mask` is False there
@@ -31,16 +32,34 @@ class TrainingBatches(Sampler):
 
     As detectron2's aspect-ratio grouping, but over indices: skipping the batches before `start`
     loads no image. With several processes each takes its share of every batch.
+
+    repeats: how often an epoch has each image, a fraction by chance, as detectron2's repeat factors
+    for LVIS; None: once.
     """
 
-    def __init__(self, landscape: Sequence[bool], batch_size: int, seed: int, start: int = 0):
+    def __init__(
+        self,
+        landscape: Sequence[bool],
+        batch_size: int,
+        seed: int,
+        start: int = 0,
+        repeats: NDArray[np.float64] | None = None,
+    ):
         self.landscape, self.batch_size, self.seed, self.start = landscape, batch_size, seed, start
+        self.repeats = repeats
+
+    def _epoch(self, rng: np.random.Generator) -> NDArray[np.intp]:
+        every = np.arange(len(self.landscape))
+        if self.repeats is None:
+            return every
+        whole, part = np.divmod(self.repeats, 1)
+        return np.repeat(every, whole.astype(int) + (rng.random(len(every)) < part))
 
     def _batches(self) -> Iterator[list[int]]:
         rng = np.random.default_rng(self.seed)
         buckets: dict[bool, list[int]] = {True: [], False: []}
         while True:
-            for index in rng.permutation(len(self.landscape)):
+            for index in rng.permutation(self._epoch(rng)):
                 bucket = buckets[self.landscape[index]]
                 bucket.append(int(index))
                 if len(bucket) == self.batch_size:
@@ -101,6 +120,23 @@ class TrainingImages(Dataset):
         return utils.filter_empty_instances(instances, by_mask=False)
 
 
+def masked_repeats(masks: NDArray[np.int64], share: float) -> NDArray[np.float64] | None:
+    """How often an epoch has each image, so that `share` of them have a mask to learn from.
+
+    masks: (N,) masks of supervised classes an image. None where it changes nothing: there are none,
+    or `share` is no more than there are.
+
+    Raises:
+        UserError: `share` is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise UserError(f"DATALOADER.MASKED_SHARE: {share} is not in [0, 1)")
+    having, count = masks > 0, int((masks > 0).sum())
+    if not count or share <= count / len(masks):
+        return None
+    return np.where(having, share * (len(masks) - count) / ((1 - share) * count), 1.0)
+
+
 def _reject_rle(dicts: TrainingDicts) -> None:
     """detectron2 cannot turn an RLE into polygons; better known now than at the image's turn."""
     having = np.flatnonzero(dicts.masks(RLE))
@@ -137,7 +173,8 @@ def build_loader(
             f"by {comm.get_world_size()} processes"
         )
     landscape = dicts.landscape.tolist()
-    batches = TrainingBatches(landscape, cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, start)
+    repeats = masked_repeats(dicts.masks(POLYGONS, RLE), cfg.DATALOADER.MASKED_SHARE)
+    batches = TrainingBatches(landscape, cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, start, repeats)
     return DataLoader(
         TrainingImages(dicts, cfg),
         batch_sampler=batches,

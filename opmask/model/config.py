@@ -63,6 +63,9 @@ def add_opmask_config(cfg: CfgNode) -> None:
     cfg.MODEL.WARM_START.CROP_SIZE = 64  # pixels
     cfg.MODEL.WARM_START.JITTERED_PER_BOX = 4
     cfg.MODEL.WARM_START.NEGATIVES_PER_IMAGE = 12
+    # At least this share of the images that are learned from has masks of supervised classes; those
+    # that do are repeated for it (`opmask.data.loader.masked_repeats`). 0: as they come.
+    cfg.DATALOADER.MASKED_SHARE = 0.0
     cfg.SOLVER.SNAPSHOT_PERIOD = 0  # iterations between weights that are kept; 0: only the last
     cfg.TEST.IMS_PER_BATCH = 1  # images of unequal size are padded to the largest of a batch
     # Options for speed (`opmask.training.options`), off until a GPU has shown what they gain.

@@ -213,6 +213,9 @@ def _rank(
         function(*args)
         comm.synchronize()  # nobody leaves while others need them
         dist.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # at once: what torch's threads do while Python ends has ended in SIGABRT
     except BaseException as error:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # Ctrl-C comes from the terminal, too
         reports.send(_report(error, f"process {number} of the training"))

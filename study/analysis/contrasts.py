@@ -63,6 +63,10 @@ QUESTIONS = {
     "gain": ("OPMask against its baseline", "opmask", "maskrcnn"),
     "prior": ("The prior, at equal depth of the mask head", "opmask", "maskrcnn7"),
     "depth": ("Three more mask convolutions, without the prior", "maskrcnn7", "maskrcnn"),
+    "map": ("The map against a Gaussian in the box", "opmask", "opmask_gaussian"),
+    "true boxes": ("Masks learned on true boxes alone", "opmask_gt", "opmask"),
+    "boxes teach": ("Boxes of novel classes teach masks, too", "opmask_boxinst", "opmask"),
+    "boxes alone": ("The prior where boxes teach masks", "opmask_boxinst", "maskrcnn_boxinst"),
 }
 IOU = "IoU"  # the metric of masks in true boxes
 CLAIMS = frozenset(claim for claim, _, _ in QUESTIONS.values())
