@@ -44,6 +44,21 @@ def test_every_pair_of_an_own_split_or_backbone_once():
     assert not {one.name for one in found} & {one.name for one in CONTRASTS}
 
 
+def test_photographs_ask_what_the_gain_is_made_of():
+    params = load_params(Path(__file__).parents[1] / "params.yaml")
+    suite = params["suites"]["photographs"]
+    found = further_contrasts(runs(*suite))
+    assert {(one.a.split("-")[0], one.b.split("-")[0]) for one in found} == {
+        ("opmask", "maskrcnn"),
+        ("opmask", "maskrcnn7"),
+        ("maskrcnn7", "maskrcnn"),
+        ("opmask", "opmask_gaussian"),
+        ("opmask_boxinst", "opmask"),
+    }
+    assert {one.a.split("-", 1)[1] for one in found} == {"lite0-voc", "lite0-nonvoc"}
+    assert further_contrasts(runs(*suite), found) == ()
+
+
 def table(*rows: dict) -> pd.DataFrame:
     """Rows of `contrast_table`: of the paper, then gains of our own."""
     claim = further_contrasts(runs("opmask-R50-wet", "maskrcnn-R50-wet"))[0].claim

@@ -64,9 +64,7 @@ QUESTIONS = {
     "prior": ("The prior, at equal depth of the mask head", "opmask", "maskrcnn7"),
     "depth": ("Three more mask convolutions, without the prior", "maskrcnn7", "maskrcnn"),
     "map": ("The map against a Gaussian in the box", "opmask", "opmask_gaussian"),
-    "true boxes": ("Masks learned on true boxes alone", "opmask_gt", "opmask"),
     "boxes teach": ("Boxes of novel classes teach masks, too", "opmask_boxinst", "opmask"),
-    "boxes alone": ("The prior where boxes teach masks", "opmask_boxinst", "maskrcnn_boxinst"),
 }
 IOU = "IoU"  # the metric of masks in true boxes
 CLAIMS = frozenset(claim for claim, _, _ in QUESTIONS.values())
@@ -78,8 +76,9 @@ _COLUMNS = ["name", "section", "claim", "claimed", "a", "b", "classes", "tested"
 def further_contrasts(
     runs: Sequence[Run], declared: Collection[Contrast] = CONTRASTS
 ) -> tuple[Contrast, ...]:
-    """QUESTIONS of every backbone and split of which `runs` has both methods, but the declared."""
-    known = {(contrast.a, contrast.b) for contrast in declared}
+    """QUESTIONS of every backbone and split of which `runs` has both methods, but what is declared,
+    this way or the other."""
+    known = {ends for one in declared for ends in ((one.a, one.b), (one.b, one.a))}
     made = {f"{run.method}-{run.backbone}-{run.supervised}" for run in runs}
     found = []
     for backbone, split in dict.fromkeys((run.backbone, run.supervised) for run in runs):
