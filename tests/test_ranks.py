@@ -220,6 +220,18 @@ def test_killed_processes_end_all_and_resuming_changes_nothing(
     assert same(train(data, tmp_path), uninterrupted)
 
 
+def test_who_ends_unseen_is_heard():
+    """All at once, between two looks of the launcher."""
+    ours, theirs = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=lambda: os.kill(os.getpid(), signal.SIGKILL))
+    process.start()
+    theirs.close()
+    process.join()
+    rank = launch._Rank(0, process, ours)
+    launch._watch([rank], [])
+    assert "ended by SIGKILL" in str(rank.failure)
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_error_for_the_user_is_that_of_the_process(rank, data, tmp_path, monkeypatch):
     """At once, while the other waits for it."""

@@ -179,6 +179,8 @@ def _watch(ranks: Sequence[_Rank], noted: Sequence[int]) -> None:
             deadline = min(deadline, time.monotonic() + GRACE)
         if time.monotonic() > deadline:
             return
+    for rank in ranks:  # those that ended since they were heard
+        rank.hear()
 
 
 def _rank(
