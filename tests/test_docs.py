@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -51,6 +52,15 @@ def test_what_the_readme_says_of_the_control_is_in_the_report():
     wanted = f"non-voc → voc: the prior, at equal depth, gives {gain} AP ({interval}, not decided)"
     assert wanted in page
     assert f"{re.search(r'in small: ([0-9]+) trainings', README)[1]} trainings, seeds" in page
+
+
+def test_what_the_readme_says_of_photographs_is_in_the_report():
+    table = pd.read_csv(ROOT / "reports/coco_small/tables/contrasts.csv")
+    rows = table[table["metric"].eq("IoU") & table["name"].str.startswith("gain lite0")]
+    gains = rows.set_index("name")["difference"]
+    text = " ".join(README.split())
+    assert f"(voc → non-voc, {signed(gains['gain lite0 voc'], 1)} points of IoU)" in text
+    assert f"worse in the other ({signed(gains['gain lite0 nonvoc'], 1)})" in text
 
 
 def test_every_suite_and_scale_is_named_where_people_choose():
