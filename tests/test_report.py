@@ -332,7 +332,7 @@ def test_initial_weights_are_stated_where_they_are_not_imagenets():
     made = {"trained": [TRAINED], "summary": summarise(read_per_class(Path("nowhere"), []))}
     warm = {"pretrain": [{"backbone": "R50"}]}
     page = readme_of(**made, provenance=warm, deepened={"R101": "R50"})
-    assert "not ImageNet's" in page
+    assert "in place of ImageNet's weights, or from these" in page
     assert "R101 starts as R50 with further blocks" in page
     assert "Initial weights" not in readme_of(**made, provenance={"pretrain": []})
 
