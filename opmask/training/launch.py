@@ -217,7 +217,7 @@ def _rank(
         dist.destroy_process_group()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)  # at once: what torch's threads do while Python ends has ended in SIGABRT
+        os._exit(0)  # at once: one was lost by SIGABRT between its last iteration and its end
     except BaseException as error:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # Ctrl-C comes from the terminal, too
         reports.send(_report(error, f"process {number} of the training"))
