@@ -153,12 +153,12 @@ def _shared_memory() -> float:
 
 
 def _rank(folder: Path) -> None:
-    """Ends with its pool of RANKS, and its loader processes with it."""
+    """Its loader processes end with it, as daemons do."""
     dicts, _ = load_training_dicts(*_sources(folder))
     _rank.images = _maker()(dicts)  # type: ignore[attr-defined]
     del dicts
-    _rank.workers = ProcessPoolExecutor(WORKERS, get_context("fork"))  # type: ignore[attr-defined]
-    list(_rank.workers.map(_see_all, range(WORKERS)))  # type: ignore[attr-defined]
+    _rank.workers = get_context("fork").Pool(WORKERS)  # type: ignore[attr-defined]
+    _rank.workers.map(_see_all, range(WORKERS), chunksize=1)  # type: ignore[attr-defined]
 
 
 def _see_all(_: int) -> None:
