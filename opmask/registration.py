@@ -12,5 +12,5 @@ def make_compatible(_module: ModuleType) -> None:
 
 def register_heads(_module: ModuleType) -> None:
     """When `detectron2.modeling` is there."""
-    from opmask.model import backbones, roi_heads  # noqa: F401  register with detectron2
+    from opmask.model import backbones, frozen_features, roi_heads  # noqa: F401  register with detectron2
     from opmask.training import warm_start  # noqa: F401  registers with detectron2

@@ -5,12 +5,15 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tiny import IDS, tiny_cfg, write_images
 
+from opmask.data.augmentation import build_augmentations
 from opmask.data.coco import load_training_dicts
-from opmask.data.loader import TrainingBatches, build_loader, masked_repeats
+from opmask.data.loader import TrainingBatches, TrainingImages, build_loader, masked_repeats
 from opmask.errors import UserError
 
 
@@ -87,3 +90,60 @@ def test_the_loader_takes_the_share_of_supervised_masks(tmp_path, share, expecte
     having = [bool(one["instances"].gt_has_mask.any()) for one in drawn]
     assert np.mean(having) == pytest.approx(expected, abs=0.02)
     assert {one["image_id"] for one in drawn} == set(range(1, 7))
+
+
+def test_scale_jitter_moves_boxes_with_the_pixels(tmp_path):
+    """A white square on black is found again where its box says, at every scale."""
+    pixels = np.zeros((60, 80, 3), np.uint8)
+    pixels[20:50, 30:70] = 255
+    Image.fromarray(pixels).save(tmp_path / "1.png")
+    corners = [30, 20, 70, 20, 70, 50, 30, 50]
+    square = {"id": 1, "image_id": 1, "category_id": 3, "iscrowd": 0, "area": 1200}
+    square |= {"bbox": [30, 20, 40, 30], "segmentation": [corners]}
+    image = {"id": 1, "file_name": "1.png", "width": 80, "height": 60}
+    content = {"images": [image], "annotations": [square], "categories": [{"id": 3, "name": "a"}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    dicts, _ = load_training_dicts(tmp_path / "a.json", tmp_path, (3,))
+    jitter = {"INPUT__SCALE_JITTER": [0.5, 2.0], "INPUT__MAX_SIZE_TRAIN": 96}
+    images = TrainingImages(dicts, tiny_cfg(MODEL__MASK_ON=False, **jitter))
+    widths = set()
+    for seed in range(30):
+        found = images[0, seed]
+        white = found["image"].float().mean(0) > 127
+        height, width = white.shape
+        assert max(height, width) <= 96
+        widths.add(width)
+        (instance,) = range(len(found["instances"]))
+        x, y, to_x, to_y = found["instances"].gt_boxes.tensor[instance].round().int().tolist()
+        inside = torch.zeros_like(white)
+        inside[y:to_y, x:to_x] = True
+        assert (inside != white).float().mean() < 0.04
+    assert len(widths) > 5
+
+
+def test_colour_jitter_changes_colours_by_no_more_than_asked(tmp_path):
+    data = write_images(tmp_path)
+    dicts, _ = load_training_dicts(data.annotations, data.images, data.supervised_ids)
+    plain, coloured = (
+        TrainingImages(dicts, tiny_cfg(INPUT__COLOUR_JITTER=c, INPUT__RANDOM_FLIP="none"))
+        for c in (0.0, 0.3)
+    )
+    for seed in range(10):
+        before, after = (images[0, seed]["image"].float().mean() for images in (plain, coloured))
+        assert before != after
+        assert before * 0.7 - 2 <= after <= before * 1.3 + 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("SCALE_JITTER", [2.0, 1.0]), ("SCALE_JITTER", [0.5]), ("COLOUR_JITTER", 1.0)],
+)
+def test_impossible_augmentations_are_refused_by_name(key, value):
+    cfg = tiny_cfg(MODEL__MASK_ON=False, **{f"INPUT__{key}": value})
+    with pytest.raises(UserError, match=f"INPUT.{key}"):
+        build_augmentations(cfg)
+
+
+def test_scale_jitter_is_refused_where_there_are_masks():
+    with pytest.raises(UserError, match="INPUT.SCALE_JITTER crops"):
+        build_augmentations(tiny_cfg(INPUT__SCALE_JITTER=[0.5, 2.0]))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from opmask.data import images
+from opmask.data.augmentation import build_augmentations
 from opmask.data.coco import TrainingDicts
 from opmask.data.polygon_masks import SharedPolygonMasks
 from opmask.data.shared import POLYGONS, RLE
@@ -81,7 +82,7 @@ class TrainingImages(Dataset):
 
     def __init__(self, dicts: TrainingDicts, cfg: CfgNode):
         self.dicts = dicts
-        self.augmentations = T.AugmentationList(utils.build_augmentation(cfg, is_train=True))
+        self.augmentations = T.AugmentationList(build_augmentations(cfg))
         self.image_format = cfg.INPUT.FORMAT
         self.mask_format = cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else None
         if self.mask_format == "polygon":
@@ -131,7 +132,8 @@ def masked_repeats(masks: NDArray[np.int64], share: float) -> NDArray[np.float64
     """
     if not 0 <= share < 1:
         raise UserError(f"DATALOADER.MASKED_SHARE: {share} is not in [0, 1)")
-    having, count = masks > 0, int((masks > 0).sum())
+    having = masks > 0
+    count = int(having.sum())
     if not count or share <= count / len(masks):
         return None
     return np.where(having, share * (len(masks) - count) / ((1 - share) * count), 1.0)

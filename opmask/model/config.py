@@ -66,6 +66,9 @@ def add_opmask_config(cfg: CfgNode) -> None:
     # At least this share of the images that are learned from has masks of supervised classes; those
     # that do are repeated for it (`opmask.data.loader.masked_repeats`). 0: as they come.
     cfg.DATALOADER.MASKED_SHARE = 0.0
+    # What small data sets need beside flips, off in the paper (`opmask.data.augmentation`).
+    cfg.INPUT.SCALE_JITTER = []  # [smallest, largest] scale
+    cfg.INPUT.COLOUR_JITTER = 0.0
     cfg.SOLVER.SNAPSHOT_PERIOD = 0  # iterations between weights that are kept; 0: only the last
     cfg.TEST.IMS_PER_BATCH = 1  # images of unequal size are padded to the largest of a batch
     # Options for speed (`opmask.training.options`), off until a GPU has shown what they gain.

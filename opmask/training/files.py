@@ -9,3 +9,4 @@ TENSORBOARD = "tensorboard"  # folder of the same for TensorBoard
 HELD_OUT = "held_out.json"  # ids of the images kept out of training
 SESSIONS = "sessions.jsonl"  # how long each session took, in work folders only
 ANNOTATIONS = "annotations"  # folder beside work folders: parsed ones, of `opmask.data.shared`
+FEATURES = "features"  # folder beside work folders: of images, by `opmask.model.frozen_features`

@@ -23,6 +23,7 @@ from detectron2.solver import build_optimizer
 from detectron2.utils import comm
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from filelock import FileLock, Timeout
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from opmask.data.coco import hold_out, load_training_dicts, supervised_mask_count
@@ -30,11 +31,13 @@ from opmask.data.loader import build_loader
 from opmask.errors import UserError
 from opmask.integrity import remove_summed, write_durably
 from opmask.model.cpu import use_matrix_mask_layers, use_separable_roi_align
+from opmask.model.frozen_features import FrozenFeaturesRCNN
 from opmask.model.precision import use_precision
 from opmask.training import checkpoints
 from opmask.training.files import (
     ANNOTATIONS,
     CONFIG,
+    FEATURES,
     FINAL,
     HELD_OUT,
     METRICS,
@@ -181,13 +184,7 @@ def _worker(
     if comm.all_gather(comm.is_main_process() and _is_finished(work, trunk))[0]:
         return
     torch.manual_seed(cfg.SEED)
-    # The layout that convolutions are fastest in, on CPU and GPU.
-    model = build_model(cfg).to(memory_format=torch.channels_last)
-    if cfg.MODEL.DEVICE == "cpu":
-        use_separable_roi_align(model)
-        use_matrix_mask_layers(model)
-    use_precision(model, cfg.SOLVER.PRECISION)
-    synchronise_norms(model)
+    model = _build(cfg)
     optimizer = build_optimizer(cfg, model)
     use_options(cfg, model, optimizer)
     scheduler = build_exact_lr_scheduler(cfg, optimizer)
@@ -195,6 +192,8 @@ def _worker(
     parts = {"optimizer": optimizer, "scheduler": scheduler, "history": history}
     checkpointer = SafeCheckpointer(model, str(work), **parts)
     start = checkpointer.resume_or_start(cfg.MODEL.WEIGHTS, _runs(work, trunk)[1])
+    if isinstance(model, FrozenFeaturesRCNN):
+        model.keep_in(work.parent / FEATURES)
     cache = work.parent / ANNOTATIONS  # of all runs
     dicts, _ = load_training_dicts(data.annotations, data.images, data.supervised_ids, cache)
     dicts, held_out = hold_out(dicts, data.held_out)
@@ -224,6 +223,17 @@ def _worker(
             f"{description}: a loss is not finite at iteration {trainer.iter}; "
             f"the last good checkpoint is {last} ({' '.join(str(error).split())})"
         ) from error
+
+
+def _build(cfg: CfgNode) -> nn.Module:
+    """The model, in the layout that convolutions are fastest in, on CPU and GPU."""
+    model = build_model(cfg).to(memory_format=torch.channels_last)
+    if cfg.MODEL.DEVICE == "cpu":
+        use_separable_roi_align(model)
+        use_matrix_mask_layers(model)
+    use_precision(model, cfg.SOLVER.PRECISION)
+    synchronise_norms(model)
+    return model
 
 
 def _hooks(
