@@ -122,8 +122,10 @@ def _maker() -> Callable[[Any], Any]:
     from detectron2.config import get_cfg
 
     from opmask.data.loader import TrainingImages
+    from opmask.model.config import add_opmask_config
 
     cfg = get_cfg()
+    add_opmask_config(cfg)
     cfg.MODEL.MASK_ON = True
     return partial(TrainingImages, cfg=cfg)
 

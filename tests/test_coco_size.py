@@ -1,0 +1,36 @@
+"""The benchmark of COCO's size, on little: every row is measured, and its processes end."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+from pathlib import Path
+from benchmarks import coco_size as benchmark
+
+benchmark.IMAGES.update(train=40, val=10)
+benchmark.OBJECTS.update(train=400, val=100)
+benchmark.HELD_OUT = 5
+folder = Path({folder!r})
+if __name__ == "__main__":
+    for name in benchmark.IMAGES:
+        benchmark.write_set(folder, name, None)
+    for row in benchmark.ROWS:
+        found = benchmark.measure(row, folder)
+        print(row, found["cpu_s"], found["peak_gib"], found["before_gib"], sep=";", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_every_row_is_measured_and_its_processes_end(tmp_path):
+    script = tmp_path / "rows.py"
+    (tmp_path / "data").mkdir()
+    script.write_text(SCRIPT.format(folder=str(tmp_path / "data")))
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line.split(";") for line in done.stdout.splitlines()]
+    assert len(rows) == 6
+    for _, spent, peak, before in rows:
+        assert float(spent) >= 0 and 0 < float(before) <= float(peak) + 0.1 < 8
