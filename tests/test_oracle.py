@@ -262,6 +262,32 @@ def test_the_table_has_every_run_and_floor(evaluated):
     assert other["above_floor"] == pytest.approx(b - floor)
     assert ours["side"] == "above" and other["side"] == "below"
     assert other["above_low"] < other["above_floor"] < other["above_high"] < 0
+    per_class = both.groupby("category_id")["iou"].mean() * 100
+    assert ours["by_class"] == pytest.approx(per_class.mean())
+    assert ours["by_class"] != pytest.approx(ours["iou"], abs=1e-3)
+    ellipse = table.loc[("novel", "ellipse"), "by_class"]
+    assert ours["by_class_above"] == pytest.approx(ours["by_class"] - ellipse)
+    assert 0 < ours["by_class_low"] < ours["by_class_above"] < ours["by_class_high"]
+
+
+def test_the_interval_of_the_mean_over_classes_resamples_images(evaluated):
+    folder, runs, tables = evaluated
+    oracle = oracle_of(folder, runs)
+    name, first = "opmask-R50-voc", tables["opmask-R50-voc", 0]
+    novel = first[first["category_id"].isin(NOVEL)]
+    mean = (tables[name, 0]["iou"] + tables[name, 1]["iou"])[novel.index] * 50
+    images = sorted(first["image_id"].unique())
+    draws = []
+    for weights in image_weights(len(images), **BOOTSTRAP):
+        count = dict(zip(images, weights, strict=True))
+        w = novel["image_id"].map(count)
+        sums = (mean * w).groupby(novel["category_id"]).sum()
+        totals = w.groupby(novel["category_id"]).sum()
+        draws.append((sums / totals.where(totals > 0)).mean())
+    found = oracle.by_class(oracle.scores(name), pd.Index(novel["annotation_id"]))
+    value = mean.groupby(novel["category_id"]).mean().mean()
+    low, high = value + np.quantile(draws - np.mean(draws), [0.025, 0.975])
+    assert (found.value, found.low, found.high) == pytest.approx((value, low, high))
 
 
 def test_parts_are_the_means_of_their_objects(evaluated):

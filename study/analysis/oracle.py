@@ -105,6 +105,19 @@ class Oracle:
         sd, (low, high), p = float(seeds.std()), spread(draws), p_value(draws)
         return Estimate("", float(draws[0]), low, high, sd=sd, seeds=len(seeds), p=p)
 
+    def by_class(self, scores: Scores, objects: pd.Index) -> Estimate:
+        """As `estimate`, of the mean over the classes of `objects`, which count alike, as in AP.
+
+        A class of which a resample has no object is left out of it.
+        """
+        classes = self.identity["category_id"][objects]
+        parts = np.array([self._draws(one) for _, one in scores.mean[objects].groupby(classes)])
+        there = (~np.isnan(parts)).sum(axis=0)
+        nothing = np.full(len(there), np.nan)
+        draws = np.divide(np.nansum(parts, axis=0), there, out=nothing, where=there > 0)
+        low, high = spread(draws)
+        return Estimate("", float(draws[0]), low, high, p=p_value(draws))
+
     def class_interval(self, scores: Scores, objects: pd.Index) -> tuple[float, float]:
         """Percentile interval of the mean over `objects` of resampled classes."""
         groups = scores.mean[objects].groupby(self.identity["category_id"][objects])

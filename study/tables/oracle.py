@@ -19,7 +19,8 @@ _OF_FLOORS, _OF_RUNS = [*SHARES, "boundary_iou"], ["iou_predicted", RIGHT]
 _KEYS = ["supervised", "direction", "backbone", "method", "is_floor", "classes"]
 COLUMNS = [*_KEYS, "iou", "low", "high", "sd", "seeds", "objects", *_OF_FLOORS, *_OF_RUNS,
            "ap",
-           "floor", "above_floor", "above_low", "above_high", "side"]  # fmt: skip
+           "floor", "above_floor", "above_low", "above_high", "side",
+           "by_class", "by_class_above", "by_class_low", "by_class_high"]  # fmt: skip
 PARTS = [*_KEYS, "by", "level", "iou", "low", "high", "sd", "seeds", "objects"]
 
 Row = dict[str, Any]
@@ -34,12 +35,15 @@ def oracle_table(oracle: Oracle) -> pd.DataFrame:
     of objects with at least this IoU), boundary_iou, iou_predicted (with the class that the box
     head predicts in the box), right (share of boxes where that is the true one), ap (mask AP with
     perfect boxes); floor (the best one for these objects), above_floor (iou minus its), above_low,
-    above_high (95 %, paired over images), side (where that interval lies: above | around | below).
+    above_high (95 %, paired over images), side (where that interval lies: above | around | below);
+    by_class (mean IoU over classes, which count alike, as in AP), by_class_above, by_class_low,
+    by_class_high (above the floor that is best by this mean).
     """
     rows = []
     for key, scores, objects in _every(oracle):
         row = key | _columns(oracle.estimate(scores, objects), len(objects))
         row |= _means(oracle, key, objects)
+        row |= {"by_class": oracle.by_class(scores, objects).value}
         if not key["is_floor"]:
             row |= _above_floor(oracle, key["supervised"], scores, objects)
         rows.append(row)
@@ -122,4 +126,7 @@ def _above_floor(oracle: Oracle, supervised: str, scores: Scores, objects: pd.In
     best = max(found, key=lambda name: found[name].mean[objects].mean())
     above = oracle.estimate(scores.above(found[best]), objects)
     row = {"above_floor": above.value, "above_low": above.low, "above_high": above.high}
+    gaps = [oracle.by_class(scores.above(floor), objects) for floor in found.values()]
+    least = min(gaps, key=lambda gap: gap.value)
+    row |= {"by_class_above": least.value, "by_class_low": least.low, "by_class_high": least.high}
     return {"floor": best, "side": above.side_of()} | row
