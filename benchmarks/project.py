@@ -22,11 +22,16 @@ def copy_project(root: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
         shutil.copytree(name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (CHOICES, PAPER, "dvc.yaml"):
         shutil.copy(name, root)
+    change(root, changes)
+    (root / ".dvc").mkdir()
+    (root / ".dvc/config").write_text("[core]\nno_scm = true\nanalytics = false\n")
+
+
+def change(root: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Let files of parameters in the copy say something else, below their keys."""
     for name, changed in changes.items():
         content = _merged(yaml.safe_load((root / name).read_text()), changed)
         (root / name).write_text(yaml.safe_dump(content, sort_keys=False))
-    (root / ".dvc").mkdir()
-    (root / ".dvc/config").write_text("[core]\nno_scm = true\nanalytics = false\n")
 
 
 def _merged(content: Any, changed: Any) -> Any:

@@ -35,7 +35,7 @@ OWN = "the run's"  # masks that are not a floor's
 def run(argv: Sequence[str]) -> None:
     """Measure, print the table and write it where --out says."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.held_out", description=__doc__)
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="opmask-R50-voc-held_out-100, say")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="opmask-R50-voc-100, say")
     parser.add_argument("--out", type=Path, help="also write the table to this csv file")
     args = parser.parse_args(argv)
     params = load_params()

@@ -36,6 +36,7 @@ def test_scale_coco_reaches_its_first_table(tmp_path, monkeypatch):
 def test_a_lost_process_is_no_end(monkeypatch, tmp_path):
     """A stage whose error says that repeating it resumes is repeated, once, and that is counted."""
     lost = subprocess.CompletedProcess([], 2, "", "it was lost; repeat the command to resume")
+    (tmp_path / "params.yaml").touch()
     said = [lost, *[subprocess.CompletedProcess([], 0, "", "")] * len(coco_repro.STAGES)]
     monkeypatch.setattr(coco_repro, "call", lambda *_: said.pop(0))
     done = pd.DataFrame(coco_repro.stages(tmp_path))
