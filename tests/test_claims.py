@@ -422,6 +422,7 @@ def test_claims_joined_from_two_intervals(tmp_path, empty):
     assert box["R101, voc → non-voc, 3x − 130k"] == 2.0
 
 
+@pytest.mark.slow
 def test_another_pick_of_the_search_counts_by_how_much_it_is_better(tmp_path, empty):
     tables = filled(empty, 2.0, 1.9, 2.1)
     search = tables["tables/schedule_search"]
@@ -864,6 +865,7 @@ def test_ledger_row_is_of_the_weakest_cell():
     assert row["paper"] == "+10.1 to +13.0" and row["verdict"] == UNDECIDED
 
 
+@pytest.mark.slow
 def test_stage(tmp_path, monkeypatch, empty):
     tables = filled(empty, 2.0, 1.0, 3.0)
     tables["figures/figure3"] = points()

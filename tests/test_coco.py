@@ -148,6 +148,7 @@ def test_layout_counts_images(tmp_path):
     assert coco_files.missing(tmp_path, archives) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("OPMASK_COCO_ROOT" not in os.environ, reason="OPMASK_COCO_ROOT is not set")
 def test_a_real_coco_folder_loads_as_in_detectron2():
     root = Path(os.environ["OPMASK_COCO_ROOT"])

@@ -46,6 +46,7 @@ def test_a_lost_process_is_no_end(monkeypatch, tmp_path):
         list(coco_repro.stages(tmp_path))
 
 
+@pytest.mark.slow
 def test_what_fails_is_said(tmp_path, monkeypatch):
     """Three images are not COCO."""
     monkeypatch.setattr(coco_size, "IMAGES", {"train": 3, "val": 3})

@@ -70,6 +70,7 @@ def test_only_roi_heads_learn(without):
     assert any(k.startswith("roi_heads.mask_head") and k.endswith("running_mean") for k in before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_kept_features_change_no_bit_and_are_shared(precision, data, tmp_path, computed):
     settings = {"SOLVER__PRECISION": precision}

@@ -133,6 +133,7 @@ FATES = {
 }
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_or_hangs_takes_no_other_with_it(tmp_path, monkeypatch, capsys):
     def fake(part: str, _device: str, _scale: str, folder: Path) -> list[str]:
         return [sys.executable, "-c", FATES[part].format(path=str(folder / f"{part}.csv"))]

@@ -96,6 +96,7 @@ def _train(work):
     (work / "seen").write_text((LIVE / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_tasks_side_by_side_are_shown(work):
     from functools import partial
 

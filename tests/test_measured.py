@@ -132,6 +132,7 @@ def fail(folder):
     raise UserError(f"{folder.name}: broken")
 
 
+@pytest.mark.slow
 def test_what_breaks_in_another_process_is_reported(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()
@@ -174,6 +175,7 @@ def be_killed(folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_reported_as_killed(tmp_path):
     weights = tmp_path / "weights"
     weights.touch()

@@ -61,6 +61,7 @@ def test_every_class_has_a_scene_and_scenes_name_only_classes() -> None:
     assert {name for scene in scenes() for name in scene.weights} == set(classes())
 
 
+@pytest.mark.slow
 def test_every_drawing_is_visible_cropped_and_premultiplied() -> None:
     for name, drawings in sprites().items():
         assert len(drawings) >= 2, name

@@ -62,6 +62,7 @@ def _rank(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_take_the_step_of_one(tmp_path):
     """Though one has more RoIs and more masks, or all of them."""
     torch.multiprocessing.spawn(_rank, (tmp_path,), RANKS)

@@ -341,6 +341,7 @@ def test_frames_of_a_video_are_images(trained, tmp_path, capsys):
     assert [i.path.name for i in find_images([tmp_path])] == ["third.png"]  # named alone
 
 
+@pytest.mark.slow
 def test_two_runs_side_by_side(trained, tmp_path, capsys):
     other = write_run(tmp_path / "boxes", MODEL__MASK_ON=False)
     write_images(tmp_path / "photos", 1)

@@ -267,6 +267,7 @@ def page_of(per_class, overlap=OVERLAP):
     )
 
 
+@pytest.mark.slow
 def test_page_tells_what_is_found():
     text = page_of(PER_CLASS)
     head = text.split("![")[0]

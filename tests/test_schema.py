@@ -490,6 +490,7 @@ def there(content: dict, path: str) -> object:
     return content
 
 
+@pytest.mark.slow
 def test_every_documented_command_can_be_repeated_in_any_order():
     """Each gives the same twice, after all others in both orders, and after going back."""
     assert len(COMMANDS) > 12 and TAKE_BACK in README

@@ -180,6 +180,7 @@ def test_a_bias_makes_the_first_coarse_mask_unlikely():
     torch.testing.assert_close(coarse.sigmoid(), torch.full((1, 8, 8), 0.01), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_gradients_flow_but_through_the_threshold():
     """By finite differences, so small that no probability crosses 1/2; nothing is stopped."""
     model = small_head()

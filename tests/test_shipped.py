@@ -93,6 +93,7 @@ def test_another_model_is_refused(tmp_path, monkeypatch):
         assert torch.equal(unpacked["model"][name], value)
 
 
+@pytest.mark.slow
 def test_the_recipe_still_begins_as_it_did(tmp_path, monkeypatch):
     """The first iterations of the first phase, on the scenes that they need, drawn here."""
     scale = yaml.safe_load(Path("scales/miniature.yaml").read_text())

@@ -88,6 +88,7 @@ def log_times(key, _work):
     print(key, os.environ["P"], start, time.time())
 
 
+@pytest.mark.slow
 def test_longest_first_and_no_more_at_once_than_places(tmp_path, capsys):
     jobs = [job("abcde"[i], length, tmp_path) for i, length in enumerate([1, 5, 3, 4, 2])]
     train_all.train_all(jobs, [{"P": "x"}, {"P": "y"}], tmp_path / "logs", log_times)

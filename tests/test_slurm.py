@@ -239,6 +239,7 @@ def test_two_nodes_train_one_run(in_background):
     assert same(job("a").work.name, "local-a")
 
 
+@pytest.mark.slow
 @needs_slurm
 @pytest.mark.parametrize("out_of_time", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_job_that_is_preempted_or_out_of_time_is_queued_again(out_of_time, in_background):
@@ -257,6 +258,7 @@ def test_a_job_that_is_preempted_or_out_of_time_is_queued_again(out_of_time, in_
     assert "Restarts=1" in answer("scontrol", "show", "job", queued)
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_a_cancelled_job_is_an_error_and_stays_cancelled(in_background):
     process = in_background([job("a"), job("b")], "wait_for_go")
@@ -274,12 +276,14 @@ def test_a_cancelled_job_is_an_error_and_stays_cancelled(in_background):
     assert len(submitted("a")) == 2 and len(submitted("b")) == 1
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_a_user_error_is_given_as_it_is(cluster, project):
     with pytest.raises(UserError, match="^a: job .*: params.yaml: data_root: is missing .log: wo"):
         by_slurm([job("a")], HARDWARE, refuse)
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_an_error_on_one_of_two_nodes_ends_the_job(cluster, project):
     hardware = HARDWARE | {"slurm": ASKED | {"nodes": 2}}
@@ -295,6 +299,7 @@ def test_what_slurm_refuses_is_said(cluster, project):
         by_slurm([job("a")], hardware, refuse)
 
 
+@pytest.mark.slow
 @needs_slurm
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]

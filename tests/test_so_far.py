@@ -21,6 +21,7 @@ def test_of_each_headline_run_the_first_training():
     assert headline_runs(params | {"suites": {}}) == []
 
 
+@pytest.mark.slow
 def test_others_wait_for_the_first_and_what_is_called_then(tmp_path, monkeypatch):
     """By the real scheduler, on two places: the longer ones do not begin before `then` was."""
     monkeypatch.chdir(tmp_path)

@@ -159,6 +159,7 @@ def test_warm_start_phase_by_phase(tmp_path, monkeypatch):
     assert state(params) == "stale"  # its initial weights are to be made again
 
 
+@pytest.mark.slow
 def test_phases_are_where_stage_pretrain_trains_them(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     from opmask.training import export, trainer, warm_start

@@ -44,6 +44,7 @@ def same(path):
     return outcome(in_blocks, path) == outcome(records.load_json, path)
 
 
+@pytest.mark.slow
 @given(
     contents.flatmap(lambda c: st.permutations(list(c.items()))),
     st.sampled_from(

@@ -100,6 +100,7 @@ def test_the_readme_draws_the_dag(project):
     assert "\n".join(["```mermaid", "flowchart TD", *lines, "```"]) in README
 
 
+@pytest.mark.slow
 def test_experiments_are_a_table_that_can_be_read(project):
     (command,) = re.findall(r"uv run dvc (exp show .*?) +#", README)
     rows = list(csv.DictReader(io.StringIO(dvc(project, *shlex.split(command), "--csv"))))
@@ -118,6 +119,7 @@ def test_experiments_are_a_table_that_can_be_read(project):
     assert all(any(row[name] for row in rows) for name in gains)
 
 
+@pytest.mark.slow
 def test_metrics_are_the_headline_numbers(project):
     changes = json.loads(dvc(project, "metrics", "diff", "HEAD", "longer", "--all", "--json"))
     (numbers,) = changes.values()
@@ -153,6 +155,7 @@ def test_plots_need_no_network(project):
     assert git(project, "status", "--porcelain") == ""  # the page is ignored
 
 
+@pytest.mark.slow
 def test_a_running_training_is_shown(project):
     """By the files that `study.runs.live` writes, which tests/test_live.py looks into."""
     from study.runs import live
