@@ -1,10 +1,13 @@
 """The benchmark of COCO's size, on little: every row is measured, and its processes end."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 SCRIPT = """
 from pathlib import Path
 from benchmarks import coco_size as benchmark
@@ -28,7 +31,8 @@ def test_every_row_is_measured_and_its_processes_end(tmp_path):
     (tmp_path / "data").mkdir()
     script.write_text(SCRIPT.format(folder=str(tmp_path / "data")))
     command = [sys.executable, str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [line.split(";") for line in done.stdout.splitlines()]
     assert len(rows) == 6
