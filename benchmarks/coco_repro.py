@@ -77,8 +77,8 @@ def make_project(root: Path, data: Path, official: bool = True, **more: Any) -> 
 
 
 def stages(root: Path) -> Iterator[dict[str, Any]]:
-    """Wall and processor seconds of each stage, by DVC, and how often it had to be repeated: once
-    at most, and only where its error asks for that, as it does when a process was lost.
+    """Wall seconds of each stage, by DVC, and how often it had to be repeated: once at most, and
+    only where its error asks for that, as it does when a process was lost.
 
     Raises:
         UserError: one failed; gives the end of what it said.
@@ -86,11 +86,10 @@ def stages(root: Path) -> Iterator[dict[str, Any]]:
     for name in STAGES:
         if name == "evaluate":
             change(root, {CHOICES: {"hardware": MEASURING}})
-        started, before = time.perf_counter(), sum(os.times()[2:4])
+        started = time.perf_counter()
         done = call(root, *repro(name))
         if repeats := int(done.returncode != 0 and RESUMABLE in done.stdout + done.stderr):
             done = call(root, *repro(name))
         if done.returncode:
             raise UserError(f"stage {name}: {(done.stdout + done.stderr)[-2000:]}")
-        seconds, spent = time.perf_counter() - started, sum(os.times()[2:4]) - before
-        yield {"stage": name, "seconds": seconds, "cpu_s": spent, "repeats": repeats}
+        yield {"stage": name, "seconds": time.perf_counter() - started, "repeats": repeats}
