@@ -241,7 +241,7 @@ def test_two_nodes_train_one_run(in_background):
 
 @pytest.mark.slow
 @needs_slurm
-@pytest.mark.parametrize("out_of_time", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("out_of_time", [False, True])
 def test_a_job_that_is_preempted_or_out_of_time_is_queued_again(out_of_time, in_background):
     process = in_background([job("a")], "wait_with_a_child")
     until(Path("a.started").exists)
@@ -301,9 +301,7 @@ def test_what_slurm_refuses_is_said(cluster, project):
 
 @pytest.mark.slow
 @needs_slurm
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_parent_finds_its_jobs_again(number, in_background):
     process = in_background([job("a"), job("b")], "wait_for_go")
     until(lambda: Path("a.started").exists() and Path("b.started").exists())
