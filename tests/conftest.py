@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -28,7 +29,12 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fewer examples where slow tests are left out; a number that a test gives itself stays."""
+    """Fewer examples where slow tests are left out; a number that a test gives itself stays.
+
+    A shell's background job ignores Ctrl-C, and so would all that tests start.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "not slow" in config.getoption("markexpr"):
         settings.load_profile("fast lane")  # before test modules make settings of their own
 

@@ -149,7 +149,6 @@ def linger(folder):
 
 def collect_lingering(root):
     measured.PRELOADED = []
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     weights = root / "weights"
     weights.touch()
     parts = [Measurement(key, [MODULE], 1, [weights], linger) for key in "ab"]

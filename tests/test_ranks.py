@@ -278,7 +278,6 @@ def test_a_signal_to_one_process_stops_all_at_the_same_iteration(
 
 def in_background(data, work: Path, hardware: Hardware = TWO) -> multiprocessing.Process:
     def call() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             train(data, work, hardware)
         except KeyboardInterrupt:

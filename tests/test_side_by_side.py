@@ -115,7 +115,6 @@ def test_some_come_before_longer_ones(tmp_path):
 
 
 def fail_once_another_is_ready(key, _work):
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     ready = Path("ready")
     if key == "bad":
         while not ready.exists():
