@@ -35,13 +35,19 @@ MASK = re.compile(r"\d{2,}_.*_\d\.\d\d\.png")  # names of `save_masks`
 
 
 def load(
-    run: Path | str, *, threshold: float = 0.5, priors: bool = False, device: str = "auto"
+    run: Path | str,
+    *,
+    threshold: float = 0.5,
+    mask_threshold: float = 0.5,
+    priors: bool = False,
+    device: str = "auto",
 ) -> "Predictor":
     """A trained run, ready to be called with images: `docs/predict.md`. Imports torch.
 
     Args:
         run: the folder that training left, or a file of weights in it or below it.
         threshold: score, 0 to 1, above which a detection counts.
+        mask_threshold: probability, above 0 and at most 1, from which a pixel is in its mask.
         priors: also compute the object mask prior of every detection (of a run without one the
             class activation map), which takes about as long as the detections.
         device: "auto" (a GPU if there is one), or what torch calls it.
@@ -51,7 +57,8 @@ def load(
     """
     from opmask.evaluation import predictor
 
-    return predictor.load(run, threshold=threshold, priors=priors, device=device)
+    settings = {"threshold": threshold, "mask_threshold": mask_threshold, "priors": priors}
+    return predictor.load(run, device=device, **settings)
 
 
 @dataclass
@@ -106,6 +113,10 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--threshold", type=float, default=0.5, metavar="SCORE", help="default %(default)s"
     )
+    parser.add_argument(
+        "--mask-threshold", type=float, default=0.5, metavar="P",
+        help="probability from which a pixel is in a mask; default %(default)s, the paper's",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="cpu or cuda; default a GPU if there is")
     args = parser.parse_args(argv)
     words = ",".join(args.format or ["overlay"]).split(",")
@@ -114,6 +125,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         raise UserError(f"--format: '{unknown}' is unknown; there are {', '.join(FORMATS)}")
     if not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold: {args.threshold:g} is not between 0 and 1")
+    if not 0 < args.mask_threshold <= 1:
+        raise UserError(f"--mask-threshold: {args.mask_threshold:g} is not above 0, at most 1")
     if args.every < 1:
         raise UserError(f"--every: {args.every} is not 1 or more")
     for name in ("prior", "compare"):
@@ -138,7 +151,8 @@ def run(argv: Sequence[str]) -> None:
             "detectron2 is not installed: install official main, or 'opmask[detectron2]'"
         ) from error
 
-    settings = {"threshold": args.threshold, "priors": args.prior, "device": args.device}
+    given = {"threshold": args.threshold, "mask_threshold": args.mask_threshold}
+    settings = {**given, "priors": args.prior, "device": args.device}
     predictors = {name: load(path, **settings) for name, path in named(args).items()}
     first = next(iter(predictors.values()))
     if "png" in args.format and not first.has_masks:

@@ -65,6 +65,7 @@ def measurement(key: str, params: Mapping[str, Any], trained: Path) -> Measureme
     paths = Paths.of(params)
     spec = load_specification(paths.planned(key))
     settings = {name: spec[name] for name in ("run", "splits", "method")}
+    settings["mask_threshold"] = mask_threshold(params)
     files = [trained / WEIGHTS, trained / CONFIG, paths.manifest]
     measure = partial(evaluate_run, key, settings, params, trained)
     return Measurement(key, [MODULE, *components(spec["method"])], settings, files, measure)
@@ -117,14 +118,14 @@ def evaluate_run(
     paths = Paths.of(params)
     manifest = load_manifest(paths.manifest)
     cfg, workers = config(trained, params["hardware"])
-    weights = trained / WEIGHTS
-    found = inference.detect_run(cfg, weights, manifest, workers, key)
+    weights, masks = trained / WEIGHTS, has_masks(spec)
+    at = {"mask_threshold": spec["mask_threshold"]} if masks else {}
+    found = inference.detect_run(cfg, weights, manifest, workers, key, **at)
     detections = found["detections"]
     (folder / DETECTIONS).write_text(json.dumps(detections))
     split = resolve(spec["run"]["supervised"], manifest.categories, spec["splits"])
-    masks = has_masks(spec)
     if masks:
-        in_boxes = oracle.measure_run(cfg, weights, manifest, workers, f"{key}, true boxes")
+        in_boxes = oracle.measure_run(cfg, weights, manifest, workers, f"{key}, true boxes", **at)
         write_oracle(in_boxes, folder)
     table = describe(per_class(detections, manifest, folder, masks), Run(**spec["run"]), split)
     table.to_csv(folder / PER_CLASS, index=False)
@@ -132,10 +133,20 @@ def evaluate_run(
     counts = {"images": manifest.val.counts["images"], "detections": len(detections)}
     about = {
         **counts,
+        **at,
         "seconds": found["seconds"],
         "code": code_of(MODULE, *components(spec["method"])),
     }
     (folder / PROVENANCE).write_text(json.dumps(about, indent=2))
+
+
+def mask_threshold(params: Mapping[str, Any]) -> float:
+    """Of the scale: the probability from which a pixel is in a mask, the paper's 0.5 if not said.
+
+    Below it a mask is larger. Where masks are unsure, the threshold of the highest expected IoU is
+    below the one of the fewest wrong pixels: a deviation, and the same for all methods.
+    """
+    return float(params["scales"][params["scale"]].get("mask_threshold", 0.5))
 
 
 def config(trained: Path, hardware: Mapping[str, Any]) -> tuple[Any, int]:

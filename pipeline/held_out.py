@@ -17,7 +17,7 @@ from opmask.data.coco import Manifest, load_json, load_manifest, load_training_d
 from opmask.errors import UserError
 from opmask.evaluation.floors import mean_mask, measure_floors
 from pipeline import command
-from pipeline.evaluate import config
+from pipeline.evaluate import config, mask_threshold
 from pipeline.search import held_out
 from study.analysis.held_out import Groups, class_groups, restrict
 from study.format import MISSING
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> None:
     manifest = load_manifest(paths.manifest)
     for one in chosen(args.runs, params):
         groups = class_groups(one.supervised, manifest.categories, params["splits"])
-        found = measure(paths.train / one.key, manifest, groups, params["hardware"])
+        found = measure(paths.train / one.key, manifest, groups, params)
         tables.append(found.assign(run=one.key)[["run", *COLUMNS]])
     table = pd.concat(tables, ignore_index=True)
     if args.out:
@@ -68,7 +68,7 @@ def chosen(names: Sequence[str], params: Mapping[str, Any]) -> list[Run]:
 
 
 def measure(
-    trained: Path, manifest: Manifest, groups: Groups, hardware: Mapping[str, Any]
+    trained: Path, manifest: Manifest, groups: Groups, params: Mapping[str, Any]
 ) -> pd.DataFrame:
     """A row of COLUMNS for the run in the published folder `trained`, and for each floor.
 
@@ -79,10 +79,10 @@ def measure(
 
     train, ids = manifest.train, held_out(trained)
     truth = restrict(load_json(train.annotations), ids, "bbox")
-    cfg, workers = config(trained, hardware)
-    model, settings = load_model(cfg, trained / WEIGHTS), {"workers": workers}
+    cfg, workers = config(trained, params["hardware"])
+    model = load_model(cfg, trained / WEIGHTS, mask_threshold(params))
     found = measure_in_true_boxes(
-        model, cfg, truth, train.images, groups["all"], description=trained.name, **settings
+        model, cfg, truth, train.images, groups["all"], workers=workers, description=trained.name
     )
     dicts, _ = load_training_dicts(train.annotations, train.images, groups["supervised"])
     taught = [record for record in dicts if record["image_id"] not in set(ids)]

@@ -20,6 +20,7 @@ from opmask.errors import UserError
 from opmask.evaluation.coco_ap import Matches, evaluate, subset_summary
 from opmask.integrity import verified
 from pipeline import stage
+from pipeline.evaluate import config, mask_threshold
 from study.analysis.held_out import CURVE, FILE, Groups, class_groups, matches_path, restrict
 from study.analysis.resampling import resample
 from study.runs.measured import Measurement, collect
@@ -55,6 +56,7 @@ def _measurement(one: Run, params: Mapping[str, Any]) -> Measurement:
     files = [*snapshots(trained).values(), trained / HELD_OUT, trained / CONFIG, paths.manifest]
     measure = partial(measure_all, trained, manifest, groups, params)
     settings = {"groups": groups, "bootstrap": params["bootstrap"]}
+    settings["mask_threshold"] = mask_threshold(params)
     modules = ["pipeline.search", *components(params["methods"][one.method])]
     return Measurement(one.key, modules, settings, files, measure)
 
@@ -74,24 +76,21 @@ def held_out(trained: Path) -> list[int]:
     return ids
 
 
-def detector(trained: Path, manifest: Manifest, hardware: Mapping[str, Any]) -> Detect:
+def detector(trained: Path, manifest: Manifest, params: Mapping[str, Any]) -> Detect:
     """Runs a snapshot on the run's held-out images. torch is imported only here."""
     from opmask.evaluation import inference
-    from opmask.model.config import load_config
-    from opmask.training.hardware import hardware_here
 
-    cfg = load_config(verified(trained / CONFIG))
+    cfg, workers = config(trained, params["hardware"])
+    at = mask_threshold(params) if cfg.MODEL.MASK_ON else inference.MASK_THRESHOLD
     wanted = set(held_out(trained))
     images = [i for i in load_json(manifest.train.annotations)["images"] if i["id"] in wanted]
     ids = [category["id"] for category in manifest.categories]
-    here = hardware_here(hardware)
-    cfg.MODEL.DEVICE = here.device
 
     def detect(weights: Path) -> list[dict[str, Any]]:
-        model, name = inference.load_model(cfg, weights), f"{trained.name} {weights.stem}"
+        model, name = inference.load_model(cfg, weights, at), f"{trained.name} {weights.stem}"
         folder = manifest.train.images
         return inference.detect(
-            model, cfg, images, folder, ids, workers=here.workers, description=name
+            model, cfg, images, folder, ids, workers=workers, description=name
         )
 
     return detect
@@ -101,7 +100,7 @@ def measure_all(
     trained: Path, manifest: Manifest, groups: Groups, params: Mapping[str, Any], out: Path
 ) -> None:
     """The curve of a run, `curve.csv` in `out`, and beside it mask matches of each snapshot."""
-    detect = detector(trained, manifest, params["hardware"])
+    detect = detector(trained, manifest, params)
     dataset, frames = load_json(manifest.train.annotations), []
     with tempfile.TemporaryDirectory() as folder:
         truth = {task: Path(folder, f"{task}.json") for task in TASKS}

@@ -37,7 +37,7 @@ def trained(tmp_path_factory):
 
 def test_only_held_out_images_count(trained):
     folder, manifest = trained
-    table = command.measure(folder, manifest, GROUPS, HARDWARE)
+    table = command.measure(folder, manifest, GROUPS, load_params() | {"hardware": HARDWARE})
     table = table.set_index("masks")
     assert list(table.index) == [command.OWN, *FLOORS]
     assert (table[["novel_objects", "supervised_objects"]] == 4).all(axis=None)  # of two images

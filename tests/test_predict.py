@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.modeling.postprocessing import detector_postprocess
 from PIL import Image
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
@@ -22,6 +23,7 @@ import opmask
 from opmask import predict
 from opmask.data.coco import load_json
 from opmask.errors import UserError
+from opmask.evaluation.inference import TestImages as ImagesOf
 from opmask.evaluation.inference import detect, load_model
 from opmask.evaluation.overlay import LONG_SIDE, TITLE_HEIGHT, heat_map, overlay
 from opmask.evaluation.trained import find_trained
@@ -150,6 +152,26 @@ def test_what_is_found_is_what_the_evaluation_finds(trained, tmp_path):
         {**d, "file_name": file_names[d["image_id"]]} for d in theirs if d["score"] > THRESHOLD
     ]
     assert ours == expected and len(ours) < len(theirs)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
+def test_a_mask_threshold_is_the_one_of_detectron2s_postprocessing(threshold, trained, tmp_path):
+    data = write_images(tmp_path / "photos")
+    cfg = find_trained(trained).cfg
+    image = load_json(data.annotations)["images"][0]
+    given = ImagesOf(cfg, tmp_path / "photos")(image)
+    plain = load_model(cfg, trained / "model_final.pth")
+    own = load_model(cfg, trained / "model_final.pth", threshold)
+    with torch.no_grad():
+        (raw,) = plain.inference([given], do_postprocess=False)
+        (found,) = own([given])
+    size = image["height"], image["width"]
+    expected = detector_postprocess(raw, *size, mask_threshold=threshold).pred_masks
+    assert 0 < expected.float().mean() < 1
+    assert (found["instances"].pred_masks == expected).float().mean() > 1 - 1e-6  # of rounding
+    settings = {"threshold": 0, "mask_threshold": threshold, "device": "cpu"}
+    masks = predict.load(trained, **settings)(tmp_path / "photos" / image["file_name"]).masks
+    assert masks.sum() == pytest.approx(int(expected.sum()), rel=1e-5)
 
 
 def test_images_in_batches_give_what_they_give_one_by_one(trained, tmp_path):
@@ -287,6 +309,7 @@ def test_an_unusable_run_says_why(how, message, trained, photos, tmp_path, capsy
         (["photos", "--every", "0"], "--every: 0 is not 1 or more"),
         (["no.mp4"], "no.mp4: no video that OpenCV can read"),
         (["photos", "--threshold", "5"], "--threshold: 5 is not between 0 and 1"),
+        (["photos", "--mask-threshold", "0"], "--mask-threshold: 0 is not above 0, at most 1"),
         (["photos", "--format", "coco", "--prior"], "--prior: is drawn with --format overlay"),
         (["photos", "--device", "abacus"], "device 'abacus' cannot be used; there are auto"),
     ],

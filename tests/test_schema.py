@@ -106,8 +106,8 @@ def test_the_committed_files_are_valid_at_every_scale_and_schedule():
                 for k, v in FILES["scales/coco.yaml"].items()
             },
             "scales/coco.yaml: precison: unknown key; did you mean 'precision'? (there are "
-            "data, seeds, schedule_factor, held_out_images, checkpoint_period, precision, config, "
-            "initial_weights, warm_start_scenes, warm_start)",
+            "data, seeds, schedule_factor, held_out_images, mask_threshold, checkpoint_period, "
+            "precision, config, initial_weights, warm_start_scenes, warm_start)",
         ),
     ],
 )

@@ -254,7 +254,7 @@ def project(tmp_path, monkeypatch):
 
     (root / "train" / KEY / "config.yaml").write_text("")
 
-    def detector(trained, manifest, hardware):
+    def detector(trained, manifest, params):
         assert stage.held_out(trained) == [1, 3]
         boxes = {"model_0120000": (BOX, OTHER), "model_0180000": (BOX,)}
         return lambda weights: [
@@ -315,11 +315,11 @@ def test_a_real_snapshot_is_run_on_the_held_out_images_alone(tmp_path):
     images = ImageSet(data.annotations, data.images, {})
     categories = [{"id": i, "name": n} for i, n in zip(IDS, CLASSES, strict=True)]
     manifest = Manifest("coco", categories, images, images)
-    detect = stage.detector(tmp_path, manifest, PARAMS["hardware"] | {"gpus": 0})
+    on_cpu = PARAMS | {"hardware": PARAMS["hardware"] | {"gpus": 0}}
+    detect = stage.detector(tmp_path, manifest, on_cpu)
     assert stage.snapshots(tmp_path) == {4: weights}
     groups = {"all": list(IDS)}
-    params = {"bootstrap": BOOTSTRAP, "hardware": PARAMS["hardware"] | {"gpus": 0}}
-    stage.measure_all(tmp_path, manifest, groups, params, tmp_path)
+    stage.measure_all(tmp_path, manifest, groups, on_cpu | {"bootstrap": BOOTSTRAP}, tmp_path)
     curve = pd.read_csv(tmp_path / FILE)
     assert {d["image_id"] for d in detect(weights)} <= {2, 5}
     assert curve["iteration"].unique().tolist() == [4] and curve["value"].notna().all()

@@ -34,7 +34,7 @@ from tqdm import tqdm
 from opmask.data.coco import Manifest, load_json
 from opmask.errors import UserError
 from opmask.evaluation.floors import CELLS, floor_masks
-from opmask.evaluation.inference import CocoResults, image_loader, load_model
+from opmask.evaluation.inference import MASK_THRESHOLD, CocoResults, image_loader, load_model
 from opmask.evaluation.mask_overlap import (
     Masks,
     Objects,
@@ -45,8 +45,6 @@ from opmask.evaluation.mask_overlap import (
 )
 from opmask.evaluation.oracle import corners, segment
 from opmask.model.roi_heads import OPMaskROIHeads, without_box_features
-
-_D2_THRESHOLD = 0.5  # of detectron2's `detector_postprocess`, which pastes the masks
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -82,7 +80,7 @@ class CAMMaskROIHeads(OPMaskROIHeads):
     def _add_maps(self, name: str, features: dict[str, Tensor], instances: list[Instances]) -> None:
         size = (self.cam_size, self.cam_size)
         masks = self.object_mask_prior(features, instances, size) * (
-            _D2_THRESHOLD / self.cam_threshold
+            MASK_THRESHOLD / self.cam_threshold
         )
         for image, found in zip(instances, masks.split([len(i) for i in instances]), strict=True):
             image.set(name, found)
@@ -96,7 +94,7 @@ class MapResults(CocoResults):
             found, size = output["instances"].to("cpu"), (image["height"], image["width"])
             other = Instances(found.image_size, **found.get_fields())
             other.pred_masks = paste_masks_in_image(
-                found.refined_masks[:, 0], found.pred_boxes, size, _D2_THRESHOLD
+                found.refined_masks[:, 0], found.pred_boxes, size, MASK_THRESHOLD
             )
             number = image["image_id"]
             pairs = (instances_to_coco_json(one, number) for one in (found, other))
@@ -144,7 +142,7 @@ def measure_maps(
             found, _ = segment(model, inputs, [corners(own) for own in known], truths)
             for image, own, maps in zip(inputs, known, found, strict=True):
                 size = image["height"], image["width"]
-                soft = maps[: len(own)] * (threshold / _D2_THRESHOLD)
+                soft = maps[: len(own)] * (threshold / MASK_THRESHOLD)
                 frames.append(identity(own).assign(**_overlaps(soft, own, size, threshold)))
             bar.update(len(inputs))
     return pd.concat(frames, ignore_index=True)

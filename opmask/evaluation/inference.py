@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.modeling import build_model
+from detectron2.structures import Instances
 from detectron2.utils import comm
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
@@ -29,6 +31,10 @@ from opmask.integrity import verified
 from opmask.model.cpu import use_matrix_mask_layers
 from opmask.model.plain_weights import read
 from opmask.model.precision import use_precision
+
+# Probability from which a pixel is in the mask: of detectron2's `detector_postprocess`, which
+# pastes the masks, and of the paper.
+MASK_THRESHOLD = 0.5
 
 
 class CocoResults(DatasetEvaluator):
@@ -79,8 +85,12 @@ class TestImages:
         return {"height": height, "width": width, "image": pixels, "image_id": image_id}
 
 
-def load_model(cfg: CfgNode, weights: Path) -> torch.nn.Module:
+def load_model(
+    cfg: CfgNode, weights: Path, mask_threshold: float = MASK_THRESHOLD
+) -> torch.nn.Module:
     """The model of `cfg` with `weights`, ready for inference on `cfg.MODEL.DEVICE`.
+
+    mask_threshold: in (0, 1], the probability from which a pixel is in the mask.
 
     Raises:
         UserError: the file is not of this model, whole and nothing but weights, or it is damaged.
@@ -94,17 +104,32 @@ def load_model(cfg: CfgNode, weights: Path) -> torch.nn.Module:
     if cfg.MODEL.DEVICE == "cpu":
         use_matrix_mask_layers(model)
     use_precision(model, cfg.SOLVER.PRECISION)
+    if mask_threshold != MASK_THRESHOLD:
+        model.roi_heads.mask_head.register_forward_hook(partial(_scale, mask_threshold))
     return model
 
 
+def _scale(
+    mask_threshold: float, head: torch.nn.Module, given: object, found: list[Instances]
+) -> None:
+    """So that 0.5 after pasting, which is linear, is `mask_threshold` of what the head gave."""
+    for image in found:
+        image.pred_masks = image.pred_masks * (MASK_THRESHOLD / mask_threshold)
+
+
 def detect_run(
-    cfg: CfgNode, weights: Path, manifest: Manifest, workers: int, description: str
+    cfg: CfgNode,
+    weights: Path,
+    manifest: Manifest,
+    workers: int,
+    description: str,
+    mask_threshold: float = MASK_THRESHOLD,
 ) -> dict[str, Any]:
     """`detections`, COCO results of a trained run on the validation images; `seconds` it took."""
     started = time.monotonic()
     images = load_json(manifest.val.annotations)["images"]
     ids = [c["id"] for c in manifest.categories]
-    model = load_model(cfg, weights)
+    model = load_model(cfg, weights, mask_threshold)
     found = detect(
         model, cfg, images, manifest.val.images, ids, workers=workers, description=description
     )

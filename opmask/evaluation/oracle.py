@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from opmask.data.coco import Manifest, load_json
-from opmask.evaluation.inference import image_loader, load_model
+from opmask.evaluation.inference import MASK_THRESHOLD, image_loader, load_model
 from opmask.evaluation.mask_overlap import (
     IDENTITY,
     Objects,
@@ -38,11 +38,16 @@ COLUMNS = [*IDENTITY, "score", "predicted_id", "iou", "boundary_iou", "iou_predi
 
 
 def measure_run(
-    cfg: CfgNode, weights: Path, manifest: Manifest, workers: int, description: str
+    cfg: CfgNode,
+    weights: Path,
+    manifest: Manifest,
+    workers: int,
+    description: str,
+    mask_threshold: float = MASK_THRESHOLD,
 ) -> pd.DataFrame:
     """`measure_in_true_boxes` of a trained run with a mask head, on the validation images."""
     data, ids = load_json(manifest.val.annotations), [c["id"] for c in manifest.categories]
-    model, images = load_model(cfg, weights), manifest.val.images
+    model, images = load_model(cfg, weights, mask_threshold), manifest.val.images
     settings: dict[str, Any] = {"workers": workers, "description": description}
     return measure_in_true_boxes(model, cfg, data, images, ids, **settings)
 
@@ -113,7 +118,8 @@ def segment(
 
     Returns, an image each, on the CPU: masks in [0, 1], `(2 N, h, w)` as the mask head makes them,
     of `classes` and then of the classes that the box head predicts in these boxes; and the classes'
-    probabilities `(N, C)`, whose rest to 1 is background.
+    probabilities `(N, C)`, whose rest to 1 is background. With `load_model`'s mask_threshold t masks are
+    in [0, 0.5 / t].
     """
     batch = model.preprocess_image(inputs)
     features = model.backbone(batch.tensor)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from opmask.data.loader import read_image
 from opmask.errors import UserError
-from opmask.evaluation.inference import TestImages, load_model
+from opmask.evaluation.inference import MASK_THRESHOLD, TestImages, load_model
 from opmask.evaluation.overlay import heat_overlay, overlay
 from opmask.evaluation.priors import image_maps
 from opmask.evaluation.rois import Roi
@@ -66,8 +66,16 @@ class Detections:
 class Predictor:
     """The model of a run; called with an image it returns its `Detections`."""
 
-    def __init__(self, trained: Trained, *, threshold: float = 0.5, priors: bool = False):
-        """threshold: score above which a detection counts; priors: also compute their maps."""
+    def __init__(
+        self,
+        trained: Trained,
+        *,
+        threshold: float = 0.5,
+        mask_threshold: float = MASK_THRESHOLD,
+        priors: bool = False,
+    ):
+        """threshold: score above which a detection counts; mask_threshold: probability from which
+        a pixel is in its mask; priors: also compute their maps."""
         self.trained, self.priors = trained, priors
         cfg = trained.cfg.clone()
         # Non-maximum suppression goes by descending score: what it keeps above the threshold is
@@ -77,7 +85,9 @@ class Predictor:
         self.has_masks, self.device = bool(cfg.MODEL.MASK_ON), str(cfg.MODEL.DEVICE)
         self.image_format = cfg.INPUT.FORMAT
         self.mapper = TestImages(cfg, Path())
-        self.model = load_model(cfg, trained.weights)
+        # a run without masks has no mask head to ask
+        at = mask_threshold if self.has_masks else MASK_THRESHOLD
+        self.model = load_model(cfg, trained.weights, at)
 
     @property
     def categories(self) -> list[dict[str, Any]]:
@@ -130,8 +140,6 @@ class Predictor:
         return image_maps(self.model, record, rois) if rois else np.zeros((0, 28, 28), np.float32)
 
 
-def load(
-    run: Path | str, *, threshold: float = 0.5, priors: bool = False, device: str = "auto"
-) -> Predictor:
+def load(run: Path | str, *, device: str = "auto", **settings: Any) -> Predictor:
     """`opmask.predict.load`."""
-    return Predictor(find_trained(Path(run), device), threshold=threshold, priors=priors)
+    return Predictor(find_trained(Path(run), device), **settings)

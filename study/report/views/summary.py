@@ -35,7 +35,9 @@ def first_screen(inputs: Inputs) -> dict[str, Any]:
             *([words["floors"], Bullets(under)] if under else []),
             *([words["further"], Bullets(further)] if further else []),
         ],
-        "caveats": Bullets([*_noise(inputs), *caveat_items(inputs.scale, seeds_run)]),
+        "caveats": Bullets(
+            [*_noise(inputs), *_mask_threshold(inputs), *caveat_items(inputs.scale, seeds_run)]
+        ),
     }
 
 
@@ -92,6 +94,15 @@ def _holds(inputs: Inputs) -> list[Block]:
 def _below_floor(inputs: Inputs) -> list[str]:
     """Which methods are no better than a shape that looks at no picture."""
     return floors.below(inputs.tables["oracle"]) if "oracle" in inputs.tables else []
+
+
+def _mask_threshold(inputs: Inputs) -> list[str]:
+    """Where masks begin, if that is not where the paper's do."""
+    found = {entry.get("mask_threshold", 0.5) for entry in inputs.provenance.get("evaluate", [])}
+    if found <= {0.5}:
+        return []
+    text = " or ".join(f"{value:g}" for value in sorted(found))
+    return [WORDS["caveats"]["mask_threshold"].format(thresholds=text)]
 
 
 def _noise(inputs: Inputs) -> list[str]:
