@@ -61,6 +61,12 @@ def test_what_the_readme_says_of_photographs_is_in_the_report():
     text = " ".join(README.split())
     assert f"(voc → non-voc, {signed(gains['gain lite0 voc'], 1)} points of IoU)" in text
     assert f"worse in the other ({signed(gains['gain lite0 nonvoc'], 1)})" in text
+    (said,) = re.findall(r"decided by three trainings each \((.+?)\)", text)
+    gained = re.findall(r"([+−]\d\.\d\d), ([+−]\d\.\d\d to [+−]\d\.\d\d)", said)
+    page = (ROOT / "reports/README.md").read_text()
+    rows = zip(("non-voc → voc", "voc → non-voc"), gained, strict=True)
+    for direction, (gain, interval) in rows:
+        assert re.search(rf"lite0-FPN +\| {direction} .*{re.escape(f'{gain} ({interval})')}", page)
 
 
 def test_every_suite_and_scale_is_named_where_people_choose():
