@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -309,6 +310,17 @@ def test_question_answer_and_caveats_come_first(full):
     text = " ".join(full.split())
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "said"), [((0.5, None), None), ((0.33, None), "0.33 or 0.5"), ((0.4,), "0.4")]
+)
+def test_a_mask_threshold_that_is_not_the_papers_is_a_caveat(thresholds, said, tmp_path):
+    entries = [{} if one is None else {"mask_threshold": one} for one in thresholds]
+    inputs = replace(full_inputs(tmp_path), provenance={"evaluate": entries})
+    found = [one for one in first_screen(inputs)["caveats"].items if "pixel is in a mask" in one]
+    assert len(found) == (said is not None)
+    assert all(f"from a probability of {said} on" in one for one in found)
 
 
 def plain(text):
