@@ -8,6 +8,7 @@ masks that need no model; and `runs.json`, which runs these are.
 import argparse
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -118,23 +119,30 @@ def evaluate_run(
     paths = Paths.of(params)
     manifest = load_manifest(paths.manifest)
     cfg, workers = config(trained, params["hardware"])
-    weights, masks = trained / WEIGHTS, has_masks(spec)
-    at = {"mask_threshold": spec["mask_threshold"]} if masks else {}
-    found = inference.detect_run(cfg, weights, manifest, workers, key, **at)
-    detections = found["detections"]
+    masks, threshold, started = has_masks(spec), spec["mask_threshold"], time.monotonic()
+    truth, ids = load_json(manifest.val.annotations), [c["id"] for c in manifest.categories]
+    model = inference.load_model(cfg, trained / WEIGHTS, threshold)
+    data = manifest.val.images, ids
+    detections = inference.detect(
+        model, cfg, truth["images"], *data, workers=workers, description=key
+    )
+    seconds = round(time.monotonic() - started, 1)
     (folder / DETECTIONS).write_text(json.dumps(detections))
     split = resolve(spec["run"]["supervised"], manifest.categories, spec["splits"])
     if masks:
-        in_boxes = oracle.measure_run(cfg, weights, manifest, workers, f"{key}, true boxes", **at)
+        name = f"{key}, true boxes"
+        in_boxes = oracle.measure_in_true_boxes(
+            model, cfg, truth, *data, workers=workers, description=name
+        )
         write_oracle(in_boxes, folder)
     table = describe(per_class(detections, manifest, folder, masks), Run(**spec["run"]), split)
     table.to_csv(folder / PER_CLASS, index=False)
     (folder / LOG).write_text(json.dumps(headline(table), indent=2))
-    counts = {"images": manifest.val.counts["images"], "detections": len(detections)}
     about = {
-        **counts,
-        **at,
-        "seconds": found["seconds"],
+        "images": manifest.val.counts["images"],
+        "detections": len(detections),
+        **({"mask_threshold": threshold} if masks else {}),
+        "seconds": seconds,
         "code": code_of(MODULE, *components(spec["method"])),
     }
     (folder / PROVENANCE).write_text(json.dumps(about, indent=2))

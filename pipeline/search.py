@@ -81,17 +81,14 @@ def detector(trained: Path, manifest: Manifest, params: Mapping[str, Any]) -> De
     from opmask.evaluation import inference
 
     cfg, workers = config(trained, params["hardware"])
-    at = mask_threshold(params) if cfg.MODEL.MASK_ON else inference.MASK_THRESHOLD
-    wanted = set(held_out(trained))
+    threshold, wanted = mask_threshold(params), set(held_out(trained))
     images = [i for i in load_json(manifest.train.annotations)["images"] if i["id"] in wanted]
     ids = [category["id"] for category in manifest.categories]
 
     def detect(weights: Path) -> list[dict[str, Any]]:
-        model, name = inference.load_model(cfg, weights, at), f"{trained.name} {weights.stem}"
-        folder = manifest.train.images
-        return inference.detect(
-            model, cfg, images, folder, ids, workers=workers, description=name
-        )
+        model, data = inference.load_model(cfg, weights, threshold), (manifest.train.images, ids)
+        name = f"{trained.name} {weights.stem}"
+        return inference.detect(model, cfg, images, *data, workers=workers, description=name)
 
     return detect
 

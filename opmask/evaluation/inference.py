@@ -1,7 +1,6 @@
 """Runs a trained model over a set of images: detectron2's inference loop, COCO results out."""
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from opmask.data.coco import Manifest, load_json
 from opmask.data.loader import read_image
 from opmask.errors import UserError
 from opmask.integrity import verified
@@ -90,7 +88,8 @@ def load_model(
 ) -> torch.nn.Module:
     """The model of `cfg` with `weights`, ready for inference on `cfg.MODEL.DEVICE`.
 
-    mask_threshold: in (0, 1], the probability from which a pixel is in the mask.
+    mask_threshold: in (0, 1], the probability from which a pixel is in the mask; no matter where
+        the model has no mask head.
 
     Raises:
         UserError: the file is not of this model, whole and nothing but weights, or it is damaged.
@@ -104,7 +103,7 @@ def load_model(
     if cfg.MODEL.DEVICE == "cpu":
         use_matrix_mask_layers(model)
     use_precision(model, cfg.SOLVER.PRECISION)
-    if mask_threshold != MASK_THRESHOLD:
+    if cfg.MODEL.MASK_ON and mask_threshold != MASK_THRESHOLD:
         model.roi_heads.mask_head.register_forward_hook(partial(_scale, mask_threshold))
     return model
 
@@ -115,25 +114,6 @@ def _scale(
     """So that 0.5 after pasting, which is linear, is `mask_threshold` of what the head gave."""
     for image in found:
         image.pred_masks = image.pred_masks * (MASK_THRESHOLD / mask_threshold)
-
-
-def detect_run(
-    cfg: CfgNode,
-    weights: Path,
-    manifest: Manifest,
-    workers: int,
-    description: str,
-    mask_threshold: float = MASK_THRESHOLD,
-) -> dict[str, Any]:
-    """`detections`, COCO results of a trained run on the validation images; `seconds` it took."""
-    started = time.monotonic()
-    images = load_json(manifest.val.annotations)["images"]
-    ids = [c["id"] for c in manifest.categories]
-    model = load_model(cfg, weights, mask_threshold)
-    found = detect(
-        model, cfg, images, manifest.val.images, ids, workers=workers, description=description
-    )
-    return {"seconds": round(time.monotonic() - started, 1), "detections": found}
 
 
 def detect(

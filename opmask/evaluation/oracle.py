@@ -21,8 +21,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 from tqdm import tqdm
 
-from opmask.data.coco import Manifest, load_json
-from opmask.evaluation.inference import MASK_THRESHOLD, image_loader, load_model
+from opmask.evaluation.inference import image_loader
 from opmask.evaluation.mask_overlap import (
     IDENTITY,
     Objects,
@@ -35,21 +34,6 @@ from opmask.evaluation.mask_overlap import (
 from opmask.model.precision import float32
 
 COLUMNS = [*IDENTITY, "score", "predicted_id", "iou", "boundary_iou", "iou_predicted"]
-
-
-def measure_run(
-    cfg: CfgNode,
-    weights: Path,
-    manifest: Manifest,
-    workers: int,
-    description: str,
-    mask_threshold: float = MASK_THRESHOLD,
-) -> pd.DataFrame:
-    """`measure_in_true_boxes` of a trained run with a mask head, on the validation images."""
-    data, ids = load_json(manifest.val.annotations), [c["id"] for c in manifest.categories]
-    model, images = load_model(cfg, weights, mask_threshold), manifest.val.images
-    settings: dict[str, Any] = {"workers": workers, "description": description}
-    return measure_in_true_boxes(model, cfg, data, images, ids, **settings)
 
 
 def measure_in_true_boxes(
@@ -118,8 +102,8 @@ def segment(
 
     Returns, an image each, on the CPU: masks in [0, 1], `(2 N, h, w)` as the mask head makes them,
     of `classes` and then of the classes that the box head predicts in these boxes; and the classes'
-    probabilities `(N, C)`, whose rest to 1 is background. With `load_model`'s mask_threshold t masks are
-    in [0, 0.5 / t].
+    probabilities `(N, C)`, whose rest to 1 is background. With `load_model`'s mask_threshold t,
+    masks are in [0, 0.5 / t].
     """
     batch = model.preprocess_image(inputs)
     features = model.backbone(batch.tensor)

@@ -85,9 +85,7 @@ class Predictor:
         self.has_masks, self.device = bool(cfg.MODEL.MASK_ON), str(cfg.MODEL.DEVICE)
         self.image_format = cfg.INPUT.FORMAT
         self.mapper = TestImages(cfg, Path())
-        # a run without masks has no mask head to ask
-        at = mask_threshold if self.has_masks else MASK_THRESHOLD
-        self.model = load_model(cfg, trained.weights, at)
+        self.model = load_model(cfg, trained.weights, mask_threshold)
 
     @property
     def categories(self) -> list[dict[str, Any]]:
