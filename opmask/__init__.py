@@ -18,9 +18,15 @@ wrapt.register_post_import_hook("opmask.registration:register_heads", "detectron
 
 
 def load(
-    run: Path | str, *, threshold: float = 0.5, priors: bool = False, device: str = "auto"
+    run: Path | str,
+    *,
+    threshold: float = 0.5,
+    mask_threshold: float = 0.5,
+    priors: bool = False,
+    device: str = "auto",
 ) -> "Predictor":
     """A trained run, ready to be called with images: `opmask.predict.load`. Imports torch."""
     # By a name that is put together, as all stages import this package and none of them predicts.
     predict = import_module(f"{__name__}.predict")
-    return predict.load(run, threshold=threshold, priors=priors, device=device)
+    settings = {"threshold": threshold, "mask_threshold": mask_threshold, "priors": priors}
+    return predict.load(run, device=device, **settings)

@@ -10,6 +10,7 @@ from tiny import tiny_cfg, write_images
 
 from opmask.data.coco import load_training_dicts
 from opmask.data.loader import build_loader
+from opmask.errors import UserError
 from opmask.model import frozen_features
 from opmask.model.frozen_features import FrozenFeaturesRCNN
 from opmask.training import trainer
@@ -26,7 +27,8 @@ def data(tmp_path_factory):
 
 def frozen_cfg(**changes):
     changes.setdefault("INPUT__MIN_SIZE_TRAIN", [64])
-    return tiny_cfg(ITERATIONS, MODEL__META_ARCHITECTURE="FrozenFeaturesRCNN", **changes)
+    changes.setdefault("MODEL__META_ARCHITECTURE", "FrozenFeaturesRCNN")
+    return tiny_cfg(ITERATIONS, **changes)
 
 
 def train(data, work: Path, **changes) -> dict[str, torch.Tensor]:
@@ -61,13 +63,39 @@ def without(data, tmp_path_factory):
         return train(data, tmp_path_factory.mktemp("without"))
 
 
-def test_only_roi_heads_learn(without):
-    cfg = frozen_cfg()
+def learned(cfg, final: dict[str, torch.Tensor], depth: int) -> set[str]:
+    """Parts of the model, named to a depth, that training changed."""
     torch.manual_seed(cfg.SEED)
     before = build_model(cfg).state_dict()
-    changed = {k.split(".")[0] for k in before if not torch.equal(before[k], without[k])}
-    assert changed == {"roi_heads"}
-    assert any(k.startswith("roi_heads.mask_head") and k.endswith("running_mean") for k in before)
+    changed = [key for key in before if not torch.equal(before[key], final[key])]
+    assert any(key.endswith("running_mean") for key in changed)
+    return {".".join(key.split(".")[:depth]) for key in changed}
+
+
+def test_only_roi_heads_learn(without):
+    assert learned(frozen_cfg(), without, depth=1) == {"roi_heads"}
+
+
+def test_with_frozen_boxes_the_mask_head_alone_learns(data, tmp_path):
+    changes = {"MODEL__META_ARCHITECTURE": "FrozenBoxesRCNN"}
+    final = train(data, tmp_path / "work", **changes)
+    assert learned(frozen_cfg(**changes), final, depth=2) == {"roi_heads.mask_head"}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "said"),
+    [
+        ("FrozenBoxesRCNN", {"MODEL__MASK_ON": False}, "has no mask head to train"),
+        (
+            "FrozenFeaturesRCNN",
+            {"MODEL__PROPOSAL_GENERATOR__NAME": "JitteredRPN"},
+            "JitteredRPN is",
+        ),
+    ],
+)
+def test_what_cannot_be_frozen_is_said(architecture, changes, said):
+    with pytest.raises(UserError, match=said):
+        build_model(frozen_cfg(MODEL__META_ARCHITECTURE=architecture, **changes))
 
 
 @pytest.mark.slow

@@ -406,9 +406,9 @@ def test_nothing_found_says_what_to_try_and_nothing_written_fails(trained, tmp_p
 def test_a_loaded_run_gives_what_the_command_gives(trained, tmp_path):
     write_images(tmp_path / "photos", 2)
     run(tmp_path / "photos", "--run", trained, "--out", tmp_path, "--threshold", THRESHOLD,
-        "--format", "coco")  # fmt: skip
+        "--mask-threshold", 0.3, "--format", "coco")  # fmt: skip
     written = json.loads((tmp_path / "detections.json").read_text())
-    predictor = opmask.load(trained, threshold=THRESHOLD, priors=True)
+    predictor = opmask.load(trained, threshold=THRESHOLD, mask_threshold=0.3, priors=True)
     path = tmp_path / "photos/2.png"
     with Image.open(path) as opened:
         given = [path, str(path), opened, np.asarray(opened)]

@@ -143,6 +143,13 @@ def test_warm_start_phase_by_phase(tmp_path, monkeypatch):
     (first / "model_final.pth").write_text("weights")
     assert states() == ["trained", "waiting", "waiting"]
     assert library.phase_folders("R50", params)[1] != second  # which starts from those weights
+    scale = params["scales"]["smoke"]
+    config, phase = scale["config"], scale["warm_start"]["R50"]["phases"][0]
+    scale["config"] = {**config, next(iter(phase)): "what the phase sets itself"}
+    assert library.phase_folders("R50", params)[0] == first
+    scale["config"] = {**config, "MODEL.FPN.OUT_CHANNELS": 7}
+    assert library.phase_folders("R50", params)[0] != first
+    scale["config"] = config
     weights = Path("runs/smoke/pretrain/weights/R50.pth")
     weights.parent.mkdir(parents=True)
     weights.touch()

@@ -1,4 +1,4 @@
-"""A detector of which the RoI heads alone learn, on features that are computed once an image.
+"""Detectors of which RoI heads alone learn, on features that are computed once an image.
 
 With backbone, FPN and RPN as they are, the features and proposals of an image depend on its pixels
 alone. On CPUs they are most of a training step, so they are kept on disk. For small data sets whose
@@ -19,8 +19,11 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
+
+from opmask.errors import UserError
 
 Record = dict[str, Tensor]  # of an image: `boxes` and `logits` of its proposals, maps by name
 _CHECKSUM = 4  # bytes of a file before the record
@@ -39,9 +42,15 @@ class FrozenFeaturesRCNN(GeneralizedRCNN):
 
     @configurable
     def __init__(self, *, made_by: str, **kwargs: Any):
+        """Raises UserError if proposals depend on more than the image, as those of a warm start."""
         super().__init__(**kwargs)
         self.made_by = made_by
         self.kept: KeptRecords | None = None
+        if type(self.proposal_generator) is not RPN:
+            raise UserError(
+                f"MODEL.PROPOSAL_GENERATOR.NAME: {type(self.proposal_generator).__name__} is of "
+                f"ground-truth boxes; {type(self).__name__} keeps proposals of images: RPN"
+            )
         for part in (self.backbone, self.proposal_generator):
             part.requires_grad_(False)
 
@@ -105,6 +114,31 @@ class FrozenFeaturesRCNN(GeneralizedRCNN):
         record = {name: maps[0].contiguous() for name, maps in features.items()}
         boxes, logits = proposals.proposal_boxes.tensor, proposals.objectness_logits
         return {**record, "boxes": boxes, "logits": logits}
+
+
+@META_ARCH_REGISTRY.register()
+class FrozenBoxesRCNN(FrozenFeaturesRCNN):
+    """The same with its box head frozen, too: the mask head alone learns, on boxes and priors that
+    all methods share and that no mask changes. Box losses are those of the frozen head.
+
+    A deviation from the paper, whose box head learns of masks, too (section 4.4).
+    """
+
+    @configurable
+    def __init__(self, **kwargs: Any):
+        """Raises UserError if there is no mask head to learn."""
+        super().__init__(**kwargs)
+        if not self.roi_heads.mask_on:
+            raise UserError("MODEL.META_ARCHITECTURE: FrozenBoxesRCNN has no mask head to train")
+        for part in (self.roi_heads.box_head, self.roi_heads.box_predictor):
+            part.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "FrozenBoxesRCNN":
+        """As any module's, but for what is frozen."""
+        super().train(mode)
+        self.roi_heads.box_head.eval()
+        self.roi_heads.box_predictor.eval()
+        return self
 
 
 def _batch(maps: Sequence[Tensor]) -> Tensor:

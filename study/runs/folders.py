@@ -42,7 +42,8 @@ def phase_folder(
     """
     scale = params["scales"][params["scale"]]
     phase = scale["warm_start"][backbone]["phases"][number - 1]
-    content = [phase, scale["config"], scale["precision"], params["backbones"][backbone]]
+    config = {**scale["config"], **phase}  # what a phase sets itself is no matter of the scale's
+    content = [config, scale["precision"], params["backbones"][backbone]]
     files = [Paths.of(params).manifest, weights]
     if scenes := scale.get("warm_start_scenes"):
         content, files = [*content, scenes, scale["data"]["image_size"]], [weights]
