@@ -128,14 +128,16 @@ def masked_repeats(masks: NDArray[np.int64], share: float) -> NDArray[np.float64
     or `share` is no more than there are.
 
     Raises:
-        UserError: `share` is not in [0, 1).
+        UserError: `share` is not in [0, 1].
     """
-    if not 0 <= share < 1:
-        raise UserError(f"DATALOADER.MASKED_SHARE: {share} is not in [0, 1)")
+    if not 0 <= share <= 1:
+        raise UserError(f"DATALOADER.MASKED_SHARE: {share} is not in [0, 1]")
     having = masks > 0
     count = int(having.sum())
     if not count or share <= count / len(masks):
         return None
+    if share == 1:
+        return having.astype(np.float64)
     return np.where(having, share * (len(masks) - count) / ((1 - share) * count), 1.0)
 
 
