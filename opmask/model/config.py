@@ -64,7 +64,8 @@ def add_opmask_config(cfg: CfgNode) -> None:
     cfg.MODEL.WARM_START.JITTERED_PER_BOX = 4
     cfg.MODEL.WARM_START.NEGATIVES_PER_IMAGE = 12
     # At least this share of the images that are learned from has masks of supervised classes; those
-    # that do are repeated for it (`opmask.data.loader.masked_repeats`). 0: as they come; 1: no other.
+    # that do are repeated for it (`opmask.data.loader.masked_repeats`). 0: as they come; 1: no
+    # others.
     cfg.DATALOADER.MASKED_SHARE = 0.0
     # What small data sets need beside flips, off in the paper (`opmask.data.augmentation`).
     cfg.INPUT.SCALE_JITTER = []  # [smallest, largest] scale
