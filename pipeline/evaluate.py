@@ -141,6 +141,7 @@ def evaluate_run(
     about = {
         "images": manifest.val.counts["images"],
         "detections": len(detections),
+        "architecture": cfg.MODEL.META_ARCHITECTURE,
         **({"mask_threshold": threshold} if masks else {}),
         "seconds": seconds,
         "code": code_of(MODULE, *components(spec["method"])),

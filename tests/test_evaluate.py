@@ -67,7 +67,8 @@ def test_a_lower_threshold_reaches_detections_and_masks_in_true_boxes(params, tm
     of_half, of_low = (pd.read_csv(folder / ORACLE) for folder in (half, low))
     assert (of_half["score"] == of_low["score"]).all()
     assert (of_half["iou"] != of_low["iou"]).mean() > 0.5
-    assert read_json(low / PROVENANCE)["mask_threshold"] == 0.2
+    about = read_json(low / PROVENANCE)
+    assert about["mask_threshold"] == 0.2 and about["architecture"] == "GeneralizedRCNN"
 
 
 def test_a_run_without_masks_has_boxes_alone(params, tmp_path):

@@ -323,6 +323,14 @@ def test_a_mask_threshold_that_is_not_the_papers_is_a_caveat(thresholds, said, t
     assert all(f"from a probability of {said} on" in one for one in found)
 
 
+@pytest.mark.parametrize("architecture", [None, "FrozenFeaturesRCNN", "FrozenBoxesRCNN"])
+def test_boxes_that_are_the_same_in_all_trainings_are_a_caveat(architecture, tmp_path):
+    entries = [{}, {"architecture": architecture}]
+    inputs = replace(full_inputs(tmp_path), provenance={"evaluate": entries})
+    found = [one for one in first_screen(inputs)["caveats"].items if "Boxes are the same" in one]
+    assert len(found) == (architecture == "FrozenBoxesRCNN")
+
+
 def plain(text):
     """The words of HTML or Markdown alone."""
     text = re.sub(r"<svg.*?</svg>|<[^>]+>|\]\([^)]*\)", " ", text, flags=re.S)

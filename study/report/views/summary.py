@@ -36,7 +36,12 @@ def first_screen(inputs: Inputs) -> dict[str, Any]:
             *([words["further"], Bullets(further)] if further else []),
         ],
         "caveats": Bullets(
-            [*_noise(inputs), *_mask_threshold(inputs), *caveat_items(inputs.scale, seeds_run)]
+            [
+                *_noise(inputs),
+                *_frozen_boxes(inputs),
+                *_mask_threshold(inputs),
+                *caveat_items(inputs.scale, seeds_run),
+            ]
         ),
     }
 
@@ -94,6 +99,12 @@ def _holds(inputs: Inputs) -> list[Block]:
 def _below_floor(inputs: Inputs) -> list[str]:
     """Which methods are no better than a shape that looks at no picture."""
     return floors.below(inputs.tables["oracle"]) if "oracle" in inputs.tables else []
+
+
+def _frozen_boxes(inputs: Inputs) -> list[str]:
+    """That masks taught the mask head alone, where it is so."""
+    found = {entry.get("architecture") for entry in inputs.provenance.get("evaluate", [])}
+    return [WORDS["caveats"]["frozen_boxes"]] if "FrozenBoxesRCNN" in found else []
 
 
 def _mask_threshold(inputs: Inputs) -> list[str]:
