@@ -21,7 +21,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes, Instances
-from torch import Tensor
+from torch import Tensor, nn
 
 from opmask.errors import UserError
 
@@ -121,24 +121,27 @@ class FrozenBoxesRCNN(FrozenFeaturesRCNN):
     """The same with its box head frozen, too: the mask head alone learns, on boxes and priors that
     all methods share and that no mask changes. Box losses are those of the frozen head.
 
+    A detector without masks (Faster R-CNN) has nothing else to learn: its box head does.
+
     A deviation from the paper, whose box head learns of masks, too (section 4.4).
     """
 
     @configurable
     def __init__(self, **kwargs: Any):
-        """Raises UserError if there is no mask head to learn."""
         super().__init__(**kwargs)
-        if not self.roi_heads.mask_on:
-            raise UserError("MODEL.META_ARCHITECTURE: FrozenBoxesRCNN has no mask head to train")
-        for part in (self.roi_heads.box_head, self.roi_heads.box_predictor):
+        for part in self._frozen_heads():
             part.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "FrozenBoxesRCNN":
         """As any module's, but for what is frozen."""
         super().train(mode)
-        self.roi_heads.box_head.eval()
-        self.roi_heads.box_predictor.eval()
+        for part in self._frozen_heads():
+            part.eval()
         return self
+
+    def _frozen_heads(self) -> tuple[nn.Module, ...]:
+        heads = self.roi_heads
+        return (heads.box_head, heads.box_predictor) if heads.mask_on else ()
 
 
 def _batch(maps: Sequence[Tensor]) -> Tensor:
