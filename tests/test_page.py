@@ -331,6 +331,22 @@ def test_boxes_that_are_the_same_in_all_trainings_are_a_caveat(architecture, tmp
     assert len(found) == (architecture == "FrozenBoxesRCNN")
 
 
+def test_controls_of_fewer_trainings_are_a_caveat(tmp_path):
+    inputs = full_inputs(tmp_path)
+    several = [
+        replace(one, run=replace(one.run, seed=seed)) for one in inputs.trained for seed in (0, 1)
+    ]
+    control = replace(several[0], run=Run.from_name("maskrcnn7-R50-voc", "130k"))
+
+    def said(trained):
+        caveats = first_screen(replace(inputs, trained=trained))["caveats"].items
+        begin = [one.split("**")[1] for one in caveats]
+        return [one for one in begin if "training" in one.lower() and "Noise" not in one]
+
+    assert said([control]) == ["One training each"]
+    assert said([*several, control]) == ["One to 2 trainings a row"]
+
+
 def plain(text):
     """The words of HTML or Markdown alone."""
     text = re.sub(r"<svg.*?</svg>|<[^>]+>|\]\([^)]*\)", " ", text, flags=re.S)

@@ -1,5 +1,6 @@
 """What a report leads with: the question, what was run, the answer, and how far it carries."""
 
+from collections import Counter
 from typing import Any
 
 from study.analysis.comparison import Comparison, comparisons
@@ -21,7 +22,8 @@ def first_screen(inputs: Inputs) -> dict[str, Any]:
     words, table = WORDS["summary"], inputs.tables.get("table1")
     papers = inputs.has_paper_classes and table is not None
     found = _comparisons(inputs) if papers else []
-    seeds_run = [one.seeds for one in found]
+    compared = [one.seeds for one in found]
+    trainings = Counter(one.run.name for one in inputs.trained)
     further, under = _further(inputs), _below_floor(inputs)
     lead = sentences.headline(found, inputs.scale) if papers else words["no_table1"]
     return {
@@ -29,7 +31,7 @@ def first_screen(inputs: Inputs) -> dict[str, Any]:
         "ran": about(inputs),
         "lead": lead if inputs.has_paper_classes else words["own_data"],
         "answer": [
-            *([table1.gains(table, found)] if any(seeds_run) else []),
+            *([table1.gains(table, found)] if any(compared) else []),
             *_control(inputs),
             *_holds(inputs),
             *([words["floors"], Bullets(under)] if under else []),
@@ -40,7 +42,7 @@ def first_screen(inputs: Inputs) -> dict[str, Any]:
                 *_noise(inputs),
                 *_frozen_boxes(inputs),
                 *_mask_threshold(inputs),
-                *caveat_items(inputs.scale, seeds_run),
+                *caveat_items(inputs.scale, [*compared, *trainings.values()]),
             ]
         ),
     }
